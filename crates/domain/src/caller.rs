@@ -1,0 +1,56 @@
+//! Who makes a call, and what he may do.
+
+use std::collections::BTreeSet;
+
+use crate::id::WorkspaceId;
+use crate::permission::Permission;
+
+/// An authenticated caller of a public, not-public-classified RPC. Made by `runtime` once per request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Who: the access token's `sub`, or `bootstrap`.
+    pub subject: String,
+    /// What the caller may reach.
+    pub authority: Authority,
+}
+
+/// What a caller may reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// The operator: every permission in every workspace. From the bootstrap token.
+    Operator,
+    /// One workspace, with these permissions. From one of our own access tokens.
+    Workspace {
+        /// The only workspace that exists for this caller.
+        workspace_id: WorkspaceId,
+        /// What may be done in it.
+        permissions: BTreeSet<Permission>,
+    },
+}
+
+impl Caller {
+    /// Whether the caller holds a permission, in the workspaces that exist for him.
+    pub fn holds(&self, permission: Permission) -> bool {
+        match &self.authority {
+            Authority::Operator => true,
+            Authority::Workspace { permissions, .. } => permissions.contains(&permission),
+        }
+    }
+
+    /// Whether a workspace exists for this caller. To answer `false` as anything but "not found" would tell of other tenants
+    /// (SECURITY 33).
+    pub fn sees(&self, workspace_id: &WorkspaceId) -> bool {
+        match &self.authority {
+            Authority::Operator => true,
+            Authority::Workspace { workspace_id: own, .. } => own == workspace_id,
+        }
+    }
+
+    /// The only workspace that exists for this caller; `None` when all do.
+    pub fn only_workspace(&self) -> Option<&WorkspaceId> {
+        match &self.authority {
+            Authority::Operator => None,
+            Authority::Workspace { workspace_id, .. } => Some(workspace_id),
+        }
+    }
+}

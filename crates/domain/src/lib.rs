@@ -1,0 +1,29 @@
+//! The rules of workload identity federation, and nothing else.
+//!
+//! This crate decides: what a well-formed resource is, which subject a pattern accepts, which trust relationship wins, what an
+//! access token may say, how a profile renders a subject, who may call what. Every decision is a function of values and a given
+//! time. The crate knows no sockets, database, wire format, async runtime or cryptography, and must not learn of them.
+//!
+//! Start at [`exchange`], the decision of one exchange, and follow it to [`policy`] (compiled trust relationships) and
+//! [`subject_match`] (the pattern language). [`reason`] is the closed list of everything that can be refused.
+
+pub mod access_token;
+pub mod caller;
+pub mod claims;
+pub mod exchange;
+pub mod grant;
+pub mod id;
+pub mod issuer;
+pub mod issuer_url;
+pub mod name;
+pub mod permission;
+pub mod policy;
+pub mod profile;
+pub mod reason;
+pub mod signing_key;
+pub mod subject_match;
+pub mod time;
+pub mod trust_relationship;
+pub mod trusted_issuer;
+pub mod violation;
+pub mod workspace;

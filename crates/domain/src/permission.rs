@@ -1,0 +1,167 @@
+//! Permissions of this deployment's own API.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::name::Scope;
+
+/// What begins every scope that is a permission of ours. Nobody grants one that he does not hold.
+pub const RESERVED_SCOPE_PREFIX: &str = "countersign:";
+
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $name:ident = $scope:literal, $reach:ident;)+) => {
+        /// One permission: the right to call certain RPCs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Permission {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Permission {
+            /// Every permission.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The scope that carries it in an access token.
+            pub const fn as_scope(self) -> &'static str {
+                match self { $(Self::$name => concat!("countersign:", $scope),)+ }
+            }
+
+            /// How far it reaches.
+            pub const fn reach(self) -> Reach {
+                match self { $(Self::$name => Reach::$reach,)+ }
+            }
+        }
+    };
+}
+
+/// How far a permission reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The caller's own workspace. A trust relationship may grant it.
+    Workspace,
+    /// The deployment. Only the operator holds it; no workspace can grant it (DESIGN §8).
+    Deployment,
+}
+
+permissions! {
+    /// Create workspaces.
+    WorkspacesCreate = "workspaces.create", Deployment;
+    /// Read workspaces.
+    WorkspacesGet = "workspaces.get", Workspace;
+    /// Change workspaces.
+    WorkspacesUpdate = "workspaces.update", Workspace;
+    /// Delete workspaces.
+    WorkspacesDelete = "workspaces.delete", Deployment;
+    /// Register trusted issuers.
+    TrustedIssuersCreate = "trusted_issuers.create", Workspace;
+    /// Read trusted issuers.
+    TrustedIssuersGet = "trusted_issuers.get", Workspace;
+    /// Change trusted issuers.
+    TrustedIssuersUpdate = "trusted_issuers.update", Workspace;
+    /// Delete trusted issuers.
+    TrustedIssuersDelete = "trusted_issuers.delete", Workspace;
+    /// Create trust relationships.
+    TrustRelationshipsCreate = "trust_relationships.create", Workspace;
+    /// Read trust relationships.
+    TrustRelationshipsGet = "trust_relationships.get", Workspace;
+    /// Change trust relationships.
+    TrustRelationshipsUpdate = "trust_relationships.update", Workspace;
+    /// Delete trust relationships.
+    TrustRelationshipsDelete = "trust_relationships.delete", Workspace;
+    /// Create issuers of ours.
+    IssuersCreate = "issuers.create", Workspace;
+    /// Read issuers of ours.
+    IssuersGet = "issuers.get", Workspace;
+    /// Change issuers of ours.
+    IssuersUpdate = "issuers.update", Workspace;
+    /// Delete issuers of ours.
+    IssuersDelete = "issuers.delete", Workspace;
+    /// Issue ID tokens on behalf of runs.
+    IdTokensIssue = "id_tokens.issue", Workspace;
+    /// Read signing keys' states.
+    SigningKeysGet = "signing_keys.get", Workspace;
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_scope())
+    }
+}
+
+/// Not a permission of this deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a permission")]
+pub struct UnknownPermission;
+
+impl FromStr for Permission {
+    type Err = UnknownPermission;
+
+    fn from_str(scope: &str) -> Result<Self, UnknownPermission> {
+        Self::ALL.iter().copied().find(|permission| permission.as_scope() == scope).ok_or(UnknownPermission)
+    }
+}
+
+/// What it takes to call an RPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody may call.
+    Public,
+    /// A caller with this permission.
+    Requires(Permission),
+    /// An internal service, over the internal listener only.
+    Internal,
+}
+
+/// Why a caller may not write a scope into a trust relationship.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeNotGrantable {
+    /// The reserved prefix, but no permission of ours.
+    #[error("the prefix `countersign:` is reserved, and this is none of its permissions")]
+    Unknown,
+    /// A deployment-wide permission.
+    #[error("a deployment-wide permission cannot be granted by a workspace")]
+    DeploymentWide,
+    /// A permission the caller does not hold.
+    #[error("you cannot grant a permission that you do not hold")]
+    NotHeld,
+}
+
+/// Whether somebody who holds what `holds` says may grant this scope (SECURITY 69).
+pub fn check_grantable(scope: &Scope, holds: impl Fn(Permission) -> bool) -> Result<(), ScopeNotGrantable> {
+    // Compared without regard to case, so that no reader who folds case can be handed a look-alike.
+    let reserved =
+        scope.as_str().get(..RESERVED_SCOPE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_SCOPE_PREFIX));
+    if !reserved {
+        return Ok(());
+    }
+    let permission: Permission = scope.as_str().parse().map_err(|_| ScopeNotGrantable::Unknown)?;
+    match permission.reach() {
+        Reach::Deployment => Err(ScopeNotGrantable::DeploymentWide),
+        Reach::Workspace if holds(permission) => Ok(()),
+        Reach::Workspace => Err(ScopeNotGrantable::NotHeld),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_permission_survives_a_round_trip_through_its_scope() {
+        for &permission in Permission::ALL {
+            assert_eq!(permission.as_scope().parse(), Ok(permission));
+            assert!(permission.as_scope().starts_with(RESERVED_SCOPE_PREFIX));
+        }
+    }
+
+    #[test]
+    fn s69_nobody_grants_what_he_does_not_hold() {
+        let scope = |text: &str| text.parse::<Scope>().unwrap();
+        let holds = |permission| permission == Permission::IssuersGet;
+        assert_eq!(check_grantable(&scope("deploy"), |_| false), Ok(()));
+        assert_eq!(check_grantable(&scope("countersign:issuers.get"), holds), Ok(()));
+        assert_eq!(check_grantable(&scope("countersign:issuers.create"), holds), Err(ScopeNotGrantable::NotHeld));
+        assert_eq!(check_grantable(&scope("countersign:workspaces.create"), |_| true), Err(ScopeNotGrantable::DeploymentWide));
+        assert_eq!(check_grantable(&scope("countersign:other"), |_| true), Err(ScopeNotGrantable::Unknown));
+        assert_eq!(check_grantable(&scope("Countersign:issuers.get"), |_| true), Err(ScopeNotGrantable::Unknown));
+    }
+}
