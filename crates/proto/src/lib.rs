@@ -2,7 +2,7 @@
 //! `google.rpc.Status` or an RFC 6749 error.
 //!
 //! The protobuf files live in `/proto`. Conversions pair up by package: fallible from the wire, collecting every violation;
-//! infallible to the wire. Start at [`status`] for errors and at [`trust`] or [`issuer`] for resources.
+//! infallible to the wire. Start at [`status`] for errors and at [`access`] for who may call what.
 
 #[expect(missing_docs, clippy::pedantic, clippy::all, unreachable_pub, reason = "generated")]
 mod generated {
@@ -30,7 +30,9 @@ mod generated {
 
 pub use generated::{common::v1 as common_v1, exchange::v1 as exchange_v1, issuer::v1 as issuer_v1, trust::v1 as trust_v1};
 
+pub mod access;
 mod redacted;
+pub mod status;
 
 /// The compiled descriptors of every package, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

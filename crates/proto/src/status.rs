@@ -1,0 +1,516 @@
+//! Refusals on the wire: the one place where a [`Reason`] becomes a gRPC status, an OAuth error or an HTTP status.
+//!
+//! ```
+//! use countersign_domain::reason::Reason;
+//! use countersign_proto::status::{OAuthGrant, Refusal};
+//!
+//! let refusal = Refusal::new(Reason::SubjectTokenExpired, "the subject token has expired");
+//! assert_eq!(tonic::Status::from(refusal.clone()).code(), tonic::Code::Unauthenticated);
+//! assert_eq!(refusal.to_oauth(OAuthGrant::TokenExchange).error, "invalid_request");
+//! assert_eq!(refusal.to_oauth(OAuthGrant::JwtBearer).error, "invalid_grant");
+//! ```
+//!
+//! `Violations` convert into a `Refusal`, and a `Refusal` into a `tonic::Status`, so `?` serves in a handler.
+//!
+//! A message is for the caller: it never holds a driver's or a peer's text, a token, or the text of a policy. What the operator
+//! needs is logged where the error is handled.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use countersign_domain::permission::Permission;
+use countersign_domain::reason::Reason;
+use countersign_domain::violation::{Violation, Violations};
+use http::StatusCode;
+use serde::Serialize;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::common_v1::ErrorReason;
+
+/// `google.rpc.ErrorInfo.domain` of every refusal.
+pub const ERROR_DOMAIN: &str = "countersign";
+
+const REASON_PREFIX: &str = "ERROR_REASON_";
+
+/// Why a request is refused, for the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    reason: Reason,
+    message: Cow<'static, str>,
+    violations: Violations,
+    resource: Option<Box<Resource>>,
+    retry_after: Option<Duration>,
+    permission: Option<Permission>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Resource {
+    kind: Cow<'static, str>,
+    name: String,
+}
+
+impl Refusal {
+    /// A refusal with its reason and a message for the caller.
+    pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            violations: Violations::new(),
+            resource: None,
+            retry_after: None,
+            permission: None,
+        }
+    }
+
+    /// A malformed request, with every violation.
+    pub fn invalid(violations: Violations) -> Self {
+        let message = format!("the request is not valid: {violations}");
+        Self { violations, ..Self::new(Reason::InvalidRequest, message) }
+    }
+
+    /// One malformed field.
+    pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let mut violations = Violations::new();
+        violations.add(field, description);
+        Self::invalid(violations)
+    }
+
+    /// No such resource, or none that this caller may know of. `kind` is the resource's name in the proto files.
+    pub fn not_found(kind: &'static str, id: impl fmt::Display) -> Self {
+        let name = id.to_string();
+        Self::new(Reason::ResourceNotFound, format!("there is no {kind} {name}")).with_resource(kind, name)
+    }
+
+    /// Another resource already has this name.
+    pub fn already_exists(kind: &'static str, name: impl fmt::Display) -> Self {
+        let name = name.to_string();
+        Self::new(Reason::ResourceAlreadyExists, format!("there is already a {kind} {name}")).with_resource(kind, name)
+    }
+
+    /// The state of a resource forbids the call.
+    pub fn failed_precondition(kind: &'static str, id: impl fmt::Display, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::FailedPrecondition, message).with_resource(kind, id.to_string())
+    }
+
+    /// The resource changed since the caller read it.
+    pub fn etag_mismatch(kind: &'static str, id: impl fmt::Display) -> Self {
+        let message = "the resource changed since it was read; read it again and repeat the change";
+        Self::new(Reason::EtagMismatch, message).with_resource(kind, id.to_string())
+    }
+
+    /// Something this service needs cannot be reached; worth another try in a second.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::TemporarilyUnavailable, message).with_retry(Duration::from_secs(1))
+    }
+
+    /// Our fault. The caller learns nothing but that; log the cause where this is made.
+    pub fn internal() -> Self {
+        Self::new(Reason::Internal, "an internal error; the request id joins it to the operator's log")
+    }
+
+    /// The caller lacks a permission.
+    pub fn permission_missing(permission: Permission) -> Self {
+        Self::new(Reason::PermissionMissing, format!("the call needs the permission {permission}")).with_permission(permission)
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn with_retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Says which permission is missing, as metadata `permission`.
+    #[must_use]
+    pub fn with_permission(mut self, permission: Permission) -> Self {
+        self.permission = Some(permission);
+        self
+    }
+
+    /// Says which resource it is about.
+    #[must_use]
+    pub fn with_resource(mut self, kind: impl Into<Cow<'static, str>>, name: impl Into<String>) -> Self {
+        self.resource = Some(Box::new(Resource { kind: kind.into(), name: name.into() }));
+        self
+    }
+
+    /// The reason, for clients to branch on.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The message, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Every field that is wrong.
+    pub fn violations(&self) -> &Violations {
+        &self.violations
+    }
+
+    /// When to come back.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The permission that is missing.
+    pub fn permission(&self) -> Option<Permission> {
+        self.permission
+    }
+
+    /// Kind and name of the resource it is about.
+    pub fn resource(&self) -> Option<(&str, &str)> {
+        self.resource.as_deref().map(|resource| (&*resource.kind, &*resource.name))
+    }
+
+    /// What a peer or server answered.
+    ///
+    /// A status that is not one of our refusals (a broken connection, a proxy) is classed by its code and loses its text, so
+    /// that the result can be handed to another caller.
+    pub fn from_status(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let ours = details
+            .error_info()
+            .filter(|info| info.domain == ERROR_DOMAIN)
+            .and_then(|info| Some((reason_from_name(&info.reason)?, info)));
+        let Some((reason, info)) = ours else { return Self::from_foreign_code(status.code()) };
+        let mut refusal = Self::new(reason, status.message().to_owned());
+        if let Some(bad_request) = details.bad_request() {
+            refusal.violations.extend(
+                bad_request
+                    .field_violations
+                    .iter()
+                    .map(|found| Violation { field: found.field.clone(), description: found.description.clone() }),
+            );
+        }
+        if let Some(resource) = details.resource_info() {
+            refusal = refusal.with_resource(resource.resource_type.clone(), resource.resource_name.clone());
+        }
+        refusal.retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
+        refusal.permission = info.metadata.get("permission").and_then(|scope| scope.parse().ok());
+        refusal
+    }
+
+    fn from_foreign_code(code: Code) -> Self {
+        match code {
+            Code::Unavailable | Code::Cancelled | Code::Aborted => Self::unavailable("a service cannot be reached"),
+            Code::DeadlineExceeded => Self::new(Reason::DeadlineExceeded, "the call did not finish in time"),
+            Code::ResourceExhausted => Self::new(Reason::RateLimited, "over a limit"),
+            Code::InvalidArgument | Code::OutOfRange => Self::new(Reason::InvalidRequest, "the request is not valid"),
+            Code::Unauthenticated => Self::new(Reason::CredentialsInvalid, "the credentials are not valid"),
+            Code::PermissionDenied => Self::new(Reason::PermissionMissing, "the call is not permitted"),
+            Code::NotFound => Self::new(Reason::ResourceNotFound, "there is no such resource"),
+            Code::AlreadyExists => Self::new(Reason::ResourceAlreadyExists, "the resource exists already"),
+            Code::FailedPrecondition => Self::new(Reason::FailedPrecondition, "the resource's state forbids the call"),
+            Code::Ok | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => Self::internal(),
+        }
+    }
+
+    /// The body and status of RFC 6749, section 5.2, as the grant type has it.
+    pub fn to_oauth(&self, grant: OAuthGrant) -> OAuthError {
+        let Row { oauth, http, .. } = row(self.reason);
+        let error = match (oauth, grant) {
+            (OAuth::Always(error), _) => error,
+            (OAuth::SubjectToken, OAuthGrant::TokenExchange) => "invalid_request",
+            (OAuth::SubjectToken, OAuthGrant::JwtBearer) => "invalid_grant",
+        };
+        let violations = self
+            .violations
+            .iter()
+            .map(|found| FieldViolation { field: found.field.clone(), description: found.description.clone() })
+            .collect();
+        OAuthError {
+            http_status: http,
+            retry_after: self.retry_after,
+            error,
+            error_description: description_text(&self.message),
+            error_reason: reason_name(self.reason),
+            violations,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, reason_name(self.reason))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Violations> for Refusal {
+    fn from(violations: Violations) -> Self {
+        Self::invalid(violations)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { reason, message, violations, resource, retry_after, permission } = refusal;
+        let mut metadata = HashMap::new();
+        if let Some(permission) = permission {
+            metadata.insert("permission".to_owned(), permission.as_scope().to_owned());
+        }
+        let mut details = ErrorDetails::with_error_info(reason_name(reason), ERROR_DOMAIN, metadata);
+        for Violation { field, description } in violations {
+            details.add_bad_request_violation(field, description);
+        }
+        if let Some(Resource { kind, name }) = resource.map(|resource| *resource) {
+            if reason == Reason::FailedPrecondition {
+                details.add_precondition_failure_violation(reason_name(reason), format!("{kind} {name}"), message.as_ref());
+            }
+            details.set_resource_info(kind.into_owned(), name, "", message.as_ref());
+        }
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        Status::with_error_details(row(reason).code, message.into_owned(), details)
+    }
+}
+
+/// Which grant of RFC 6749 a request used: they name a bad subject token differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OAuthGrant {
+    /// RFC 8693, section 2.2.2: `invalid_request`. Also for requests that use no grant.
+    TokenExchange,
+    /// RFC 7523, section 3.1: `invalid_grant`.
+    JwtBearer,
+}
+
+/// The JSON body of RFC 6749, section 5.2, with the reason and violations beside it, and the status to send it with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OAuthError {
+    /// The status of the answer.
+    #[serde(skip)]
+    pub http_status: StatusCode,
+    /// For the header `Retry-After`.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+    /// The error code that the RFC defines.
+    pub error: &'static str,
+    /// For people, in the RFC's character set.
+    pub error_description: String,
+    /// The name of the reason in `countersign.common.v1.ErrorReason`, without its prefix.
+    pub error_reason: &'static str,
+    /// Every field that is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<FieldViolation>,
+}
+
+/// One field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldViolation {
+    /// The path of the field.
+    pub field: String,
+    /// What to do about it.
+    pub description: String,
+}
+
+/// The name that clients branch on: of the wire's enum, without its prefix.
+pub fn reason_name(reason: Reason) -> &'static str {
+    let name = ErrorReason::from(reason).as_str_name();
+    name.strip_prefix(REASON_PREFIX).unwrap_or(name)
+}
+
+/// The reason of a name; `None` when a newer service has reasons that this build does not know.
+pub fn reason_from_name(name: &str) -> Option<Reason> {
+    Reason::ALL.into_iter().find(|reason| reason_name(*reason) == name)
+}
+
+/// How a reason looks on each wire.
+struct Row {
+    code: Code,
+    oauth: OAuth,
+    http: StatusCode,
+}
+
+/// The `error` of RFC 6749.
+enum OAuth {
+    /// The same under every grant.
+    Always(&'static str),
+    /// A subject token that is not acceptable: each grant has its own name for that.
+    SubjectToken,
+}
+
+/// The table.
+fn row(reason: Reason) -> Row {
+    use OAuth::{Always, SubjectToken};
+    let (code, oauth, http) = match reason {
+        Reason::InvalidRequest | Reason::PageTokenInvalid | Reason::UnsupportedTokenType | Reason::SubjectTokenMissing => {
+            (Code::InvalidArgument, Always("invalid_request"), StatusCode::BAD_REQUEST)
+        }
+        Reason::UnsupportedGrantType => (Code::InvalidArgument, Always("unsupported_grant_type"), StatusCode::BAD_REQUEST),
+        Reason::SubjectTokenMalformed
+        | Reason::SubjectTokenNotTrusted
+        | Reason::SubjectTokenClaimsInvalid
+        | Reason::SubjectTokenExpired
+        | Reason::SubjectTokenNotYetValid
+        | Reason::SubjectTokenLifetimeTooLong
+        | Reason::SubjectTokenAudienceMismatch
+        | Reason::SubjectTokenReplayed => (Code::Unauthenticated, SubjectToken, StatusCode::BAD_REQUEST),
+        Reason::SubjectNotTrusted => (Code::PermissionDenied, SubjectToken, StatusCode::BAD_REQUEST),
+        Reason::NothingGranted => (Code::PermissionDenied, Always("invalid_scope"), StatusCode::BAD_REQUEST),
+        Reason::CredentialsMissing | Reason::CredentialsInvalid => {
+            (Code::Unauthenticated, Always("invalid_client"), StatusCode::UNAUTHORIZED)
+        }
+        // RFC 6750, section 3.1.
+        Reason::PermissionMissing | Reason::GrantNotHeld => {
+            (Code::PermissionDenied, Always("insufficient_scope"), StatusCode::FORBIDDEN)
+        }
+        Reason::ResourceNotFound => (Code::NotFound, Always("invalid_request"), StatusCode::NOT_FOUND),
+        Reason::ResourceAlreadyExists => (Code::AlreadyExists, Always("invalid_request"), StatusCode::CONFLICT),
+        Reason::EtagMismatch => (Code::Aborted, Always("invalid_request"), StatusCode::CONFLICT),
+        Reason::FailedPrecondition => (Code::FailedPrecondition, Always("invalid_request"), StatusCode::CONFLICT),
+        // RFC 6749, section 4.1.2.1; the token endpoint has no code of its own for these.
+        Reason::RateLimited => (Code::ResourceExhausted, Always("temporarily_unavailable"), StatusCode::TOO_MANY_REQUESTS),
+        Reason::TemporarilyUnavailable => (Code::Unavailable, Always("temporarily_unavailable"), StatusCode::SERVICE_UNAVAILABLE),
+        Reason::DeadlineExceeded => (Code::DeadlineExceeded, Always("temporarily_unavailable"), StatusCode::GATEWAY_TIMEOUT),
+        Reason::Internal => (Code::Internal, Always("server_error"), StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    Row { code, oauth, http }
+}
+
+/// RFC 6749, section 5.2, allows printable ASCII without quotation mark and backslash.
+fn description_text(message: &str) -> String {
+    message
+        .chars()
+        .map(|character| match character {
+            '"' => '\'',
+            '\\' => '/',
+            ' '..='~' => character,
+            _ => '?',
+        })
+        .collect()
+}
+
+macro_rules! reasons {
+    ($($name:ident),+ $(,)?) => {
+        impl From<Reason> for ErrorReason {
+            fn from(reason: Reason) -> Self {
+                match reason { $(Reason::$name => Self::$name,)+ }
+            }
+        }
+
+        impl TryFrom<ErrorReason> for Reason {
+            type Error = UnspecifiedReason;
+
+            fn try_from(reason: ErrorReason) -> Result<Self, UnspecifiedReason> {
+                match reason {
+                    ErrorReason::Unspecified => Err(UnspecifiedReason),
+                    $(ErrorReason::$name => Ok(Self::$name),)+
+                }
+            }
+        }
+    };
+}
+
+reasons!(
+    InvalidRequest,
+    PageTokenInvalid,
+    UnsupportedGrantType,
+    UnsupportedTokenType,
+    SubjectTokenMissing,
+    SubjectTokenMalformed,
+    SubjectTokenNotTrusted,
+    SubjectTokenClaimsInvalid,
+    SubjectTokenExpired,
+    SubjectTokenNotYetValid,
+    SubjectTokenLifetimeTooLong,
+    SubjectTokenAudienceMismatch,
+    SubjectTokenReplayed,
+    SubjectNotTrusted,
+    NothingGranted,
+    CredentialsMissing,
+    CredentialsInvalid,
+    PermissionMissing,
+    GrantNotHeld,
+    ResourceNotFound,
+    ResourceAlreadyExists,
+    EtagMismatch,
+    FailedPrecondition,
+    RateLimited,
+    TemporarilyUnavailable,
+    DeadlineExceeded,
+    Internal,
+);
+
+/// The wire's enum holds no reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no reason is given")]
+pub struct UnspecifiedReason;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s63_every_reason_survives_both_wires() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::try_from(ErrorReason::from(reason)), Ok(reason));
+            assert_eq!(reason_from_name(reason_name(reason)), Some(reason));
+            let refusal = Refusal::new(reason, "why")
+                .with_retry(Duration::from_secs(3))
+                .with_permission(Permission::IssuersGet)
+                .with_resource("Issuer", "is_1");
+            let status = Status::from(refusal.clone());
+            assert_ne!(status.code(), Code::Ok);
+            assert_eq!(Refusal::from_status(&status), refusal, "{reason:?}");
+            let oauth = refusal.to_oauth(OAuthGrant::TokenExchange);
+            assert!(oauth.http_status.is_client_error() || oauth.http_status.is_server_error());
+            assert_eq!(oauth.error_reason, reason_name(reason));
+        }
+    }
+
+    #[test]
+    fn s63_the_list_is_as_long_as_the_wire_s() {
+        let on_the_wire = (1..100).filter(|&number| ErrorReason::try_from(number).is_ok()).count();
+        assert_eq!(on_the_wire, Reason::ALL.len());
+    }
+
+    #[test]
+    fn every_violation_is_named_at_once() {
+        let mut violations = Violations::new();
+        violations.add("workspace.display_name", "must not be empty");
+        violations.add("page_size", "must be at most 1000");
+        let status = Status::from(Refusal::from(violations.clone()));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), 2);
+        assert_eq!(Refusal::from_status(&status).violations(), &violations);
+        let body = serde_json::to_value(Refusal::invalid(violations).to_oauth(OAuthGrant::TokenExchange)).unwrap();
+        assert_eq!(body["error"], "invalid_request");
+        assert_eq!(body["violations"][1]["field"], "page_size");
+    }
+
+    #[test]
+    fn each_grant_has_its_own_name_for_a_bad_subject_token() {
+        for reason in [Reason::SubjectTokenReplayed, Reason::SubjectTokenNotTrusted, Reason::SubjectNotTrusted] {
+            let refusal = Refusal::new(reason, "no");
+            assert_eq!(refusal.to_oauth(OAuthGrant::TokenExchange).error, "invalid_request");
+            assert_eq!(refusal.to_oauth(OAuthGrant::JwtBearer).error, "invalid_grant");
+        }
+    }
+
+    #[test]
+    fn a_missing_permission_is_named_in_the_metadata() {
+        let status = Status::from(Refusal::permission_missing(Permission::IssuersCreate));
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert_eq!(status.get_details_error_info().unwrap().metadata["permission"], "countersign:issuers.create");
+    }
+
+    #[test]
+    fn a_foreign_status_loses_its_text() {
+        let refusal = Refusal::from_status(&Status::unavailable("tcp connect error: 10.0.0.7"));
+        assert_eq!(refusal.reason(), Reason::TemporarilyUnavailable);
+        assert!(!refusal.message().contains("10.0.0.7"));
+        assert_eq!(Refusal::from_status(&Status::unknown("x")).reason(), Reason::Internal);
+    }
+
+    #[test]
+    fn descriptions_keep_to_the_character_set_of_rfc_6749() {
+        assert_eq!(description_text("a \"b\" \\ c\n…é"), "a 'b' / c???");
+    }
+}
