@@ -1,0 +1,245 @@
+//! Private PostgreSQL servers.
+//!
+//! A server costs a second, a database a few hundredths: tests of one process share a server ([`Postgres::shared`]) and have a
+//! database each. Tests that kill the server start their own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::ports;
+use crate::process::{Process, Program, accepts, find, is_root};
+
+const START_LIMIT: Duration = Duration::from_mins(1);
+const USER: &str = "countersign";
+
+/// A PostgreSQL server of its own, on a loopback port, in a temporary directory. Nothing it holds survives it, and it does not
+/// wait for the disk.
+#[derive(Debug)]
+pub struct Postgres {
+    program: Program,
+    process: Option<Process>,
+    port: u16,
+    databases: AtomicU32,
+}
+
+impl Postgres {
+    /// The server that the tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a server.
+    pub fn start() -> Self {
+        let unprivileged = Unprivileged::find();
+        let directory =
+            tempfile::Builder::new().prefix("countersign-postgres-").tempdir().expect("cannot make a directory").keep();
+        if let Some(user) = &unprivileged {
+            std::os::unix::fs::chown(&directory, Some(user.uid), Some(user.gid)).expect("cannot give the directory away");
+        }
+        let data = directory.join("data").display().to_string();
+        let initdb = binary("initdb").display().to_string();
+        let arguments = ["-D", &data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
+        let command = as_user(unprivileged.as_ref(), std::iter::once(initdb.as_str()).chain(arguments));
+        let output = Command::new(&command[0]).args(&command[1..]).current_dir(&directory).output().expect("cannot run initdb");
+        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+
+        for _ in 0..5 {
+            let port = ports::free();
+            let settings = [
+                format!("port={port}"),
+                "listen_addresses=127.0.0.1".to_owned(),
+                "unix_socket_directories=".to_owned(),
+                "max_connections=300".to_owned(),
+                "shared_buffers=32MB".to_owned(),
+                // Safe against the end of the process, which tests cause, though not against the end of the machine. A commit
+                // must outlive a kill, so `synchronous_commit` stays on.
+                "fsync=off".to_owned(),
+                "full_page_writes=off".to_owned(),
+            ];
+            let postgres = binary("postgres").display().to_string();
+            let arguments = settings.iter().flat_map(|setting| ["-c", setting.as_str()]);
+            let program = Program {
+                command: as_user(unprivileged.as_ref(), [postgres.as_str(), "-D", data.as_str()].into_iter().chain(arguments)),
+                environment: BTreeMap::new(),
+                directory: directory.clone(),
+                log: directory.join("log"),
+                // SIGQUIT: stop at once and take the child processes along.
+                last_signal: "QUIT",
+                remove: Some(directory.clone()),
+            };
+            let mut server = Self { program, process: None, port, databases: AtomicU32::new(0) };
+            if server.run() {
+                return server;
+            }
+        }
+        panic!("PostgreSQL does not start:\n{}", std::fs::read_to_string(directory.join("log")).unwrap_or_default());
+    }
+
+    /// A new, empty database, as a URL.
+    pub fn database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.execute("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// The URL of a database, existing or not.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs SQL and returns what it printed: one row a line, columns separated by `|`.
+    pub fn execute(&self, database: &str, sql: &str) -> String {
+        let output = Command::new(binary("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-c", sql])
+            .output()
+            .expect("cannot run psql");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Kills the server at once, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.signal(Signal::QUIT);
+            process.signal_family(Signal::CONT);
+            process.wait_for_end(START_LIMIT);
+            process.stop();
+        }
+    }
+
+    /// Starts it again after [`kill`](Self::kill), on the same port with the same data.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(
+            self.run(),
+            "PostgreSQL does not start again:\n{}",
+            std::fs::read_to_string(&self.program.log).unwrap_or_default()
+        );
+    }
+
+    /// Freezes it: connections stay open, nothing is answered.
+    pub fn pause(&self) {
+        if let Some(process) = &self.process {
+            process.signal_family(Signal::STOP);
+        }
+    }
+
+    /// Wakes it up after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        if let Some(process) = &self.process {
+            process.signal_family(Signal::CONT);
+        }
+    }
+
+    /// Starts the process and waits until it answers; false when it ended instead.
+    fn run(&mut self) -> bool {
+        let process = Process::start(&self.program);
+        let start = Instant::now();
+        while !(accepts(self.port) && self.answers()) {
+            if !process.is_running() {
+                process.stop();
+                return false;
+            }
+            assert!(start.elapsed() < START_LIMIT, "PostgreSQL is not ready after {START_LIMIT:?}:\n{}", process.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.process = Some(process);
+        true
+    }
+
+    fn answers(&self) -> bool {
+        Command::new(binary("psql"))
+            .args(["-X", "-q", "-d", &self.url("postgres"), "-c", "SELECT 1"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+}
+
+/// The user a server runs as when the tests run as root, which PostgreSQL refuses.
+#[derive(Debug)]
+struct Unprivileged {
+    uid: u32,
+    gid: u32,
+}
+
+impl Unprivileged {
+    /// `None` when this process is not root.
+    fn find() -> Option<Self> {
+        is_root().then(|| {
+            let mut users = ["postgres", "nobody"].into_iter();
+            users.find_map(Self::named).expect("neither a user `postgres` nor `nobody` exists")
+        })
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        let users = std::fs::read_to_string("/etc/passwd").ok()?;
+        let mut fields = users.lines().find(|line| line.split(':').next() == Some(name))?.split(':').skip(2);
+        Some(Self { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+    }
+}
+
+/// The command as this user runs it.
+fn as_user<'a>(user: Option<&Unprivileged>, command: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut whole = Vec::new();
+    if let Some(Unprivileged { uid, gid }) = user {
+        let setpriv = find("setpriv", [PathBuf::from("/usr/bin")]).display().to_string();
+        whole.extend([setpriv, format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned(), "--".to_owned()]);
+    }
+    whole.extend(command.map(str::to_owned));
+    whole
+}
+
+/// A program of the PostgreSQL server, which Debian keeps off `PATH`; the newest version there is.
+fn binary(name: &str) -> PathBuf {
+    let version = |directory: &PathBuf| directory.file_name()?.to_str()?.parse::<u32>().ok();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir(Path::new("/usr/lib/postgresql"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|directory| version(directory).is_some())
+        .collect();
+    versions.sort_by_key(version);
+    find(name, versions.into_iter().rev().map(|directory| directory.join("bin")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_of_one_server_are_apart() {
+        let server = Postgres::shared();
+        let (one, two) = (server.database(), server.database());
+        assert_ne!(one, two);
+        let name = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+        server.execute(&name(&one), "CREATE TABLE marks (mark int)");
+        assert_eq!(server.execute(&name(&two), "SELECT to_regclass('marks') IS NULL"), "t");
+    }
+
+    #[test]
+    fn a_killed_server_comes_back_with_what_it_had() {
+        let mut server = Postgres::start();
+        let directory = server.program.directory.clone();
+        server.execute("postgres", "CREATE TABLE marks (mark int); INSERT INTO marks VALUES (7)");
+        server.pause();
+        server.kill();
+        assert!(!accepts(server.port()));
+        server.restart();
+        assert_eq!(server.execute("postgres", "SELECT mark FROM marks"), "7");
+        drop(server);
+        assert!(!directory.exists());
+    }
+}

@@ -1,0 +1,171 @@
+//! Private Redis servers, one per test: a start takes hundredths of a second.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::ports;
+use crate::process::{Process, Program, accepts, find};
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A Redis server of its own on a loopback port, which writes nothing to disk: what it holds is gone when it is killed.
+#[derive(Debug)]
+pub struct Redis {
+    program: Program,
+    process: Option<Process>,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts a server.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with more options, for example `["--maxmemory", "2mb"]`.
+    pub fn start_with(options: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("countersign-redis-").tempdir().expect("cannot make a directory").keep();
+        for _ in 0..5 {
+            let mut server = Self::prepared(ports::free(), directory.clone(), options);
+            if server.run() {
+                return server;
+            }
+        }
+        panic!("Redis does not start:\n{}", std::fs::read_to_string(directory.join("log")).unwrap_or_default());
+    }
+
+    /// The URL of a server that was never started: connections are refused.
+    pub fn never_started() -> String {
+        format!("redis://127.0.0.1:{}", ports::free())
+    }
+
+    fn prepared(port: u16, directory: std::path::PathBuf, options: &[&str]) -> Self {
+        let server = find("redis-server", []).display().to_string();
+        let port_text = port.to_string();
+        let fixed =
+            [&server, "--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
+        let program = Program {
+            command: fixed.into_iter().chain(options.iter().copied()).map(str::to_owned).collect(),
+            environment: BTreeMap::new(),
+            directory: directory.clone(),
+            log: directory.join("log"),
+            last_signal: "KILL",
+            remove: Some(directory),
+        };
+        Self { program, process: None, port }
+    }
+
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills it at once. What it held is gone.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+            process.stop();
+        }
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.run(), "Redis does not start again");
+    }
+
+    /// Freezes it: connections stay open, nothing is answered.
+    pub fn pause(&self) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::STOP);
+        }
+    }
+
+    /// Wakes it up after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::CONT);
+        }
+    }
+
+    /// Forgets every key.
+    pub fn flush(&self) {
+        assert_eq!(self.command("FLUSHALL"), "+OK");
+    }
+
+    /// How many keys it holds.
+    pub fn key_count(&self) -> usize {
+        self.command("DBSIZE").trim_start_matches(':').parse().expect("DBSIZE answers a number")
+    }
+
+    /// Sends one command as a line of words and returns the first line of the answer.
+    pub fn command(&self, line: &str) -> String {
+        self.try_command(line).expect("Redis answers")
+    }
+
+    fn try_command(&self, line: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(START_LIMIT))?;
+        stream.write_all(format!("{line}\r\n").as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok(answer.trim_end().to_owned())
+    }
+
+    fn run(&mut self) -> bool {
+        let process = Process::start(&self.program);
+        let start = Instant::now();
+        while !(accepts(self.port) && self.try_command("PING").is_ok_and(|answer| answer == "+PONG")) {
+            if !process.is_running() {
+                process.stop();
+                return false;
+            }
+            assert!(start.elapsed() < START_LIMIT, "Redis is not ready after {START_LIMIT:?}:\n{}", process.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.process = Some(process);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_server_has_forgotten_everything() {
+        let mut server = Redis::start();
+        assert_eq!(server.command("SET mark 7"), "+OK");
+        assert_eq!(server.key_count(), 1);
+        server.restart();
+        assert_eq!(server.key_count(), 0);
+        server.command("SET mark 7");
+        server.flush();
+        assert_eq!(server.key_count(), 0);
+    }
+
+    #[test]
+    fn a_paused_server_keeps_connections_and_answers_later() {
+        let server = Redis::start();
+        server.pause();
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+        stream.write_all(b"PING\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut reader = BufReader::new(stream);
+        assert!(reader.read_line(&mut String::new()).is_err());
+        server.resume();
+        reader.get_ref().set_read_timeout(Some(START_LIMIT)).unwrap();
+        let mut answer = String::new();
+        reader.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "+PONG\r\n");
+    }
+}
