@@ -13,6 +13,7 @@ pub mod claims;
 pub mod exchange;
 pub mod grant;
 pub mod id;
+pub mod id_token;
 pub mod issuer;
 pub mod issuer_url;
 pub mod name;
