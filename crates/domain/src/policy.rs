@@ -262,4 +262,4 @@ impl std::fmt::Debug for WorkspacePolicy {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
