@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::draft::{self, Given, Mask};
 use crate::id::{TrustedIssuerId, WorkspaceId};
-use crate::issuer_url::{IssuerUrl, KeySetUrl};
+use crate::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
 use crate::time::Timestamp;
+use crate::violation::Violations;
 
 /// An issuer of somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,172 @@ impl TrustedIssuerSettings {
     pub const CLOCK_SKEW_LIMIT: Duration = Duration::from_mins(1);
     /// `clock_skew` when nothing is said.
     pub const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(30);
+    /// The most `subject_audiences`.
+    pub const MAX_SUBJECT_AUDIENCES: usize = 32;
+    /// The most `token_types`.
+    pub const MAX_TOKEN_TYPES: usize = 8;
+
+    const SETTABLE: [&str; 9] = [
+        "display_name",
+        "jwks_url",
+        "subject_audiences",
+        "algorithms",
+        "token_types",
+        "max_token_lifetime",
+        "clock_skew",
+        "replay_policy",
+        "enabled",
+    ];
+    const IMMUTABLE: [&str; 6] = ["id", "workspace_id", "issuer_url", "etag", "create_time", "update_time"];
+
+    /// Checks a new trusted issuer, which is enabled whatever the draft says. `None` when a violation was noted.
+    pub fn create(draft: &TrustedIssuerDraft, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Self> {
+        // Every field is read before the first absence ends this, so that all violations are reported at once.
+        let display_name = draft.display_name(violations);
+        let issuer_url = violations.check("trusted_issuer.issuer_url", IssuerUrl::parse(&draft.issuer_url, loopback_http));
+        let jwks_url = draft.jwks_url(loopback_http, violations);
+        let subject_audiences = draft.subject_audiences(violations);
+        let algorithms = draft.algorithms(violations);
+        let token_types = draft.token_types(violations);
+        let max_token_lifetime = draft.max_token_lifetime(violations);
+        let clock_skew = draft.clock_skew(violations);
+        let replay_policy = draft.replay_policy(violations);
+        Some(Self {
+            display_name: display_name?,
+            issuer_url: issuer_url?,
+            jwks_url: jwks_url?,
+            subject_audiences: subject_audiences?,
+            algorithms: algorithms?,
+            token_types: token_types?,
+            max_token_lifetime: max_token_lifetime?,
+            clock_skew: clock_skew?,
+            replay_policy: replay_policy?,
+            enabled: true,
+        })
+    }
+
+    /// These settings with the fields that the mask names taken from the draft. Violations are noted; the result counts only
+    /// when there are none.
+    #[must_use]
+    pub fn update(
+        mut self,
+        draft: &TrustedIssuerDraft,
+        mask: &[String],
+        loopback_http: LoopbackHttp,
+        violations: &mut Violations,
+    ) -> Self {
+        let mask = Mask::check(mask, &Self::SETTABLE, &Self::IMMUTABLE, violations);
+        macro_rules! take {
+            ($($field:ident ( $($argument:expr),* );)+) => {$(
+                if mask.names(stringify!($field))
+                    && let Some(value) = draft.$field($($argument),*)
+                {
+                    self.$field = value;
+                }
+            )+};
+        }
+        take! {
+            display_name(violations);
+            jwks_url(loopback_http, violations);
+            subject_audiences(violations);
+            algorithms(violations);
+            token_types(violations);
+            max_token_lifetime(violations);
+            clock_skew(violations);
+            replay_policy(violations);
+        }
+        if mask.names("enabled") {
+            self.enabled = draft.enabled;
+        }
+        self
+    }
+
+    /// The audiences accepted on its tokens; without any of its own, the deployment's (SECURITY 19).
+    pub fn accepted_audiences<'a>(&'a self, deployment: &'a Audience) -> &'a [Audience] {
+        if self.subject_audiences.is_empty() { std::slice::from_ref(deployment) } else { &self.subject_audiences }
+    }
+}
+
+/// A trusted issuer as somebody wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrustedIssuerDraft {
+    /// Empty: none.
+    pub display_name: String,
+    /// The exact `iss`.
+    pub issuer_url: String,
+    /// Empty: from the discovery document.
+    pub jwks_url: String,
+    /// Empty: the deployment's own audience.
+    pub subject_audiences: Vec<String>,
+    /// Empty: RS256, ES256, ES384, EdDSA.
+    pub algorithms: Vec<String>,
+    /// An empty element is an absent header; an empty list: absent and `JWT`.
+    pub token_types: Vec<String>,
+    /// Left out: [`TrustedIssuerSettings::DEFAULT_MAX_TOKEN_LIFETIME`].
+    pub max_token_lifetime: Given<Duration>,
+    /// Left out: [`TrustedIssuerSettings::DEFAULT_CLOCK_SKEW`].
+    pub clock_skew: Given<Duration>,
+    /// Left out: single use.
+    pub replay_policy: Given<ReplayPolicy>,
+    /// Read by updates only.
+    pub enabled: bool,
+}
+
+#[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
+impl TrustedIssuerDraft {
+    fn display_name(&self, violations: &mut Violations) -> Option<Option<DisplayName>> {
+        draft::optional("trusted_issuer.display_name", &self.display_name, str::parse, violations)
+    }
+
+    fn jwks_url(&self, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Option<KeySetUrl>> {
+        let parse = |text: &str| KeySetUrl::parse(text, loopback_http);
+        draft::optional("trusted_issuer.jwks_url", &self.jwks_url, parse, violations)
+    }
+
+    fn subject_audiences(&self, violations: &mut Violations) -> Option<Vec<Audience>> {
+        let most = TrustedIssuerSettings::MAX_SUBJECT_AUDIENCES;
+        draft::list("trusted_issuer.subject_audiences", &self.subject_audiences, most, str::parse, violations)
+    }
+
+    fn algorithms(&self, violations: &mut Violations) -> Option<BTreeSet<SignatureAlgorithm>> {
+        use SignatureAlgorithm::{EdDsa, Es256, Es384, Rs256};
+        let most = SignatureAlgorithm::ALL.len();
+        let algorithms = draft::list("trusted_issuer.algorithms", &self.algorithms, most, str::parse, violations)?;
+        Some(if algorithms.is_empty() { [Rs256, Es256, Es384, EdDsa].into() } else { algorithms.into_iter().collect() })
+    }
+
+    fn token_types(&self, violations: &mut Violations) -> Option<BTreeSet<Option<String>>> {
+        let most = TrustedIssuerSettings::MAX_TOKEN_TYPES;
+        let token_types = draft::list("trusted_issuer.token_types", &self.token_types, most, token_type, violations)?;
+        Some(if token_types.is_empty() { [None, Some("JWT".to_owned())].into() } else { token_types.into_iter().collect() })
+    }
+
+    fn max_token_lifetime(&self, violations: &mut Violations) -> Option<Duration> {
+        let bounds = Duration::from_secs(1)..=TrustedIssuerSettings::MAX_TOKEN_LIFETIME_LIMIT;
+        let default = TrustedIssuerSettings::DEFAULT_MAX_TOKEN_LIFETIME;
+        draft::whole_seconds("trusted_issuer.max_token_lifetime", self.max_token_lifetime, default, bounds, violations)
+    }
+
+    fn clock_skew(&self, violations: &mut Violations) -> Option<Duration> {
+        let bounds = Duration::ZERO..=TrustedIssuerSettings::CLOCK_SKEW_LIMIT;
+        let default = TrustedIssuerSettings::DEFAULT_CLOCK_SKEW;
+        draft::whole_seconds("trusted_issuer.clock_skew", self.clock_skew, default, bounds, violations)
+    }
+
+    fn replay_policy(&self, violations: &mut Violations) -> Option<ReplayPolicy> {
+        violations.check("trusted_issuer.replay_policy", self.replay_policy.unwrap_or(Ok(ReplayPolicy::default())))
+    }
+}
+
+/// A `typ` header value; empty text stands for an absent header.
+fn token_type(text: &str) -> Result<Option<String>, &'static str> {
+    match text {
+        "" => Ok(None),
+        _ if text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err("must be at most 64 printable ASCII characters without space")
+        }
+        _ => Ok(Some(text.to_owned())),
+    }
 }
 
 /// How often one token may be exchanged.
@@ -164,5 +332,121 @@ impl std::str::FromStr for SignatureAlgorithm {
 
     fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == text).ok_or(UnknownAlgorithm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::Unreadable;
+
+    fn draft() -> TrustedIssuerDraft {
+        TrustedIssuerDraft { issuer_url: "https://cloud.rwx.com/mint".to_owned(), ..TrustedIssuerDraft::default() }
+    }
+
+    fn created(draft: &TrustedIssuerDraft) -> Result<TrustedIssuerSettings, Violations> {
+        let mut violations = Violations::new();
+        let settings = TrustedIssuerSettings::create(draft, LoopbackHttp::Refused, &mut violations);
+        assert_eq!(settings.is_none(), !violations.is_empty());
+        settings.ok_or(violations)
+    }
+
+    fn fields(violations: &Violations) -> Vec<&str> {
+        violations.iter().map(|violation| violation.field.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_documented_defaults() {
+        use SignatureAlgorithm::{EdDsa, Es256, Es384, Rs256};
+        let settings = created(&draft()).unwrap();
+        assert_eq!(settings.algorithms, [Rs256, Es256, Es384, EdDsa].into());
+        assert_eq!(settings.token_types, [None, Some("JWT".to_owned())].into());
+        assert_eq!(settings.max_token_lifetime, Duration::from_hours(1));
+        assert_eq!(settings.clock_skew, Duration::from_secs(30));
+        assert_eq!(settings.replay_policy, ReplayPolicy::SingleUse);
+        assert!(settings.enabled);
+    }
+
+    #[test]
+    fn every_violation_is_reported_at_once() {
+        let violations = created(&TrustedIssuerDraft {
+            display_name: "a\nb".to_owned(),
+            issuer_url: "http://localhost:7401".to_owned(),
+            jwks_url: "ftp://example.com".to_owned(),
+            subject_audiences: vec!["a".to_owned(), String::new(), "a".to_owned()],
+            algorithms: vec!["RS256".to_owned(), "none".to_owned(), "rs256".to_owned()],
+            token_types: vec!["J WT".to_owned()],
+            max_token_lifetime: Some(Ok(Duration::from_secs(86_401))),
+            clock_skew: Some(Err(Unreadable("must be a duration"))),
+            replay_policy: Some(Err(Unreadable("must be a policy"))),
+            enabled: false,
+        })
+        .unwrap_err();
+        assert_eq!(
+            fields(&violations),
+            [
+                "trusted_issuer.display_name",
+                "trusted_issuer.issuer_url",
+                "trusted_issuer.jwks_url",
+                "trusted_issuer.subject_audiences[1]",
+                "trusted_issuer.subject_audiences[2]",
+                "trusted_issuer.algorithms[1]",
+                "trusted_issuer.algorithms[2]",
+                "trusted_issuer.token_types[0]",
+                "trusted_issuer.max_token_lifetime",
+                "trusted_issuer.clock_skew",
+                "trusted_issuer.replay_policy",
+            ]
+        );
+    }
+
+    #[test]
+    fn s13_lifetime_and_skew_keep_within_their_limits() {
+        for (seconds, fits) in [(0, false), (1, true), (86_400, true), (86_401, false)] {
+            let draft = TrustedIssuerDraft { max_token_lifetime: Some(Ok(Duration::from_secs(seconds))), ..draft() };
+            assert_eq!(created(&draft).is_ok(), fits, "lifetime {seconds}");
+        }
+        for (skew, fits) in [(0, true), (60_000, true), (60_001, false), (61_000, false), (1_500, false)] {
+            let draft = TrustedIssuerDraft { clock_skew: Some(Ok(Duration::from_millis(skew))), ..draft() };
+            assert_eq!(created(&draft).is_ok(), fits, "skew {skew} ms");
+        }
+    }
+
+    #[test]
+    fn s03_only_asymmetric_algorithms_can_be_allowed() {
+        for algorithm in ["none", "HS256", "rs256", "RS256 ", ""] {
+            let draft = TrustedIssuerDraft { algorithms: vec![algorithm.to_owned()], ..draft() };
+            assert!(created(&draft).is_err(), "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn an_update_changes_only_what_the_mask_names_and_never_the_url() {
+        let before = created(&draft()).unwrap();
+        let draft = TrustedIssuerDraft {
+            issuer_url: "https://elsewhere.example".to_owned(),
+            clock_skew: Some(Ok(Duration::from_secs(10))),
+            max_token_lifetime: Some(Err(Unreadable("not named by the mask, so never read"))),
+            ..TrustedIssuerDraft::default()
+        };
+        let mut violations = Violations::new();
+        let mask = ["clock_skew", "enabled"].map(str::to_owned);
+        let after = before.clone().update(&draft, &mask, LoopbackHttp::Refused, &mut violations);
+        assert!(violations.is_empty());
+        assert_eq!(after, TrustedIssuerSettings { clock_skew: Duration::from_secs(10), enabled: false, ..before.clone() });
+
+        let mask = ["issuer_url", "workspace_id", "nonsense"].map(str::to_owned);
+        let after = before.clone().update(&draft, &mask, LoopbackHttp::Refused, &mut violations);
+        assert_eq!(after, before);
+        assert_eq!(fields(&violations), ["update_mask.paths[0]", "update_mask.paths[1]", "update_mask.paths[2]"]);
+    }
+
+    #[test]
+    fn s19_without_its_own_audiences_an_issuer_accepts_the_deployments() {
+        let deployment: Audience = "https://gateway.example".parse().unwrap();
+        let mut settings = created(&draft()).unwrap();
+        assert_eq!(settings.accepted_audiences(&deployment), std::slice::from_ref(&deployment));
+        settings.subject_audiences = vec!["other".parse().unwrap()];
+        assert_eq!(settings.accepted_audiences(&deployment), ["other".parse::<Audience>().unwrap()]);
     }
 }

@@ -1,0 +1,82 @@
+//! The commit point of exchanges: what must be durable before an access token may leave.
+
+use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use crate::issuer_url::IssuerUrl;
+use crate::name::{Audience, KeyId, Scope, Subject, TokenId};
+use crate::time::Timestamp;
+
+/// The most exchanges of one commit.
+pub const MAX_BATCH: usize = 256;
+
+/// One exchange, decided and signed, not yet released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeCommit {
+    /// The owner of everything below.
+    pub workspace_id: WorkspaceId,
+    /// The issuer of the subject token.
+    pub trusted_issuer_id: TrustedIssuerId,
+    /// The relationship that matched.
+    pub trust_relationship_id: TrustRelationshipId,
+    /// The workspace's policy revision that the decision was made on; for the audit event.
+    pub policy_revision: i64,
+    /// The revision of the trusted issuer that must still be current.
+    pub trusted_issuer_revision: i64,
+    /// The revision of the trust relationship that must still be current.
+    pub trust_relationship_revision: i64,
+    /// What makes the token single-use; `None` for a reusable one.
+    pub replay: Option<ReplayMark>,
+    /// What the audit log keeps.
+    pub audit: ExchangeAudit,
+}
+
+/// The mark that a single-use token leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayMark {
+    /// SHA-256 of (workspace, issuer, token id).
+    pub hash: [u8; 32],
+    /// Until when it must be remembered: `exp`, skew and a minute.
+    pub expires_at: Timestamp,
+}
+
+/// What the audit log keeps of an exchange. Never a token, never raw claims (SECURITY 75).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeAudit {
+    /// Joins the event to the caller's answer and the traces.
+    pub request_id: String,
+    /// The subject token's `iss`.
+    pub subject_issuer: IssuerUrl,
+    /// The subject token's `sub`.
+    pub subject: Subject,
+    /// SHA-256 of the subject token's signing input.
+    pub subject_token_hash: [u8; 32],
+    /// The subject token's `jti`, when it had one.
+    pub subject_token_id: Option<TokenId>,
+    /// The `kid` that verified it, when its key had one.
+    pub subject_key_id: Option<KeyId>,
+    /// The minted token's `jti`.
+    pub access_token_id: TokenId,
+    /// The minted token's `aud`.
+    pub access_token_audiences: Vec<Audience>,
+    /// The minted token's `scope`.
+    pub scopes: Vec<Scope>,
+    /// The minted token's `exp`.
+    pub access_token_expires_at: Timestamp,
+}
+
+impl ExchangeAudit {
+    /// The most bytes of a request id.
+    pub const MAX_REQUEST_ID: usize = 128;
+}
+
+/// What became of one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CommitOutcome {
+    /// Durable: the token may be released.
+    Committed,
+    /// The subject token was exchanged before.
+    Replayed,
+    /// Issuer or relationship changed since the match: match again on the fresh policy.
+    Stale,
+    /// Workspace, issuer or relationship is disabled, expired or gone.
+    Disabled,
+}
