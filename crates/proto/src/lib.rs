@@ -31,8 +31,10 @@ mod generated {
 pub use generated::{common::v1 as common_v1, exchange::v1 as exchange_v1, issuer::v1 as issuer_v1, trust::v1 as trust_v1};
 
 pub mod access;
+pub mod common;
 mod redacted;
 pub mod status;
+pub mod trust;
 
 /// The compiled descriptors of every package, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

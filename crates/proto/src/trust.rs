@@ -1,0 +1,9 @@
+//! Conversions of `countersign.trust.v1`.
+//!
+//! Resources ([`resources`]) come in as drafts, which the domain checks, and go out whole. The internal messages come in two
+//! pairs: [`commit`], which trust-service reads and gateways write, and [`policy`], the other way round. Both directions live
+//! here, so that they are tested against each other.
+
+pub mod commit;
+pub mod policy;
+pub mod resources;

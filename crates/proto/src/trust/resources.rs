@@ -1,0 +1,148 @@
+//! Workspaces, trusted issuers and trust relationships.
+
+use countersign_domain::draft::{Given, Unreadable};
+use countersign_domain::etag::Etag;
+use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft};
+use countersign_domain::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerDraft};
+use countersign_domain::workspace::{Workspace, WorkspaceDraft, WorkspaceState};
+
+use crate::common::{duration, given_duration, given_timestamp, text, texts, timestamp};
+use crate::trust_v1 as wire;
+
+impl From<&Workspace> for wire::Workspace {
+    fn from(workspace: &Workspace) -> Self {
+        Self {
+            id: workspace.id.to_string(),
+            display_name: workspace.display_name.to_string(),
+            state: wire::WorkspaceState::from(workspace.state).into(),
+            etag: Etag::of(&workspace.id, workspace.revision).to_string(),
+            create_time: Some(timestamp(workspace.created_at)),
+            update_time: Some(timestamp(workspace.updated_at)),
+        }
+    }
+}
+
+impl From<wire::Workspace> for WorkspaceDraft {
+    fn from(workspace: wire::Workspace) -> Self {
+        Self { state: read_state(workspace.state), display_name: workspace.display_name }
+    }
+}
+
+impl From<&TrustedIssuer> for wire::TrustedIssuer {
+    fn from(issuer: &TrustedIssuer) -> Self {
+        let settings = &issuer.settings;
+        Self {
+            id: issuer.id.to_string(),
+            workspace_id: issuer.workspace_id.to_string(),
+            display_name: text(settings.display_name.as_ref()),
+            issuer_url: settings.issuer_url.to_string(),
+            jwks_url: text(settings.jwks_url.as_ref()),
+            subject_audiences: texts(&settings.subject_audiences),
+            algorithms: settings.algorithms.iter().map(ToString::to_string).collect(),
+            token_types: settings.token_types.iter().map(|typ| typ.clone().unwrap_or_default()).collect(),
+            max_token_lifetime: Some(duration(settings.max_token_lifetime)),
+            clock_skew: Some(duration(settings.clock_skew)),
+            replay_policy: wire::ReplayPolicy::from(settings.replay_policy).into(),
+            enabled: settings.enabled,
+            etag: Etag::of(&issuer.id, issuer.revision).to_string(),
+            create_time: Some(timestamp(issuer.created_at)),
+            update_time: Some(timestamp(issuer.updated_at)),
+        }
+    }
+}
+
+impl From<wire::TrustedIssuer> for TrustedIssuerDraft {
+    fn from(issuer: wire::TrustedIssuer) -> Self {
+        Self {
+            replay_policy: read_replay_policy(issuer.replay_policy),
+            max_token_lifetime: given_duration(issuer.max_token_lifetime.as_ref()),
+            clock_skew: given_duration(issuer.clock_skew.as_ref()),
+            display_name: issuer.display_name,
+            issuer_url: issuer.issuer_url,
+            jwks_url: issuer.jwks_url,
+            subject_audiences: issuer.subject_audiences,
+            algorithms: issuer.algorithms,
+            token_types: issuer.token_types,
+            enabled: issuer.enabled,
+        }
+    }
+}
+
+impl From<&TrustRelationship> for wire::TrustRelationship {
+    fn from(relationship: &TrustRelationship) -> Self {
+        let settings = &relationship.settings;
+        Self {
+            id: relationship.id.to_string(),
+            workspace_id: relationship.workspace_id.to_string(),
+            trusted_issuer_id: relationship.trusted_issuer_id.to_string(),
+            display_name: text(settings.display_name.as_ref()),
+            subject_matches: texts(&settings.subject_matches),
+            subject_audiences: texts(&settings.subject_audiences),
+            access_token_audiences: texts(&settings.access_token_audiences),
+            scopes: texts(&settings.scopes),
+            grants: settings.grants.iter().cloned().map(Into::into).collect(),
+            token_duration: Some(duration(settings.token_duration)),
+            expire_time: settings.expires_at.map(timestamp),
+            enabled: settings.enabled,
+            revision: relationship.revision,
+            etag: Etag::of(&relationship.id, relationship.revision).to_string(),
+            creator: relationship.creator.clone(),
+            create_time: Some(timestamp(relationship.created_at)),
+            update_time: Some(timestamp(relationship.updated_at)),
+        }
+    }
+}
+
+impl From<wire::TrustRelationship> for TrustRelationshipDraft {
+    fn from(relationship: wire::TrustRelationship) -> Self {
+        Self {
+            token_duration: given_duration(relationship.token_duration.as_ref()),
+            expires_at: given_timestamp(relationship.expire_time.as_ref()),
+            display_name: relationship.display_name,
+            subject_matches: relationship.subject_matches,
+            subject_audiences: relationship.subject_audiences,
+            access_token_audiences: relationship.access_token_audiences,
+            scopes: relationship.scopes,
+            grants: relationship.grants.into_iter().map(Into::into).collect(),
+            enabled: relationship.enabled,
+        }
+    }
+}
+
+impl From<WorkspaceState> for wire::WorkspaceState {
+    fn from(state: WorkspaceState) -> Self {
+        match state {
+            WorkspaceState::Active => Self::Active,
+            WorkspaceState::Disabled => Self::Disabled,
+        }
+    }
+}
+
+impl From<ReplayPolicy> for wire::ReplayPolicy {
+    fn from(policy: ReplayPolicy) -> Self {
+        match policy {
+            ReplayPolicy::SingleUse => Self::SingleUse,
+            ReplayPolicy::RequireJti => Self::RequireJti,
+            ReplayPolicy::Reusable => Self::Reusable,
+        }
+    }
+}
+
+pub(super) fn read_state(state: i32) -> Given<WorkspaceState> {
+    match wire::WorkspaceState::try_from(state) {
+        Ok(wire::WorkspaceState::Unspecified) => None,
+        Ok(wire::WorkspaceState::Active) => Some(Ok(WorkspaceState::Active)),
+        Ok(wire::WorkspaceState::Disabled) => Some(Ok(WorkspaceState::Disabled)),
+        Err(_) => Some(Err(Unreadable("must be a value of WorkspaceState"))),
+    }
+}
+
+fn read_replay_policy(policy: i32) -> Given<ReplayPolicy> {
+    match wire::ReplayPolicy::try_from(policy) {
+        Ok(wire::ReplayPolicy::Unspecified) => None,
+        Ok(wire::ReplayPolicy::SingleUse) => Some(Ok(ReplayPolicy::SingleUse)),
+        Ok(wire::ReplayPolicy::RequireJti) => Some(Ok(ReplayPolicy::RequireJti)),
+        Ok(wire::ReplayPolicy::Reusable) => Some(Ok(ReplayPolicy::Reusable)),
+        Err(_) => Some(Err(Unreadable("must be a value of ReplayPolicy"))),
+    }
+}
