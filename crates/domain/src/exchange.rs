@@ -1,1 +1,438 @@
-//! exchange
+//! The decision of one exchange: what a verified token gets under one policy at one time.
+//!
+//! [`decide`] is the whole of it, a function of values. [`trusted_issuer`] is the part that is asked before the signature is
+//! checked, and answers with nothing but the issuer's settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::claims::{Claims, TimeRules, Untimely};
+use crate::grant::Grant;
+use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use crate::issuer_url::IssuerUrl;
+use crate::name::{Audience, Scope, Subject, TokenId};
+use crate::policy::{CompiledRelationship, WorkspacePolicy};
+use crate::reason::Reason;
+use crate::time::Timestamp;
+use crate::trust_relationship::TrustRelationshipSettings;
+use crate::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerSettings};
+use crate::workspace::WorkspaceState;
+
+/// What the holder of a token asks for. Every part can only narrow what a trust relationship gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExchangeRequest {
+    /// When given, this relationship alone decides.
+    pub trust_relationship_id: Option<TrustRelationshipId>,
+    /// The wished `aud`. Empty: the relationship's default.
+    pub audiences: Vec<Audience>,
+    /// The wished scopes. Empty: all that the relationship gives.
+    pub scopes: Vec<Scope>,
+    /// The wished lifetime. `None`: the relationship's.
+    pub duration: Option<Duration>,
+}
+
+/// A token whose signature was verified under a key of its issuer.
+#[derive(Debug, Clone, Copy)]
+pub struct PresentedToken<'a> {
+    /// Its claims.
+    pub claims: &'a Claims,
+    /// SHA-256 of its signing input. It identifies a token without `jti`; the signature would not, being malleable
+    /// (SECURITY 53).
+    pub signing_input_hash: [u8; 32],
+}
+
+/// The audience that is unique to this deployment: the gateway's public URL (SECURITY 19).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentAudience {
+    url: Audience,
+    without_scheme: Audience,
+}
+
+/// What a token gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The workspace whose policy decided.
+    pub workspace_id: WorkspaceId,
+    /// The revision of that policy.
+    pub policy_revision: i64,
+    /// The token's issuer.
+    pub trusted_issuer_id: TrustedIssuerId,
+    /// The issuer's revision, which the commit is checked against.
+    pub trusted_issuer_revision: i64,
+    /// The relationship that decided.
+    pub trust_relationship_id: TrustRelationshipId,
+    /// The relationship's revision, which the commit is checked against.
+    pub trust_relationship_revision: i64,
+    /// The access token's `aud`. Never empty.
+    pub audiences: Vec<Audience>,
+    /// The access token's `scope`.
+    pub scopes: Vec<Scope>,
+    /// The access token's `authorization_details`. With no scope there is at least one.
+    pub grants: Vec<Grant>,
+    /// How long the access token lives, in whole seconds.
+    pub duration: Duration,
+    /// What makes the token single-use; `None` when it may be exchanged again.
+    pub replay: Option<Replay>,
+}
+
+/// How a second exchange of one token is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// What identifies the token among those of its issuer in a workspace.
+    pub identity: TokenIdentity,
+    /// Until when the token must be remembered: beyond the last instant at which it could be accepted (SECURITY 50).
+    pub remember_until: Timestamp,
+}
+
+/// What identifies a token among those of its issuer in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenIdentity {
+    /// Its `jti`.
+    TokenId(TokenId),
+    /// SHA-256 of its signing input.
+    SigningInput([u8; 32]),
+}
+
+/// Why a token gets nothing. Displayed, it tells the operator the full cause; callers are told [`Refused::message`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The workspace is disabled.
+    #[error("the workspace is disabled")]
+    WorkspaceDisabled,
+    /// The workspace registered no such issuer.
+    #[error("the workspace does not trust the issuer")]
+    IssuerUnknown,
+    /// The issuer is disabled.
+    #[error("the trusted issuer {0} is disabled")]
+    IssuerDisabled(TrustedIssuerId),
+    /// Too early, too late or too long.
+    #[error(transparent)]
+    Untimely(#[from] Untimely),
+    /// The issuer's tokens must have a `jti`, and this one has none.
+    #[error("the trusted issuer requires jti, which the token lacks")]
+    TokenIdMissing,
+    /// An audience of the token is not accepted from its issuer.
+    #[error("the token's audience {0:?} is not accepted from its issuer")]
+    AudienceNotAccepted(Audience),
+    /// Relationships accept the subject, but none of them accepts the audiences.
+    #[error("the token's audiences are not accepted by {0}")]
+    AudienceNotAcceptedBy(TrustRelationshipId),
+    /// The named relationship does not exist, or is not for this issuer.
+    #[error("{0} is no trust relationship of this workspace and issuer")]
+    RelationshipUnknown(TrustRelationshipId),
+    /// The named relationship is disabled or has expired.
+    #[error("{0} is disabled or has expired")]
+    RelationshipNotLive(TrustRelationshipId),
+    /// The named relationship does not accept the subject.
+    #[error("{0} does not accept the subject")]
+    SubjectNotAcceptedBy(TrustRelationshipId),
+    /// No live relationship accepts the subject.
+    #[error("no live trust relationship accepts the subject")]
+    SubjectNotAccepted,
+    /// A wished audience is not one the relationship gives.
+    #[error("{id} does not give the audience {audience:?}")]
+    AudienceNotGiven {
+        /// The relationship that decided.
+        id: TrustRelationshipId,
+        /// The wished audience.
+        audience: Audience,
+    },
+    /// Scopes were wished for, and the relationship gives none of them.
+    #[error("{0} gives none of the requested scopes")]
+    ScopesNotGiven(TrustRelationshipId),
+    /// The relationship gives neither scope nor grant, or no time.
+    #[error("{0} gives nothing")]
+    NothingToGive(TrustRelationshipId),
+}
+
+impl Refused {
+    /// The reason that the caller is told.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::WorkspaceDisabled | Self::IssuerUnknown | Self::IssuerDisabled(_) => Reason::SubjectTokenNotTrusted,
+            Self::Untimely(Untimely::NeverValid) | Self::TokenIdMissing => Reason::SubjectTokenClaimsInvalid,
+            Self::Untimely(Untimely::Expired) => Reason::SubjectTokenExpired,
+            Self::Untimely(Untimely::IssuedInFuture | Untimely::NotYetValid) => Reason::SubjectTokenNotYetValid,
+            Self::Untimely(Untimely::LifetimeTooLong) => Reason::SubjectTokenLifetimeTooLong,
+            Self::AudienceNotAccepted(_) | Self::AudienceNotAcceptedBy(_) => Reason::SubjectTokenAudienceMismatch,
+            Self::RelationshipUnknown(_)
+            | Self::RelationshipNotLive(_)
+            | Self::SubjectNotAcceptedBy(_)
+            | Self::SubjectNotAccepted => Reason::SubjectNotTrusted,
+            Self::AudienceNotGiven { .. } | Self::ScopesNotGiven(_) | Self::NothingToGive(_) => Reason::NothingGranted,
+        }
+    }
+
+    /// What the caller is told: which of his own claims or wishes failed, never what the policy holds (SECURITY 63).
+    pub const fn message(&self) -> &'static str {
+        match self {
+            Self::WorkspaceDisabled | Self::IssuerUnknown | Self::IssuerDisabled(_) => NOT_TRUSTED,
+            Self::Untimely(Untimely::NeverValid) => "the claim exp must be later than iat",
+            Self::Untimely(Untimely::Expired) => "the subject token has expired",
+            Self::Untimely(Untimely::IssuedInFuture) => "the claim iat is in the future",
+            Self::Untimely(Untimely::NotYetValid) => "the claim nbf is in the future",
+            Self::Untimely(Untimely::LifetimeTooLong) => "the subject token lives longer than is accepted from its issuer",
+            Self::TokenIdMissing => "the claim jti is missing",
+            Self::AudienceNotAccepted(_) | Self::AudienceNotAcceptedBy(_) => {
+                "the claim aud is not, or not only, an audience accepted here"
+            }
+            Self::RelationshipUnknown(_)
+            | Self::RelationshipNotLive(_)
+            | Self::SubjectNotAcceptedBy(_)
+            | Self::SubjectNotAccepted => "no trust relationship accepts the claim sub",
+            Self::AudienceNotGiven { .. } => "the requested audience is not given",
+            Self::ScopesNotGiven(_) => "none of the requested scopes is given",
+            Self::NothingToGive(_) => "nothing is given",
+        }
+    }
+
+    /// Whether a change of the policy could turn the answer, so that it is worth asking whether this policy is the newest.
+    pub const fn depends_on_policy(&self) -> bool {
+        !matches!(
+            self,
+            Self::Untimely(Untimely::NeverValid | Untimely::Expired | Untimely::IssuedInFuture | Untimely::NotYetValid)
+        )
+    }
+}
+
+/// What a caller is told whatever was wrong before the signature was verified (SECURITY 63).
+pub const NOT_TRUSTED: &str = "the subject token is not trusted";
+
+/// How much longer than any clock skew that could ever be set a token is remembered (SECURITY 50).
+const REPLAY_MARGIN: Duration = Duration::from_mins(1);
+
+impl DeploymentAudience {
+    /// The audience of the deployment whose gateway has this public URL.
+    ///
+    /// # Errors
+    /// When the URL is longer than an audience may be, which no [`IssuerUrl`] is.
+    pub fn new(public_url: &IssuerUrl) -> Result<Self, crate::name::InvalidName> {
+        let url = public_url.as_str();
+        let without_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+        Ok(Self { url: url.parse()?, without_scheme: without_scheme.parse()? })
+    }
+
+    /// The form with the scheme, which is put into access tokens.
+    pub fn as_audience(&self) -> &Audience {
+        &self.url
+    }
+
+    /// Whether this is the deployment's audience, with its scheme or without.
+    pub fn is(&self, audience: &Audience) -> bool {
+        *audience == self.url || *audience == self.without_scheme
+    }
+
+    /// Whether a list written by an operator holds this audience, either form of the deployment's standing for both.
+    fn is_in(&self, list: &[Audience], audience: &Audience) -> bool {
+        list.contains(audience) || self.is(audience) && list.iter().any(|listed| self.is(listed))
+    }
+}
+
+/// The trusted issuer whose keys may verify a token that claims this `iss`.
+///
+/// # Errors
+/// When the workspace or the issuer is disabled, or the issuer unknown.
+pub fn trusted_issuer<'a>(policy: &'a WorkspacePolicy, issuer_url: &str) -> Result<&'a Arc<TrustedIssuer>, Refused> {
+    if policy.state() != WorkspaceState::Active {
+        return Err(Refused::WorkspaceDisabled);
+    }
+    let issuer = policy.issuer(issuer_url).ok_or(Refused::IssuerUnknown)?;
+    if issuer.settings.enabled { Ok(issuer) } else { Err(Refused::IssuerDisabled(issuer.id.clone())) }
+}
+
+/// Decides what a verified token gets.
+///
+/// # Errors
+/// Why it gets nothing.
+pub fn decide(
+    token: PresentedToken<'_>,
+    request: &ExchangeRequest,
+    policy: &WorkspacePolicy,
+    deployment: &DeploymentAudience,
+    now: Timestamp,
+) -> Result<Decision, Refused> {
+    let claims = token.claims;
+    let issuer = trusted_issuer(policy, &claims.issuer)?;
+    let rules = TimeRules { clock_skew: issuer.settings.clock_skew, max_lifetime: issuer.settings.max_token_lifetime };
+    claims.check_times(now, &rules)?;
+    let replay = replay(token, &issuer.settings)?;
+    check_issuer_audiences(claims, &issuer.settings, deployment)?;
+    let relationship = match &request.trust_relationship_id {
+        Some(id) => named_relationship(id, claims, issuer, policy, deployment, now)?,
+        None => narrowest_relationship(claims, issuer, policy, deployment, now)?,
+    };
+    Ok(Decision {
+        workspace_id: policy.workspace_id().clone(),
+        policy_revision: policy.revision(),
+        trusted_issuer_id: issuer.id.clone(),
+        trusted_issuer_revision: issuer.revision,
+        trust_relationship_id: relationship.id.clone(),
+        trust_relationship_revision: relationship.revision,
+        audiences: given_audiences(relationship, &request.audiences, deployment)?,
+        scopes: given_scopes(relationship, &request.scopes)?,
+        grants: relationship.grants.to_vec(),
+        duration: given_duration(relationship, request.duration, now)?,
+        replay,
+    })
+}
+
+fn replay(token: PresentedToken<'_>, issuer: &TrustedIssuerSettings) -> Result<Option<Replay>, Refused> {
+    let identity = match (issuer.replay_policy, &token.claims.token_id) {
+        (ReplayPolicy::Reusable, _) => return Ok(None),
+        (ReplayPolicy::RequireJti, None) => return Err(Refused::TokenIdMissing),
+        (ReplayPolicy::SingleUse | ReplayPolicy::RequireJti, Some(id)) => TokenIdentity::TokenId(id.clone()),
+        (ReplayPolicy::SingleUse, None) => TokenIdentity::SigningInput(token.signing_input_hash),
+    };
+    // The largest skew that can be set, not the one that is: it may be raised while the token is still remembered.
+    let remembered = TrustedIssuerSettings::CLOCK_SKEW_LIMIT + REPLAY_MARGIN;
+    let remember_until = token.claims.expires_at.saturating_add(remembered).unwrap_or(Timestamp::MAX);
+    Ok(Some(Replay { identity, remember_until }))
+}
+
+/// Every one of the token's audiences must be accepted: a token that is also meant for somebody else may be presented by him
+/// (SECURITY 20).
+fn check_issuer_audiences(
+    claims: &Claims,
+    issuer: &TrustedIssuerSettings,
+    deployment: &DeploymentAudience,
+) -> Result<(), Refused> {
+    let accepted = |audience: &Audience| {
+        if issuer.subject_audiences.is_empty() {
+            deployment.is(audience)
+        } else {
+            deployment.is_in(&issuer.subject_audiences, audience)
+        }
+    };
+    match claims.audiences.iter().find(|audience| !accepted(audience)) {
+        Some(audience) => Err(Refused::AudienceNotAccepted(audience.clone())),
+        None => Ok(()),
+    }
+}
+
+fn accepts_audiences(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> bool {
+    let narrower = &relationship.subject_audiences;
+    narrower.is_empty() || claims.audiences.iter().all(|audience| deployment.is_in(narrower, audience))
+}
+
+/// The named relationship decides alone: that another would accept the token does not matter (SECURITY 28).
+fn named_relationship<'a>(
+    id: &TrustRelationshipId,
+    claims: &Claims,
+    issuer: &TrustedIssuer,
+    policy: &'a WorkspacePolicy,
+    deployment: &DeploymentAudience,
+    now: Timestamp,
+) -> Result<&'a CompiledRelationship, Refused> {
+    let relationship = policy
+        .relationship(id)
+        .filter(|relationship| relationship.trusted_issuer_id == issuer.id)
+        .ok_or_else(|| Refused::RelationshipUnknown(id.clone()))?;
+    if !relationship.is_live(now) {
+        Err(Refused::RelationshipNotLive(id.clone()))
+    } else if relationship.accepts(claims.subject.as_str()).is_none() {
+        Err(Refused::SubjectNotAcceptedBy(id.clone()))
+    } else if !accepts_audiences(relationship, claims, deployment) {
+        Err(Refused::AudienceNotAcceptedBy(id.clone()))
+    } else {
+        Ok(relationship)
+    }
+}
+
+/// Of the relationships that accept the token, the narrowest. What was requested plays no part in the choice (DESIGN §5.4).
+fn narrowest_relationship<'a>(
+    claims: &Claims,
+    issuer: &TrustedIssuer,
+    policy: &'a WorkspacePolicy,
+    deployment: &DeploymentAudience,
+    now: Timestamp,
+) -> Result<&'a CompiledRelationship, Refused> {
+    let mut refused = Refused::SubjectNotAccepted;
+    for candidate in policy.accepting(&issuer.id, claims.subject.as_str()) {
+        let relationship: &CompiledRelationship = candidate.relationship;
+        if !relationship.is_live(now) {
+            continue;
+        }
+        if accepts_audiences(relationship, claims, deployment) {
+            return Ok(relationship);
+        }
+        refused = Refused::AudienceNotAcceptedBy(relationship.id.clone());
+    }
+    Err(refused)
+}
+
+/// A wished audience that is not given refuses the exchange: a token without it would only fail later, elsewhere (RFC 8693,
+/// section 2.1.1).
+fn given_audiences(
+    relationship: &CompiledRelationship,
+    wished: &[Audience],
+    deployment: &DeploymentAudience,
+) -> Result<Vec<Audience>, Refused> {
+    let own = std::slice::from_ref(deployment.as_audience());
+    let given = if relationship.access_token_audiences.is_empty() { own } else { &relationship.access_token_audiences };
+    if wished.is_empty() {
+        return Ok(given.first().cloned().into_iter().collect());
+    }
+    let mut audiences: Vec<Audience> = Vec::with_capacity(wished.len());
+    for audience in wished {
+        if !deployment.is_in(given, audience) {
+            return Err(Refused::AudienceNotGiven { id: relationship.id.clone(), audience: audience.clone() });
+        }
+        let written = if deployment.is(audience) { deployment.as_audience() } else { audience };
+        if !audiences.contains(written) {
+            audiences.push(written.clone());
+        }
+    }
+    Ok(audiences)
+}
+
+/// The relationship's scopes, less those that were not wished for, in the relationship's order.
+fn given_scopes(relationship: &CompiledRelationship, wished: &[Scope]) -> Result<Vec<Scope>, Refused> {
+    let given = |scope: &&Scope| wished.is_empty() || wished.contains(scope);
+    let scopes: Vec<Scope> = relationship.scopes.iter().filter(given).cloned().collect();
+    if !scopes.is_empty() {
+        Ok(scopes)
+    } else if !wished.is_empty() {
+        Err(Refused::ScopesNotGiven(relationship.id.clone()))
+    } else if relationship.grants.is_empty() {
+        Err(Refused::NothingToGive(relationship.id.clone()))
+    } else {
+        Ok(scopes)
+    }
+}
+
+/// The shortest of what is wished, what the relationship gives, what is left of it, and what anything may have.
+fn given_duration(relationship: &CompiledRelationship, wished: Option<Duration>, now: Timestamp) -> Result<Duration, Refused> {
+    let mut duration = relationship.token_duration.min(TrustRelationshipSettings::MAX_TOKEN_DURATION);
+    if let Some(wished) = wished {
+        duration = duration.min(wished);
+    }
+    if let Some(end) = relationship.expires_at {
+        let left: SignedDuration = end.duration_since(now);
+        duration = duration.min(Duration::try_from(left).unwrap_or(Duration::ZERO));
+    }
+    let whole_seconds = Duration::from_secs(duration.as_secs());
+    if whole_seconds.is_zero() { Err(Refused::NothingToGive(relationship.id.clone())) } else { Ok(whole_seconds) }
+}
+
+impl TokenIdentity {
+    /// The parts whose length-prefixed hash is the token's replay key. The first tells the kinds apart, so that no `jti` can be
+    /// chosen to collide with another token's hash; the issuer's URL, rather than its id, survives registering it anew.
+    pub fn replay_key_parts<'a>(&'a self, workspace_id: &'a WorkspaceId, issuer_url: &'a str) -> [&'a [u8]; 4] {
+        let (kind, identity): (&[u8], &[u8]) = match self {
+            Self::TokenId(id) => (b"jti", id.as_str().as_bytes()),
+            Self::SigningInput(hash) => (b"signing-input", hash),
+        };
+        [kind, workspace_id.as_str().as_bytes(), issuer_url.as_bytes(), identity]
+    }
+}
+
+/// The `sub` of an access token, `<workspace id>/<trusted issuer id>/<external subject>`. No two external subjects give the same
+/// one: ids hold no slash (SECURITY 54).
+pub fn access_token_subject(decision: &Decision, subject: &Subject) -> String {
+    format!("{}/{}/{subject}", decision.workspace_id, decision.trusted_issuer_id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ pub mod etag;
 pub mod exchange;
 pub mod grant;
 pub mod id;
+pub mod id_token;
 pub mod issuer;
 pub mod issuer_url;
 pub mod name;

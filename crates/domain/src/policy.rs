@@ -1,1 +1,265 @@
-//! policy
+//! The compiled policy of one workspace.
+//!
+//! A [`WorkspacePolicy`] is an immutable snapshot: cloning it is cheap, applying a [`PolicyChange`] to the clone leaves the
+//! original as it was, and the two share everything that did not change. So one exchange sees one policy (SECURITY 31), and a
+//! change to one of 100,000 relationships compiles one relationship.
+
+mod literal_map;
+mod subject_index;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rpds::HashTrieMapSync;
+
+use crate::grant::Grant;
+use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use crate::name::{Audience, Scope};
+use crate::subject_match::{CompiledMatch, Specificity};
+use crate::time::Timestamp;
+use crate::trust_relationship::TrustRelationship;
+use crate::trusted_issuer::TrustedIssuer;
+use crate::workspace::WorkspaceState;
+use subject_index::SubjectIndex;
+
+/// Everything that bears on the exchanges of one workspace, at one policy revision.
+#[derive(Clone)]
+pub struct WorkspacePolicy {
+    workspace_id: WorkspaceId,
+    state: WorkspaceState,
+    revision: i64,
+    issuers: HashTrieMapSync<TrustedIssuerId, Arc<TrustedIssuer>>,
+    issuers_by_url: HashTrieMapSync<String, Arc<TrustedIssuer>>,
+    relationships: HashTrieMapSync<TrustRelationshipId, Arc<CompiledRelationship>>,
+    subjects: HashTrieMapSync<TrustedIssuerId, SubjectIndex>,
+}
+
+/// What changed between two policy revisions of one workspace. Deletions come before what is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// The workspace's state after the change.
+    pub state: WorkspaceState,
+    /// The revision the change leads to.
+    pub revision: i64,
+    /// Issuers that are new or changed.
+    pub trusted_issuers: Vec<TrustedIssuer>,
+    /// Relationships that are new or changed.
+    pub trust_relationships: Vec<TrustRelationship>,
+    /// Issuers that are gone.
+    pub deleted_trusted_issuers: Vec<TrustedIssuerId>,
+    /// Relationships that are gone.
+    pub deleted_trust_relationships: Vec<TrustRelationshipId>,
+}
+
+/// A trust relationship that can be evaluated: what bears on a decision, with its subject matches compiled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CompiledRelationship {
+    /// Its id.
+    pub id: TrustRelationshipId,
+    /// Its revision, which the commit is checked against.
+    pub revision: i64,
+    /// The issuer whose tokens are meant.
+    pub trusted_issuer_id: TrustedIssuerId,
+    /// The accepted subjects.
+    pub subject_matches: Box<[CompiledMatch]>,
+    /// Narrows the trusted issuer's accepted audiences, unless empty.
+    pub subject_audiences: Box<[Audience]>,
+    /// What may stand in the access token's `aud`. Empty: the deployment's own audience.
+    pub access_token_audiences: Box<[Audience]>,
+    /// What the access token's `scope` may hold.
+    pub scopes: Box<[Scope]>,
+    /// What the access token allows.
+    pub grants: Box<[Grant]>,
+    /// How long the access token lives.
+    pub token_duration: Duration,
+    /// When the relationship stops to hold.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the relationship holds.
+    pub enabled: bool,
+    /// When it was created: of two equally narrow relationships the older decides.
+    pub created_at: Timestamp,
+}
+
+/// A relationship that accepts a subject.
+#[derive(Debug, Clone, Copy)]
+pub struct MatchedRelationship<'a> {
+    /// The relationship.
+    pub relationship: &'a Arc<CompiledRelationship>,
+    /// How narrow the narrowest of its subject matches is that accepted.
+    pub specificity: Specificity,
+}
+
+impl WorkspacePolicy {
+    /// The policy of a workspace that owns nothing yet.
+    pub fn new(workspace_id: WorkspaceId, state: WorkspaceState, revision: i64) -> Self {
+        Self {
+            workspace_id,
+            state,
+            revision,
+            issuers: HashTrieMapSync::new_sync(),
+            issuers_by_url: HashTrieMapSync::new_sync(),
+            relationships: HashTrieMapSync::new_sync(),
+            subjects: HashTrieMapSync::new_sync(),
+        }
+    }
+
+    /// Whose policy this is.
+    pub fn workspace_id(&self) -> &WorkspaceId {
+        &self.workspace_id
+    }
+
+    /// Whether tokens are exchanged for the workspace.
+    pub fn state(&self) -> WorkspaceState {
+        self.state
+    }
+
+    /// The policy revision of this snapshot.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The trusted issuer whose URL is exactly this (SECURITY 24), enabled or not.
+    pub fn issuer(&self, issuer_url: &str) -> Option<&Arc<TrustedIssuer>> {
+        self.issuers_by_url.get(issuer_url)
+    }
+
+    /// The relationship with this id, live or not.
+    pub fn relationship(&self, id: &TrustRelationshipId) -> Option<&Arc<CompiledRelationship>> {
+        self.relationships.get(id)
+    }
+
+    /// The number of relationships.
+    pub fn relationship_count(&self) -> usize {
+        self.relationships.size()
+    }
+
+    /// The enabled relationships of an issuer that accept this subject: the narrowest first, of equally narrow ones the older
+    /// (DESIGN §5.4). Expiry and audience are for the caller to judge.
+    ///
+    /// The cost does not grow with the number of relationships, as long as not too many share all their literal text.
+    pub fn accepting(&self, issuer: &TrustedIssuerId, subject: &str) -> Vec<MatchedRelationship<'_>> {
+        let mut matched = self.subjects.get(issuer).map(|index| index.accepting(subject)).unwrap_or_default();
+        matched.sort_by(|a, b| {
+            let (left, right) = (a.relationship, b.relationship);
+            // The id only makes the order total: it is random, so it favours nobody, and is the same on every gateway.
+            b.specificity.cmp(&a.specificity).then(left.created_at.cmp(&right.created_at)).then_with(|| left.id.cmp(&right.id))
+        });
+        // One relationship may accept by several of its matches; its narrowest stands first.
+        let mut seen = std::collections::HashSet::with_capacity(matched.len());
+        matched.retain(|candidate| seen.insert(Arc::as_ptr(candidate.relationship)));
+        matched
+    }
+
+    /// Applies a change. A change that leads to an older revision than this snapshot's has been applied already, and is ignored.
+    pub fn apply(&mut self, change: PolicyChange) {
+        if change.revision < self.revision {
+            return;
+        }
+        let PolicyChange {
+            state,
+            revision,
+            trusted_issuers,
+            trust_relationships,
+            deleted_trusted_issuers,
+            deleted_trust_relationships,
+        } = change;
+        (self.state, self.revision) = (state, revision);
+        for id in &deleted_trust_relationships {
+            self.remove_relationship(id);
+        }
+        for id in &deleted_trusted_issuers {
+            self.remove_issuer(id);
+        }
+        for issuer in trusted_issuers {
+            self.remove_issuer(&issuer.id);
+            let issuer = Arc::new(issuer);
+            self.issuers_by_url.insert_mut(issuer.settings.issuer_url.as_str().to_owned(), Arc::clone(&issuer));
+            self.issuers.insert_mut(issuer.id.clone(), issuer);
+        }
+        for relationship in trust_relationships {
+            self.remove_relationship(&relationship.id);
+            let relationship = Arc::new(CompiledRelationship::from(relationship));
+            if relationship.enabled {
+                self.change_index(&relationship.trusted_issuer_id, |index| index.insert(&relationship));
+            }
+            self.relationships.insert_mut(relationship.id.clone(), relationship);
+        }
+    }
+
+    fn remove_issuer(&mut self, id: &TrustedIssuerId) {
+        let Some(issuer) = self.issuers.get(id).cloned() else { return };
+        self.issuers.remove_mut(id);
+        let url = issuer.settings.issuer_url.as_str();
+        if self.issuers_by_url.get(url).is_some_and(|current| current.id == *id) {
+            self.issuers_by_url.remove_mut(url);
+        }
+    }
+
+    fn remove_relationship(&mut self, id: &TrustRelationshipId) {
+        let Some(relationship) = self.relationships.get(id).cloned() else { return };
+        self.relationships.remove_mut(id);
+        self.change_index(&relationship.trusted_issuer_id, |index| index.remove(&relationship));
+    }
+
+    fn change_index(&mut self, issuer: &TrustedIssuerId, change: impl FnOnce(&mut SubjectIndex)) {
+        if let Some(index) = self.subjects.get_mut(issuer) {
+            change(index);
+            if index.is_empty() {
+                self.subjects.remove_mut(issuer);
+            }
+        } else {
+            let mut index = SubjectIndex::default();
+            change(&mut index);
+            if !index.is_empty() {
+                self.subjects.insert_mut(issuer.clone(), index);
+            }
+        }
+    }
+}
+
+impl From<TrustRelationship> for CompiledRelationship {
+    fn from(relationship: TrustRelationship) -> Self {
+        let settings = relationship.settings;
+        Self {
+            id: relationship.id,
+            revision: relationship.revision,
+            trusted_issuer_id: relationship.trusted_issuer_id,
+            subject_matches: settings.subject_matches.iter().map(crate::subject_match::SubjectMatch::compile).collect(),
+            subject_audiences: settings.subject_audiences.into(),
+            access_token_audiences: settings.access_token_audiences.into(),
+            scopes: settings.scopes.into(),
+            grants: settings.grants.into(),
+            token_duration: settings.token_duration,
+            expires_at: settings.expires_at,
+            enabled: settings.enabled,
+            created_at: relationship.created_at,
+        }
+    }
+}
+
+impl CompiledRelationship {
+    /// The narrowest of the subject matches that accepts this subject.
+    pub fn accepts(&self, subject: &str) -> Option<Specificity> {
+        self.subject_matches.iter().filter(|accepted| accepted.accepts(subject)).map(CompiledMatch::specificity).max()
+    }
+
+    /// Whether the relationship holds at this time.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.enabled && self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+impl std::fmt::Debug for WorkspacePolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkspacePolicy")
+            .field("workspace_id", &self.workspace_id)
+            .field("state", &self.state)
+            .field("revision", &self.revision)
+            .field("issuers", &self.issuers.size())
+            .field("relationships", &self.relationships.size())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,1 +1,31 @@
-//! See the module list.
+//! Untrusted compact JWS in, verified claims out; and our own tokens, keys and seals.
+//!
+//! This is the only crate that touches the bytes of keys. It is a strict layer over `aws-lc-rs`: everything a stranger wrote is
+//! bounded before it is decoded, parsed once, and refused unless it is canonical. The crate deliberately does not know where keys
+//! come from, what time it is, or what a trust relationship says; it opens no socket and reads no clock.
+//!
+//! Start at [`UnverifiedToken`]: it yields an issuer and a key id for an exact look-up and nothing else, until
+//! [`UnverifiedToken::verify`] turns it into a [`VerifiedToken`], which has no other constructor. [`KeySet`] is the parsed form of
+//! somebody's JWKS, [`SigningKey`] one of our own keys. [`json`] is the strict parser that all documents go through.
+
+mod algorithm;
+mod compact;
+mod encoding;
+pub mod hash;
+pub mod json;
+mod key_set;
+mod public_jwk;
+mod public_key;
+mod roca;
+pub mod sealed;
+pub mod secret;
+mod signing_key;
+mod token;
+
+pub use compact::MalformedToken;
+pub use countersign_domain::trusted_issuer::SignatureAlgorithm;
+pub use key_set::{InvalidKeySet, KeySet, SkippedKey};
+pub use public_jwk::{PublicJwk, PublicJwkSet};
+pub use public_key::UnusableKey;
+pub use signing_key::{SigningError, SigningKey};
+pub use token::{UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, verify_signature};

@@ -7,7 +7,7 @@
 //! It deliberately does not know the services, their clients or the `jose` crate: tokens are signed here by separate code, so
 //! that a mistake of the verifier is not repeated by its tests.
 //!
-//! Start reading at [`postgres`].
+//! Start reading at [`identity_provider`] and [`postgres`].
 
 #![expect(
     clippy::expect_used,
@@ -18,9 +18,11 @@
 
 pub mod claims;
 pub mod clock;
+pub mod identity_provider;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod signer;
 pub mod status;
 pub mod wait;

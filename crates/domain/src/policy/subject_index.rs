@@ -1,0 +1,237 @@
+//! Finds the relationships of one issuer that accept a subject, without asking each.
+//!
+//! Exact subjects are found by hash. A pattern is filed under one of its literal pieces — what it begins with, what it ends with,
+//! or what stands between two stars — and is evaluated only for subjects that hold that piece in that place. It goes where the
+//! fewest patterns are already, so that a thousand patterns which begin alike (`org:acme:*:ref:…`), or all begin with `*`, still
+//! lie apart. Where a pattern is filed bears on the cost alone, never on the answer.
+
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
+
+use super::literal_map::LiteralMap;
+use super::{CompiledRelationship, MatchedRelationship};
+use crate::subject_match::{CompiledMatch, Pattern};
+
+/// Patterns that begin alike are filed together up to this number, and by their other pieces beyond. The prefix is the cheapest
+/// to look up.
+const PREFERRED_PREFIX_ENTRIES: usize = 4;
+
+/// The subject matches of one issuer's relationships. Cloning is cheap and shares everything.
+#[derive(Clone, Default)]
+pub(super) struct SubjectIndex {
+    exact: HashTrieMapSync<Arc<str>, Entries>,
+    by_prefix: LiteralMap<Entries>,
+    /// The keys are reversed.
+    by_suffix: LiteralMap<Entries>,
+    by_infix: LiteralMap<Entries>,
+}
+
+/// One subject match of one relationship.
+#[derive(Clone)]
+struct Entry {
+    relationship: Arc<CompiledRelationship>,
+    /// Which of its subject matches.
+    position: usize,
+}
+
+type Entries = Vec<Entry>;
+
+/// A literal piece of a pattern, in the place where it must stand.
+#[derive(Clone)]
+enum Place {
+    Prefix(Box<[u8]>),
+    Suffix(Box<[u8]>),
+    Infix(Box<[u8]>),
+}
+
+impl SubjectIndex {
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.by_prefix.is_empty() && self.by_suffix.is_empty() && self.by_infix.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, relationship: &Arc<CompiledRelationship>) {
+        for (position, subject_match) in relationship.subject_matches.iter().enumerate() {
+            let entry = Entry { relationship: Arc::clone(relationship), position };
+            match subject_match {
+                CompiledMatch::Exact(text) => {
+                    let mut entries = self.exact.get(text).cloned().unwrap_or_default();
+                    entries.push(entry);
+                    self.exact.insert_mut(Arc::clone(text), entries);
+                }
+                CompiledMatch::Pattern(pattern) => {
+                    if let Some(place) = self.least_crowded_place(pattern) {
+                        let (map, key) = self.map_of(&place);
+                        let mut entries = map.get(key).cloned().unwrap_or_default();
+                        entries.push(entry);
+                        map.insert(key, entries);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, relationship: &CompiledRelationship) {
+        for subject_match in &relationship.subject_matches {
+            match subject_match {
+                CompiledMatch::Exact(text) => {
+                    let Some(mut entries) = self.exact.get(text).cloned() else { continue };
+                    entries.retain(|entry| entry.relationship.id != relationship.id);
+                    if entries.is_empty() {
+                        self.exact.remove_mut(text);
+                    } else {
+                        self.exact.insert_mut(Arc::clone(text), entries);
+                    }
+                }
+                CompiledMatch::Pattern(pattern) => {
+                    for place in places(pattern) {
+                        let (map, key) = self.map_of(&place);
+                        let Some(entries) = map.get(key) else { continue };
+                        let mut left = entries.clone();
+                        left.retain(|entry| entry.relationship.id != relationship.id);
+                        if left.is_empty() {
+                            map.remove(key);
+                        } else if left.len() < entries.len() {
+                            map.insert(key, left);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every match that accepts the subject, in no order.
+    pub(super) fn accepting(&self, subject: &str) -> Vec<MatchedRelationship<'_>> {
+        let mut matched = Vec::new();
+        self.for_each_candidate(subject, |Entry { relationship, position }| {
+            if let Some(subject_match) = relationship.subject_matches.get(*position)
+                && subject_match.accepts(subject)
+            {
+                matched.push(MatchedRelationship { relationship, specificity: subject_match.specificity() });
+            }
+        });
+        matched
+    }
+
+    /// Calls `found` with every entry that has to be evaluated for this subject.
+    fn for_each_candidate<'a>(&'a self, subject: &str, mut found: impl FnMut(&'a Entry)) {
+        if let Some(entries) = self.exact.get(subject) {
+            entries.iter().for_each(&mut found);
+        }
+        let subject = subject.as_bytes();
+        self.by_prefix.for_each_start_of(subject, |entries| entries.iter().for_each(&mut found));
+        if !self.by_suffix.is_empty() {
+            self.by_suffix.for_each_start_of(&reversed(subject), |entries| entries.iter().for_each(&mut found));
+        }
+        if !self.by_infix.is_empty() {
+            for at in 0..subject.len() {
+                let rest = subject.get(at..).unwrap_or_default();
+                self.by_infix.for_each_start_of(rest, |entries| entries.iter().for_each(&mut found));
+            }
+        }
+    }
+
+    fn least_crowded_place(&self, pattern: &Pattern) -> Option<Place> {
+        let mut best: Option<(usize, Place)> = None;
+        for place in places(pattern) {
+            let (map, key) = match &place {
+                Place::Prefix(key) => (&self.by_prefix, key),
+                Place::Suffix(key) => (&self.by_suffix, key),
+                Place::Infix(key) => (&self.by_infix, key),
+            };
+            let crowd = map.get(key).map_or(0, Vec::len);
+            if matches!(place, Place::Prefix(_)) && crowd < PREFERRED_PREFIX_ENTRIES {
+                return Some(place);
+            }
+            if best.as_ref().is_none_or(|(least, _)| crowd < *least) {
+                best = Some((crowd, place));
+            }
+        }
+        best.map(|(_, place)| place)
+    }
+
+    fn map_of<'a>(&mut self, place: &'a Place) -> (&mut LiteralMap<Entries>, &'a [u8]) {
+        match place {
+            Place::Prefix(key) => (&mut self.by_prefix, key),
+            Place::Suffix(key) => (&mut self.by_suffix, key),
+            Place::Infix(key) => (&mut self.by_infix, key),
+        }
+    }
+}
+
+/// Where a pattern can be filed. There is at least one place, since a subject match holds more than stars; of pieces in the same
+/// kind of place the longer comes first.
+fn places(pattern: &Pattern) -> Vec<Place> {
+    let mut places = Vec::with_capacity(4);
+    if !pattern.prefix().is_empty() {
+        places.push(Place::Prefix(pattern.prefix().as_bytes().into()));
+    }
+    if !pattern.suffix().is_empty() {
+        places.push(Place::Suffix(reversed(pattern.suffix().as_bytes())));
+    }
+    let mut infixes: Vec<&str> = pattern.infixes().collect();
+    infixes.sort_by_key(|infix| std::cmp::Reverse(infix.len()));
+    places.extend(infixes.into_iter().map(|infix| Place::Infix(infix.as_bytes().into())));
+    places
+}
+
+fn reversed(bytes: &[u8]) -> Box<[u8]> {
+    bytes.iter().rev().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::relationship;
+
+    fn candidates(index: &SubjectIndex, subject: &str) -> usize {
+        let mut count = 0;
+        index.for_each_candidate(subject, |_| count += 1);
+        count
+    }
+
+    fn index_of(count: usize, pattern: impl Fn(usize) -> String) -> SubjectIndex {
+        let mut index = SubjectIndex::default();
+        for number in 0..count {
+            index.insert(&Arc::new(relationship(number, &[&pattern(number)]).into()));
+        }
+        index
+    }
+
+    #[track_caller]
+    fn check_few_are_evaluated(pattern: impl Fn(usize) -> String, subject: &str) {
+        let index = index_of(2_000, pattern);
+        assert_eq!(index.accepting(subject).len(), 1, "{subject}");
+        let evaluated = candidates(&index, subject);
+        assert!(evaluated <= 2 * PREFERRED_PREFIX_ENTRIES, "{evaluated} of 2,000 were evaluated for {subject}");
+    }
+
+    #[test]
+    fn patterns_are_found_by_what_tells_them_apart() {
+        check_few_are_evaluated(|number| format!("org:o{number}:vault:v"), "org:o77:vault:v");
+        check_few_are_evaluated(|number| format!("org:o{number}:*"), "org:o77:vault:v");
+        check_few_are_evaluated(|number| format!("*:vault:v{number}"), "org:o:vault:v77");
+        check_few_are_evaluated(|number| format!("*:stack:s{number}:*"), "space:x:stack:s77:run");
+        check_few_are_evaluated(|number| format!("org:acme:*:ref:r{number}"), "org:acme:x:ref:r77");
+        check_few_are_evaluated(|number| format!("org:acme:*:job:j{number}:*:end"), "org:acme:x:job:j77:y:end");
+    }
+
+    #[test]
+    fn nothing_stays_behind_when_everything_is_removed() {
+        let mut index = SubjectIndex::default();
+        let relationships: Vec<Arc<CompiledRelationship>> = (0..50)
+            .map(|number| {
+                let (exact, pattern) = (format!("s{}", number % 3), format!("p*m{}*m*s", number % 7));
+                Arc::new(relationship(number, &[&exact, "p*", "*s", "*m*m*", "*é*", &pattern]).into())
+            })
+            .collect();
+        for relationship in &relationships {
+            index.insert(relationship);
+        }
+        assert!(!index.is_empty());
+        for relationship in &relationships {
+            index.remove(relationship);
+        }
+        assert!(index.is_empty());
+    }
+}

@@ -1,0 +1,213 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::issuer_url::{IssuerUrl, LoopbackHttp};
+use crate::subject_match::SubjectMatch;
+use crate::trust_relationship::TrustRelationshipSettings;
+use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuerSettings};
+
+pub(crate) fn workspace_id() -> WorkspaceId {
+    WorkspaceId::from_random([1; 16])
+}
+
+pub(crate) fn issuer_id() -> TrustedIssuerId {
+    TrustedIssuerId::from_random([2; 16])
+}
+
+pub(crate) fn relationship_id(number: usize) -> TrustRelationshipId {
+    TrustRelationshipId::from_random((number as u128).to_be_bytes())
+}
+
+pub(crate) fn trusted_issuer(url: &str) -> TrustedIssuer {
+    TrustedIssuer {
+        id: issuer_id(),
+        workspace_id: workspace_id(),
+        settings: TrustedIssuerSettings {
+            display_name: None,
+            issuer_url: IssuerUrl::parse(url, LoopbackHttp::Refused).unwrap(),
+            jwks_url: None,
+            subject_audiences: vec![],
+            algorithms: BTreeSet::from([SignatureAlgorithm::Rs256]),
+            token_types: BTreeSet::from([None]),
+            max_token_lifetime: Duration::from_hours(1),
+            clock_skew: Duration::from_secs(30),
+            replay_policy: ReplayPolicy::SingleUse,
+            enabled: true,
+        },
+        revision: 3,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// A live relationship; the higher the number, the younger.
+pub(crate) fn relationship(number: usize, subject_matches: &[&str]) -> TrustRelationship {
+    TrustRelationship {
+        id: relationship_id(number),
+        workspace_id: workspace_id(),
+        trusted_issuer_id: issuer_id(),
+        settings: TrustRelationshipSettings {
+            display_name: None,
+            subject_matches: subject_matches.iter().map(|text| text.parse::<SubjectMatch>().unwrap()).collect(),
+            subject_audiences: vec![],
+            access_token_audiences: vec![],
+            scopes: vec!["deploy".parse().unwrap()],
+            grants: vec![],
+            token_duration: Duration::from_hours(1),
+            expires_at: None,
+            enabled: true,
+        },
+        revision: 1,
+        creator: "bootstrap".to_owned(),
+        created_at: Timestamp::from_second(i64::try_from(number).unwrap()).unwrap(),
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+pub(crate) fn set_relationships(revision: i64, trust_relationships: Vec<TrustRelationship>) -> PolicyChange {
+    PolicyChange {
+        state: WorkspaceState::Active,
+        revision,
+        trusted_issuers: vec![],
+        trust_relationships,
+        deleted_trusted_issuers: vec![],
+        deleted_trust_relationships: vec![],
+    }
+}
+
+fn delete_relationships(revision: i64, numbers: &[usize]) -> PolicyChange {
+    let deleted_trust_relationships = numbers.iter().map(|&number| relationship_id(number)).collect();
+    PolicyChange { deleted_trust_relationships, ..set_relationships(revision, vec![]) }
+}
+
+fn policy(relationships: Vec<TrustRelationship>) -> WorkspacePolicy {
+    let mut policy = WorkspacePolicy::new(workspace_id(), WorkspaceState::Active, 1);
+    policy.apply(set_relationships(2, relationships));
+    policy
+}
+
+fn accepting(policy: &WorkspacePolicy, subject: &str) -> Vec<TrustRelationshipId> {
+    policy.accepting(&issuer_id(), subject).into_iter().map(|matched| matched.relationship.id.clone()).collect()
+}
+
+fn ids(numbers: &[usize]) -> Vec<TrustRelationshipId> {
+    numbers.iter().map(|&number| relationship_id(number)).collect()
+}
+
+#[test]
+fn s28_the_narrowest_stands_first_and_of_equals_the_older() {
+    let policy = policy(vec![
+        relationship(1, &["org:*"]),
+        relationship(2, &["org:a:*"]),
+        relationship(3, &["org:a:b"]),
+        relationship(4, &["*:a:b"]),
+        relationship(5, &["org:*", "org:a:*"]),
+        relationship(6, &["org:b:*"]),
+    ]);
+    assert_eq!(accepting(&policy, "org:a:b"), ids(&[3, 2, 5, 1, 4]));
+    assert_eq!(accepting(&policy, "org:a:c"), ids(&[2, 5, 1]));
+    assert_eq!(accepting(&policy, "nobody"), ids(&[]));
+}
+
+#[test]
+fn s28_the_order_does_not_depend_on_the_order_of_insertion() {
+    let written = vec![relationship(1, &["a*"]), relationship(2, &["a*"]), relationship(3, &["ab*"]), relationship(4, &["abc"])];
+    let mut backwards = written.clone();
+    backwards.reverse();
+    assert_eq!(accepting(&policy(written), "abc"), ids(&[4, 3, 1, 2]));
+    assert_eq!(accepting(&policy(backwards), "abc"), ids(&[4, 3, 1, 2]));
+}
+
+#[test]
+fn s31_a_change_leaves_earlier_snapshots_as_they_were() {
+    let before = policy(vec![relationship(1, &["a"])]);
+    let mut after = before.clone();
+    after.apply(delete_relationships(3, &[1]));
+    assert_eq!((accepting(&before, "a"), before.revision()), (ids(&[1]), 2));
+    assert_eq!((accepting(&after, "a"), after.revision()), (ids(&[]), 3));
+}
+
+#[test]
+fn a_change_that_was_applied_before_is_ignored() {
+    let mut policy = policy(vec![relationship(1, &["a"])]);
+    policy.apply(delete_relationships(1, &[1]));
+    assert_eq!((accepting(&policy, "a"), policy.revision()), (ids(&[1]), 2));
+}
+
+#[test]
+fn s24_issuers_are_found_by_their_exact_url() {
+    let mut policy = policy(vec![]);
+    let set = |revision, url| PolicyChange { trusted_issuers: vec![trusted_issuer(url)], ..set_relationships(revision, vec![]) };
+    policy.apply(set(3, "https://issuer.example/a"));
+    assert!(policy.issuer("https://issuer.example/a").is_some());
+    for other in ["https://issuer.example/a/", "https://issuer.example/", "https://issuer.example/A", "", "issuer.example/a"] {
+        assert!(policy.issuer(other).is_none(), "{other}");
+    }
+    let gone = PolicyChange { deleted_trusted_issuers: vec![issuer_id()], ..set_relationships(4, vec![]) };
+    policy.apply(gone);
+    assert!(policy.issuer("https://issuer.example/a").is_none());
+}
+
+#[test]
+fn an_issuer_registered_anew_under_the_same_url_in_one_change_is_kept() {
+    let url = "https://issuer.example";
+    let mut policy = policy(vec![]);
+    policy.apply(PolicyChange { trusted_issuers: vec![trusted_issuer(url)], ..set_relationships(3, vec![]) });
+    let again = TrustedIssuer { id: TrustedIssuerId::from_random([9; 16]), ..trusted_issuer(url) };
+    policy.apply(PolicyChange {
+        trusted_issuers: vec![again.clone()],
+        deleted_trusted_issuers: vec![issuer_id()],
+        ..set_relationships(4, vec![])
+    });
+    assert_eq!(policy.issuer(url).map(|issuer| &issuer.id), Some(&again.id));
+}
+
+#[test]
+fn a_disabled_relationship_accepts_nothing_but_can_be_named() {
+    let mut disabled = relationship(1, &["a"]);
+    disabled.settings.enabled = false;
+    let policy = policy(vec![disabled]);
+    assert_eq!(accepting(&policy, "a"), ids(&[]));
+    assert!(policy.relationship(&relationship_id(1)).is_some_and(|found| !found.is_live(Timestamp::UNIX_EPOCH)));
+}
+
+proptest! {
+    /// The index answers what asking every relationship would answer, after any history of changes.
+    #[test]
+    fn s28_the_index_agrees_with_asking_every_relationship(
+        history in prop::collection::vec(
+            (0_usize..12, prop::collection::vec("[ab*]{1,6}", 0..4), any::<bool>()), 0..60,
+        ),
+        subjects in prop::collection::vec("[ab]{1,8}", 1..8),
+    ) {
+        let mut policy = WorkspacePolicy::new(workspace_id(), WorkspaceState::Active, 0);
+        let mut model: BTreeMap<usize, TrustRelationship> = BTreeMap::new();
+        for (revision, (number, matches, enabled)) in (1..).zip(history) {
+            let matches: Vec<&str> = matches.iter().map(String::as_str).filter(|text| text.parse::<SubjectMatch>().is_ok()).collect();
+            if matches.is_empty() {
+                model.remove(&number);
+                policy.apply(delete_relationships(revision, &[number]));
+            } else {
+                let mut written = relationship(number, &matches);
+                written.settings.enabled = enabled;
+                model.insert(number, written.clone());
+                policy.apply(set_relationships(revision, vec![written]));
+            }
+        }
+        for subject in subjects {
+            let mut expected: Vec<_> = model
+                .iter()
+                .filter(|(_, written)| written.settings.enabled)
+                .filter_map(|(number, written)| {
+                    CompiledRelationship::from(written.clone()).accepts(&subject).map(|specificity| (specificity, *number))
+                })
+                .collect();
+            expected.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+            let expected: Vec<_> = expected.into_iter().map(|(_, number)| relationship_id(number)).collect();
+            prop_assert_eq!(accepting(&policy, &subject), expected);
+        }
+        prop_assert_eq!(policy.relationship_count(), model.len());
+    }
+}

@@ -1,0 +1,29 @@
+//! SHA-256 over lists.
+
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
+
+/// The SHA-256 of a list of parts, each preceded by its length, so that no two lists are hashed alike.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for_each_framed(parts, |bytes| context.update(bytes));
+    to_array(&context.finish())
+}
+
+/// The SHA-256 of bytes as they stand.
+pub(crate) fn plain_sha256(bytes: &[u8]) -> [u8; 32] {
+    to_array(&digest(&SHA256, bytes))
+}
+
+/// Feeds each part, after its length in bytes as 64 bits big-endian.
+pub(crate) fn for_each_framed(parts: &[&[u8]], mut feed: impl FnMut(&[u8])) {
+    for part in parts {
+        feed(&(part.len() as u64).to_be_bytes());
+        feed(part);
+    }
+}
+
+fn to_array(digest: &Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
+}

@@ -1,0 +1,144 @@
+//! Sealing of private keys at rest: AES-256-GCM under a key-encryption key.
+//!
+//! An envelope is `version (1) ‖ key id (8) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`. Version and key id are authenticated along with
+//! the caller's context, which names the row that the secret belongs to: an envelope moved to another row does not open
+//! (SECURITY 58). The key id lets rows be sealed again under a new key, one by one.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::hash;
+
+const VERSION: u8 = 1;
+const KEY_ID_LEN: usize = 8;
+const PREFIX_LEN: usize = 1 + KEY_ID_LEN;
+
+/// Not a key-encryption key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key-encryption key must be 32 bytes in base64")]
+pub struct InvalidKeyEncryptionKey;
+
+/// Why nothing was sealed or opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The system gave no randomness, or the cipher failed.
+    #[error("sealing failed")]
+    Seal,
+    /// Not an envelope of a version that is known.
+    #[error("not a sealed envelope")]
+    NotAnEnvelope,
+    /// Sealed under another key-encryption key.
+    #[error("sealed under the key-encryption key {0}")]
+    OtherKey(KeyEncryptionKeyId),
+    /// The envelope was altered, or belongs elsewhere.
+    #[error("the envelope was altered or belongs elsewhere")]
+    Opening,
+}
+
+/// Names a key-encryption key without revealing it: the first bytes of a hash over it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyEncryptionKeyId([u8; KEY_ID_LEN]);
+
+impl KeyEncryptionKeyId {
+    /// The key that an envelope was sealed under.
+    pub fn of_envelope(envelope: &[u8]) -> Result<Self, SealError> {
+        match envelope.split_first() {
+            Some((&VERSION, rest)) => rest.first_chunk().map(|id| Self(*id)).ok_or(SealError::NotAnEnvelope),
+            _ => Err(SealError::NotAnEnvelope),
+        }
+    }
+}
+
+impl fmt::Display for KeyEncryptionKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyEncryptionKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The key that seals private keys.
+pub struct KeyEncryptionKey {
+    id: KeyEncryptionKeyId,
+    key: LessSafeKey,
+}
+
+impl KeyEncryptionKey {
+    /// Takes 32 bytes as they stand.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKeyEncryptionKey> {
+        let key = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| InvalidKeyEncryptionKey)?;
+        let digest = Zeroizing::new(hash::sha256(&[b"countersign key-encryption key id v1", bytes]));
+        let mut id = [0; KEY_ID_LEN];
+        id.copy_from_slice(&digest[..KEY_ID_LEN]);
+        Ok(Self { id: KeyEncryptionKeyId(id), key: LessSafeKey::new(key) })
+    }
+
+    /// Takes the content of the key's file: 32 bytes in base64 (RFC 4648, section 4), as `openssl rand -base64 32` writes it.
+    /// Whitespace around it is ignored.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidKeyEncryptionKey> {
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim_ascii()).map_err(|_| InvalidKeyEncryptionKey)?);
+        Self::from_bytes(bytes.as_slice().try_into().map_err(|_| InvalidKeyEncryptionKey)?)
+    }
+
+    /// Names this key; the same on every replica that has it.
+    pub fn id(&self) -> KeyEncryptionKeyId {
+        self.id
+    }
+
+    /// Seals `plaintext` so that it opens only with the same `context`: a list that names where the envelope belongs.
+    pub fn seal(&self, plaintext: &[u8], context: &[&[u8]]) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).map_err(|_| SealError::Seal)?;
+        let mut envelope = Vec::with_capacity(PREFIX_LEN + NONCE_LEN + plaintext.len() + AES_256_GCM.tag_len());
+        envelope.push(VERSION);
+        envelope.extend_from_slice(&self.id.0);
+        envelope.extend_from_slice(&nonce);
+        let mut in_out = Zeroizing::new(plaintext.to_vec());
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), self.aad(context), &mut in_out)
+            .map_err(|_| SealError::Seal)?;
+        envelope.extend_from_slice(&in_out);
+        envelope.extend_from_slice(tag.as_ref());
+        Ok(envelope)
+    }
+
+    /// Opens an envelope that [`KeyEncryptionKey::seal`] made with the same `context`.
+    pub fn open(&self, envelope: &[u8], context: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let sealed_under = KeyEncryptionKeyId::of_envelope(envelope)?;
+        if sealed_under != self.id {
+            return Err(SealError::OtherKey(sealed_under));
+        }
+        let (nonce, sealed) =
+            envelope.get(PREFIX_LEN..).and_then(|rest| rest.split_first_chunk::<NONCE_LEN>()).ok_or(SealError::NotAnEnvelope)?;
+        let mut in_out = Zeroizing::new(sealed.to_vec());
+        let opened = self
+            .key
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), self.aad(context), &mut in_out)
+            .map_err(|_| SealError::Opening)?
+            .len();
+        in_out.truncate(opened);
+        Ok(in_out)
+    }
+
+    fn aad(&self, context: &[&[u8]]) -> Aad<[u8; 32]> {
+        let mut parts: Vec<&[u8]> = vec![b"countersign sealed", &[VERSION], &self.id.0];
+        parts.extend_from_slice(context);
+        Aad::from(hash::sha256(&parts))
+    }
+}
+
+impl fmt::Debug for KeyEncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyEncryptionKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}

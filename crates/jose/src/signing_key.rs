@@ -1,0 +1,176 @@
+//! Our signing keys.
+
+use std::fmt;
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+use countersign_domain::name::KeyId;
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use zeroize::Zeroizing;
+
+use crate::algorithm::{RsaScheme, Scheme, scheme};
+use crate::compact::MAX_TOKEN_BYTES;
+use crate::encoding;
+use crate::public_jwk::{PublicJwk, PublicMaterial};
+
+/// Why a key was not made or read, or nothing was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SigningError {
+    /// The crypto library made no key.
+    #[error("generating a key failed")]
+    Generate,
+    /// The bytes are not a private key for this algorithm.
+    #[error("not a private key for this algorithm")]
+    InvalidKey,
+    /// The key could not be serialised.
+    #[error("serialising the key failed")]
+    Serialize,
+    /// The crypto library made no signature.
+    #[error("signing failed")]
+    Sign,
+    /// The token would be longer than any verifier like ours accepts, 16 KiB.
+    #[error("the token would be longer than 16 KiB")]
+    TooLong,
+}
+
+/// A private key, parsed, that signs with one algorithm. Its id is its RFC 7638 thumbprint, so a key and its id cannot be mixed up.
+///
+/// Generating an RSA key takes about 70 ms of processor time: do it off the async threads.
+pub struct SigningKey {
+    pair: Pair,
+    public: PublicJwk,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair, RsaScheme),
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl SigningKey {
+    /// Makes a key. RSA keys have 2048 bits.
+    pub fn generate(algorithm: SignatureAlgorithm) -> Result<Self, SigningError> {
+        let pair = match scheme(algorithm) {
+            Scheme::Rsa(scheme) => RsaKeyPair::generate(KeySize::Rsa2048).map(|pair| Pair::Rsa(pair, scheme)),
+            Scheme::Ecdsa(curve) => EcdsaKeyPair::generate(curve.signing()).map(Pair::Ecdsa),
+            Scheme::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
+        };
+        Self::new(algorithm, pair.map_err(|_| SigningError::Generate)?).ok_or(SigningError::Generate)
+    }
+
+    /// Reads a key that [`SigningKey::to_pkcs8`] wrote.
+    pub fn from_pkcs8(algorithm: SignatureAlgorithm, pkcs8: &[u8]) -> Result<Self, SigningError> {
+        let pair = match scheme(algorithm) {
+            Scheme::Rsa(scheme) => RsaKeyPair::from_pkcs8(pkcs8).map(|pair| Pair::Rsa(pair, scheme)),
+            Scheme::Ecdsa(curve) => EcdsaKeyPair::from_pkcs8(curve.signing(), pkcs8).map(Pair::Ecdsa),
+            Scheme::Ed25519 => Ed25519KeyPair::from_pkcs8(pkcs8).map(Pair::Ed25519),
+        };
+        Self::new(algorithm, pair.map_err(|_| SigningError::InvalidKey)?).ok_or(SigningError::InvalidKey)
+    }
+
+    /// The private key as PKCS #8 (RFC 5958), to be sealed at once.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningError> {
+        // The library's own buffers wipe themselves when dropped.
+        let bytes = match &self.pair {
+            Pair::Rsa(pair, _) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map(|der| der.as_ref().to_vec()),
+            Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
+            Pair::Ed25519(pair) => pair.to_pkcs8().map(|document| document.as_ref().to_vec()),
+        };
+        bytes.map(Zeroizing::new).map_err(|_| SigningError::Serialize)
+    }
+
+    /// The key's id: its thumbprint.
+    pub fn key_id(&self) -> &KeyId {
+        self.public.key_id()
+    }
+
+    /// The algorithm the key signs with.
+    pub fn algorithm(&self) -> SignatureAlgorithm {
+        self.public.algorithm()
+    }
+
+    /// The public half, to be published before the first signature.
+    pub fn public_jwk(&self) -> &PublicJwk {
+        &self.public
+    }
+
+    /// Signs `claims_json` as a compact JWS with the header members `alg`, `kid` and `typ`.
+    pub fn sign(&self, typ: &str, claims_json: &[u8]) -> Result<String, SigningError> {
+        let typ = serde_json::Value::from(typ);
+        let header = format!(r#"{{"alg":"{}","kid":"{}","typ":{typ}}}"#, self.algorithm(), self.key_id());
+        self.sign_with_header(header.as_bytes(), claims_json)
+    }
+
+    /// Signs under a header that the caller wrote: the tests need wrong ones.
+    pub(crate) fn sign_with_header(&self, header: &[u8], payload: &[u8]) -> Result<String, SigningError> {
+        // Room for the two segments, the dots, and the longest usual signature.
+        let mut token = String::with_capacity((header.len() + payload.len()) * 4 / 3 + 400);
+        encoding::encode_to(header, &mut token);
+        token.push('.');
+        encoding::encode_to(payload, &mut token);
+        let signature = self.signature(token.as_bytes())?;
+        token.push('.');
+        encoding::encode_to(&signature, &mut token);
+        if token.len() > MAX_TOKEN_BYTES { Err(SigningError::TooLong) } else { Ok(token) }
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        // The library draws from its own random source whatever is passed here.
+        let random = SystemRandom::new();
+        let signature = match &self.pair {
+            Pair::Rsa(pair, scheme) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(scheme.signing(), &random, message, &mut signature).map(|()| signature)
+            }
+            Pair::Ecdsa(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
+            Pair::Ed25519(pair) => pair.try_sign(message).map(|signature| signature.as_ref().to_vec()),
+        };
+        signature.map_err(|_| SigningError::Sign)
+    }
+
+    fn new(algorithm: SignatureAlgorithm, pair: Pair) -> Option<Self> {
+        let material = match (&pair, scheme(algorithm)) {
+            (Pair::Rsa(pair, _), _) => {
+                let (modulus, exponent) = rsa_public_key(pair.public_key().as_ref())?;
+                PublicMaterial::rsa(modulus, exponent)
+            }
+            (Pair::Ecdsa(pair), Scheme::Ecdsa(curve)) => PublicMaterial::ec(curve, pair.public_key().as_ref())?,
+            (Pair::Ed25519(pair), _) => PublicMaterial::ed25519(pair.public_key().as_ref()),
+            (Pair::Ecdsa(_), _) => return None,
+        };
+        Some(Self { pair, public: PublicJwk::new(algorithm, material) })
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("key_id", self.key_id()).field("algorithm", &self.algorithm()).finish_non_exhaustive()
+    }
+}
+
+/// Modulus and exponent, big-endian without leading zeros, of an `RSAPublicKey` in DER (RFC 8017, appendix A.1.1).
+fn rsa_public_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (sequence, rest) = der_value(der, 0x30)?;
+    let (modulus, after) = der_value(sequence, 0x02)?;
+    let (exponent, end) = der_value(after, 0x02)?;
+    // A leading zero keeps an integer positive in DER; JWK has no sign.
+    let unsigned = |integer: &'_ [u8]| integer.iter().take_while(|byte| **byte == 0).count();
+    let (modulus, exponent) = (modulus.get(unsigned(modulus)..)?, exponent.get(unsigned(exponent)..)?);
+    (rest.is_empty() && end.is_empty()).then_some((modulus, exponent))
+}
+
+/// The content of one DER value with this tag, and what follows it.
+fn der_value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&[found, first], rest) = der.split_first_chunk()?;
+    if found != tag {
+        return None;
+    }
+    if first < 0x80 {
+        return rest.split_at_checked(usize::from(first));
+    }
+    let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+    let length = length.iter().try_fold(0_usize, |value, byte| value.checked_mul(256)?.checked_add(usize::from(*byte)))?;
+    rest.split_at_checked(length)
+}

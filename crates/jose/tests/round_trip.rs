@@ -1,0 +1,90 @@
+//! Tokens we sign verify under the key sets we publish, here and in another library.
+
+use std::collections::BTreeSet;
+
+use countersign_jose::{
+    KeySet, PublicJwkSet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy, verify_signature,
+};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::{Value, json};
+
+fn claims() -> Value {
+    json!({
+        "iss": "https://issuer.example",
+        "sub": "org:my-org:vault:deploy-vault",
+        "aud": "https://gateway.example",
+        "iat": 1_700_000_000,
+        "exp": 4_000_000_000_i64,
+    })
+}
+
+fn published(keys: &[&SigningKey]) -> Vec<u8> {
+    serde_json::to_vec(&PublicJwkSet { keys: keys.iter().map(|key| key.public_jwk().clone()).collect() }).unwrap()
+}
+
+#[test]
+fn every_algorithm_signs_what_verifies() {
+    for algorithm in SignatureAlgorithm::ALL {
+        let key = SigningKey::generate(algorithm).unwrap();
+        let token = key.sign("at+jwt", claims().to_string().as_bytes()).unwrap();
+        let keys = KeySet::parse(&published(&[&key])).unwrap();
+        assert_eq!((keys.len(), keys.skipped().len()), (1, 0), "{algorithm}");
+
+        let only = BTreeSet::from([algorithm]);
+        assert_eq!(verify_signature(&token, &keys, &only).unwrap(), claims().to_string().as_bytes(), "{algorithm}");
+
+        let token_types = BTreeSet::from([Some("at+jwt".to_owned())]);
+        let policy = VerificationPolicy { algorithms: &only, token_types: &token_types };
+        let unverified = UnverifiedToken::parse(&token).unwrap();
+        assert_eq!(unverified.unverified_issuer(), "https://issuer.example");
+        assert_eq!(unverified.unverified_key_id(), Some(key.key_id().as_str()));
+        let verified = unverified.verify(&keys, &policy).unwrap();
+        assert_eq!(Value::Object(verified.claims().members.clone()), claims());
+        assert_eq!(verified.key_id(), Some(key.key_id()));
+        assert_eq!(verified.algorithm(), algorithm);
+    }
+}
+
+#[test]
+fn a_key_survives_pkcs8_with_its_id() {
+    for algorithm in SignatureAlgorithm::ALL {
+        let key = SigningKey::generate(algorithm).unwrap();
+        let again = SigningKey::from_pkcs8(algorithm, &key.to_pkcs8().unwrap()).unwrap();
+        assert_eq!(again.public_jwk(), key.public_jwk());
+        let token = again.sign("JWT", claims().to_string().as_bytes()).unwrap();
+        let keys = KeySet::parse(&published(&[&key])).unwrap();
+        assert!(verify_signature(&token, &keys, &BTreeSet::from([algorithm])).is_ok(), "{algorithm}");
+        for other in [SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::EdDsa]
+        {
+            let same_family = other.as_str()[..1] == algorithm.as_str()[..1] && other != SignatureAlgorithm::Es256
+                || matches!((algorithm, other), (SignatureAlgorithm::Ed25519, SignatureAlgorithm::EdDsa));
+            if !same_family && other != algorithm && !algorithm.as_str().starts_with('P') {
+                assert!(SigningKey::from_pkcs8(other, &key.to_pkcs8().unwrap()).is_err(), "{algorithm} as {other}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_library_verifies_our_tokens_with_our_published_keys() {
+    let algorithms = [
+        (SignatureAlgorithm::Rs256, Algorithm::RS256),
+        (SignatureAlgorithm::Ps384, Algorithm::PS384),
+        (SignatureAlgorithm::Es256, Algorithm::ES256),
+        (SignatureAlgorithm::Es384, Algorithm::ES384),
+        (SignatureAlgorithm::EdDsa, Algorithm::EdDSA),
+    ];
+    for (ours, theirs) in algorithms {
+        let key = SigningKey::generate(ours).unwrap();
+        let token = key.sign("at+jwt", claims().to_string().as_bytes()).unwrap();
+        let set: JwkSet = serde_json::from_slice(&published(&[&key])).unwrap();
+        let header = jsonwebtoken::decode_header(&token).unwrap();
+        assert_eq!((header.alg, header.typ.as_deref()), (theirs, Some("at+jwt")));
+        let jwk = set.find(header.kid.as_deref().unwrap()).unwrap();
+        let mut validation = Validation::new(theirs);
+        validation.set_audience(&["https://gateway.example"]);
+        let decoded = jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap();
+        assert_eq!(decoded.claims, claims());
+    }
+}
