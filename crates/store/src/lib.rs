@@ -1,1 +1,2 @@
 //! See the module list.
+pub mod issuer;

@@ -1,0 +1,387 @@
+//! What every [`IssuerStore`] must do, run on SQLite and on PostgreSQL.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_domain::issuer::{IssuerDraft, IssuerSettings};
+use countersign_domain::profile::BuiltInProfile;
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::violation::Violations;
+use countersign_testkit::postgres::Postgres;
+use sea_orm::{ConnectOptions, Database};
+use sea_orm_migration::MigratorTrait as _;
+
+use super::*;
+
+/// Two replicas on one database.
+struct Replicas {
+    one: Arc<dyn IssuerStore>,
+    other: Arc<dyn IssuerStore>,
+    /// Runs SQL behind the store's back.
+    database: sea_orm::DatabaseConnection,
+    _directory: Option<tempfile::TempDir>,
+}
+
+async fn replicas(url: String, directory: Option<tempfile::TempDir>) -> Replicas {
+    let connect = || async {
+        let options = ConnectOptions::new(url.clone());
+        Database::connect(options).await.unwrap()
+    };
+    let (one, other) = (connect().await, connect().await);
+    IssuerMigrator::up(&one, None).await.unwrap();
+    IssuerMigrator::up(&other, None).await.expect("a second migration changes nothing");
+    Replicas {
+        database: one.clone(),
+        one: Arc::new(SeaIssuerStore::new(one)),
+        other: Arc::new(SeaIssuerStore::new(other)),
+        _directory: directory,
+    }
+}
+
+async fn sqlite() -> Replicas {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", directory.path().join("issuer.db").display());
+    replicas(url, Some(directory)).await
+}
+
+async fn postgres() -> Replicas {
+    let url = tokio::task::spawn_blocking(|| Postgres::shared().database()).await.unwrap();
+    replicas(url, None).await
+}
+
+macro_rules! on_every_database {
+    ($($test:ident)+) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(super::sqlite().await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(super::postgres().await).await;
+            })+
+        }
+    };
+}
+
+on_every_database! {
+    an_issuer_survives_a_round_trip
+    a_url_belongs_to_one_issuer_for_ever
+    s33_issuers_of_another_workspace_do_not_exist
+    lists_are_paged_oldest_first
+    a_stale_write_changes_nothing
+    a_deleted_issuer_takes_its_keys_along
+    s57_of_concurrent_first_keys_one_set_remains
+    keys_are_added_all_or_none
+    a_retirement_is_set_once
+    keys_are_listed_newest_first
+    every_change_is_seen_once_and_whole
+    concurrent_writes_are_all_seen
+    damaged_rows_take_only_themselves_out
+    the_access_token_issuer_is_one_and_owned_by_nobody
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_microsecond(1_790_000_000_000_000 + second * 1_000_000 + 123_456).unwrap()
+}
+
+fn workspace(number: u8) -> WorkspaceId {
+    WorkspaceId::from_random([number; 16])
+}
+
+fn settings(name: &str) -> IssuerSettings {
+    let draft = IssuerDraft {
+        display_name: name.to_owned(),
+        algorithms: vec!["ES256".to_owned(), "RS256".to_owned()],
+        allowed_audiences: vec!["sts.amazonaws.com".to_owned(), "a, \"b\"".to_owned()],
+        default_token_duration: Some(Duration::from_mins(2)),
+        max_token_duration: Some(Duration::from_hours(3)),
+    };
+    draft.settings("issuer", &mut Violations::new()).unwrap()
+}
+
+fn issuer(number: u8) -> Issuer {
+    Issuer {
+        id: IssuerId::from_random([number; 16]),
+        workspace_id: workspace(1),
+        issuer_url: format!("https://id.example.com/{number}").parse().unwrap(),
+        profile: BuiltInProfile::Rwx,
+        settings: settings("first"),
+        revision: 1,
+        created_at: at(i64::from(number)),
+        updated_at: at(i64::from(number)),
+    }
+}
+
+fn key(kid: &str, algorithm: SignatureAlgorithm, generation: i32) -> SealedSigningKey {
+    SealedSigningKey {
+        record: SigningKeyRecord {
+            key_id: kid.parse().unwrap(),
+            algorithm,
+            generation,
+            created_at: at(10),
+            activate_at: at(20),
+            retirement: None,
+        },
+        public_jwk: "{}".to_owned(),
+        sealed_private_key: vec![0, 159, 146, 150],
+    }
+}
+
+async fn an_issuer_survives_a_round_trip(replicas: Replicas) {
+    let issuer = issuer(1);
+    assert_eq!(replicas.one.create_issuer(&issuer).await.unwrap(), CreateOutcome::Created);
+    assert_eq!(replicas.other.get_issuer(&workspace(1), &issuer.id).await.unwrap(), Some(issuer.clone()));
+
+    let changed =
+        Issuer { settings: IssuerSettings { display_name: None, ..settings("x") }, revision: 2, updated_at: at(50), ..issuer };
+    assert_eq!(replicas.other.update_issuer(&changed, 1).await.unwrap(), WriteOutcome::Done);
+    assert_eq!(replicas.one.get_issuer(&workspace(1), &changed.id).await.unwrap(), Some(changed));
+}
+
+async fn a_url_belongs_to_one_issuer_for_ever(replicas: Replicas) {
+    let first = issuer(1);
+    replicas.one.create_issuer(&first).await.unwrap();
+    let second = Issuer { issuer_url: first.issuer_url.clone(), workspace_id: workspace(2), ..issuer(2) };
+    assert_eq!(replicas.other.create_issuer(&second).await.unwrap(), CreateOutcome::UrlTaken);
+    assert_eq!(replicas.one.delete_issuer(&workspace(1), &first.id, None, at(5)).await.unwrap(), WriteOutcome::Done);
+    assert_eq!(replicas.other.create_issuer(&second).await.unwrap(), CreateOutcome::UrlTaken, "used before");
+    assert_eq!(replicas.one.get_issuer(&workspace(2), &second.id).await.unwrap(), None);
+    let id = IssuerId::from_random([9; 16]);
+    assert_eq!(replicas.one.ensure_access_token_issuer(&first.issuer_url, &id, at(6)).await.unwrap(), None);
+}
+
+async fn s33_issuers_of_another_workspace_do_not_exist(replicas: Replicas) {
+    let own = issuer(1);
+    replicas.one.create_issuer(&own).await.unwrap();
+    let (store, other) = (&replicas.one, workspace(2));
+    assert_eq!(store.get_issuer(&other, &own.id).await.unwrap(), None);
+    assert_eq!(store.list_issuers(&other, None, 10).await.unwrap(), []);
+    let stolen = Issuer { workspace_id: other.clone(), revision: 2, ..own.clone() };
+    assert_eq!(store.update_issuer(&stolen, 1).await.unwrap(), WriteOutcome::NotFound);
+    assert_eq!(store.delete_issuer(&other, &own.id, None, at(5)).await.unwrap(), WriteOutcome::NotFound);
+    assert_eq!(store.get_issuer(&workspace(1), &own.id).await.unwrap(), Some(own));
+}
+
+async fn lists_are_paged_oldest_first(replicas: Replicas) {
+    // Two of one time, so that the id decides.
+    let twin = Issuer { created_at: issuer(3).created_at, ..issuer(4) };
+    let all = [issuer(1), issuer(2), issuer(3), twin, issuer(5)];
+    for issuer in all.iter().rev() {
+        replicas.one.create_issuer(issuer).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = replicas.one.list_issuers(&workspace(1), after.as_ref(), 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(IssuerPosition { created_at: last.created_at, id: last.id.clone() });
+        seen.extend(page);
+    }
+    assert_eq!(seen, all);
+}
+
+async fn a_stale_write_changes_nothing(replicas: Replicas) {
+    let first = issuer(1);
+    replicas.one.create_issuer(&first).await.unwrap();
+    let second = Issuer { revision: 2, settings: settings("second"), ..first.clone() };
+    assert_eq!(replicas.one.update_issuer(&second, 1).await.unwrap(), WriteOutcome::Done);
+    let late = Issuer { revision: 2, settings: settings("late"), ..first.clone() };
+    assert_eq!(replicas.other.update_issuer(&late, 1).await.unwrap(), WriteOutcome::Stale);
+    assert_eq!(replicas.other.delete_issuer(&workspace(1), &first.id, Some(1), at(5)).await.unwrap(), WriteOutcome::Stale);
+    assert_eq!(replicas.other.get_issuer(&workspace(1), &first.id).await.unwrap(), Some(second));
+    assert_eq!(replicas.one.delete_issuer(&workspace(1), &first.id, Some(2), at(5)).await.unwrap(), WriteOutcome::Done);
+    assert_eq!(replicas.one.update_issuer(&late, 2).await.unwrap(), WriteOutcome::NotFound);
+}
+
+async fn a_deleted_issuer_takes_its_keys_along(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let first = [key("a", SignatureAlgorithm::Es256, 1)];
+    assert_eq!(replicas.one.add_signing_keys(&issuer.id, &first).await.unwrap(), AddKeysOutcome::Added);
+    replicas.one.delete_issuer(&workspace(1), &issuer.id, None, at(5)).await.unwrap();
+    assert_eq!(replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap(), []);
+    assert_eq!(replicas.one.add_signing_keys(&issuer.id, &first).await.unwrap(), AddKeysOutcome::IssuerGone);
+    assert_eq!(replicas.one.changes_since(0).await.unwrap().changed, [ChangedIssuer::Gone(issuer.id)]);
+}
+
+async fn s57_of_concurrent_first_keys_one_set_remains(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let attempts = (0..8).map(|number| {
+        let store = if number % 2 == 0 { &replicas.one } else { &replicas.other };
+        let (store, id) = (Arc::clone(store), issuer.id.clone());
+        tokio::spawn(async move {
+            let keys = [
+                key(&format!("es-{number}"), SignatureAlgorithm::Es256, 1),
+                key(&format!("rs-{number}"), SignatureAlgorithm::Rs256, 1),
+            ];
+            store.add_signing_keys(&id, &keys).await.unwrap()
+        })
+    });
+    let outcomes: Vec<_> = futures::future::join_all(attempts).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == AddKeysOutcome::Added).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == AddKeysOutcome::AlreadyThere).count(), 7);
+    let left = replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap();
+    let attempts: BTreeSet<_> = left.iter().map(|record| record.key_id.as_str()[3..].to_owned()).collect();
+    assert_eq!((left.len(), attempts.len()), (2, 1), "both keys of one attempt");
+}
+
+async fn keys_are_added_all_or_none(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let add = async |keys: &[SealedSigningKey]| replicas.one.add_signing_keys(&issuer.id, keys).await.unwrap();
+    assert_eq!(add(&[key("a", SignatureAlgorithm::Es256, 1)]).await, AddKeysOutcome::Added);
+    let clash = [key("b", SignatureAlgorithm::Rs256, 1), key("c", SignatureAlgorithm::Es256, 1)];
+    assert_eq!(add(&clash).await, AddKeysOutcome::AlreadyThere);
+    assert_eq!(replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap().len(), 1);
+    assert_eq!(add(&[key("d", SignatureAlgorithm::Es256, 2)]).await, AddKeysOutcome::Added, "the next generation");
+    let unknown = IssuerId::from_random([9; 16]);
+    assert_eq!(replicas.one.add_signing_keys(&unknown, &clash).await.unwrap(), AddKeysOutcome::IssuerGone);
+}
+
+async fn a_retirement_is_set_once(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let key = key("a", SignatureAlgorithm::Es256, 1);
+    replicas.one.add_signing_keys(&issuer.id, std::slice::from_ref(&key)).await.unwrap();
+    let retirement = Retirement { sign_until: at(30), publish_until: at(40) };
+    let later = Retirement { sign_until: at(50), publish_until: at(60) };
+    replicas.one.retire_signing_key(&issuer.id, &key.record.key_id, retirement).await.unwrap();
+    replicas.other.retire_signing_key(&issuer.id, &key.record.key_id, later).await.unwrap();
+    let found = replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap();
+    assert_eq!(found, [SigningKeyRecord { retirement: Some(retirement), ..key.record }]);
+}
+
+async fn keys_are_listed_newest_first(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let made = |kid: &str, generation, second| {
+        let mut key = key(kid, SignatureAlgorithm::Es256, generation);
+        key.record.created_at = at(second);
+        key
+    };
+    let keys = [made("d", 1, 10), made("b", 2, 20), made("a", 3, 20), made("c", 4, 30)];
+    replicas.one.add_signing_keys(&issuer.id, &keys).await.unwrap();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = replicas.one.list_signing_keys(&issuer.id, after.as_ref(), 1).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(SigningKeyPosition { created_at: last.created_at, key_id: last.key_id.clone() });
+        seen.extend(page.into_iter().map(|record| record.key_id.to_string()));
+    }
+    assert_eq!(seen, ["c", "a", "b", "d"]);
+}
+
+async fn every_change_is_seen_once_and_whole(replicas: Replicas) {
+    let store = &replicas.one;
+    let start = store.changes_since(0).await.unwrap();
+    assert_eq!(start.changed, []);
+    let (first, second) = (issuer(1), issuer(2));
+    store.create_issuer(&first).await.unwrap();
+    store.create_issuer(&second).await.unwrap();
+    let key = key("a", SignatureAlgorithm::Es256, 1);
+    store.add_signing_keys(&first.id, std::slice::from_ref(&key)).await.unwrap();
+
+    let seen = replicas.other.changes_since(start.revision).await.unwrap();
+    let present = |issuer: &Issuer, keys: &[SealedSigningKey]| {
+        ChangedIssuer::Present(Box::new(IssuerIdentity::Workspace(issuer.clone())), keys.to_vec())
+    };
+    assert_eq!(seen.changed.len(), 2);
+    assert!(seen.changed.contains(&present(&first, std::slice::from_ref(&key))));
+    assert!(seen.changed.contains(&present(&second, &[])));
+
+    let nothing = replicas.other.changes_since(seen.revision).await.unwrap();
+    assert_eq!(nothing, IssuerChanges { revision: seen.revision, changed: Vec::new() });
+
+    let renamed = Issuer { settings: settings("renamed"), revision: 2, ..second };
+    store.update_issuer(&renamed, 1).await.unwrap();
+    assert_eq!(store.changes_since(seen.revision).await.unwrap().changed, [present(&renamed, &[])], "only what changed");
+    let retirement = Retirement { sign_until: at(30), publish_until: at(40) };
+    let seen = store.changes_since(seen.revision).await.unwrap();
+    store.retire_signing_key(&first.id, &key.record.key_id, retirement).await.unwrap();
+    store.delete_issuer(&workspace(1), &renamed.id, None, at(70)).await.unwrap();
+    let last = store.changes_since(seen.revision).await.unwrap().changed;
+    let retired = SealedSigningKey { record: SigningKeyRecord { retirement: Some(retirement), ..key.record }, ..key };
+    assert_eq!(last.len(), 2);
+    assert!(last.contains(&ChangedIssuer::Gone(renamed.id)));
+    assert!(last.contains(&present(&first, &[retired])));
+}
+
+async fn concurrent_writes_are_all_seen(replicas: Replicas) {
+    let writers = (0..20_u8).map(|number| {
+        let store = Arc::clone(if number % 2 == 0 { &replicas.one } else { &replicas.other });
+        tokio::spawn(async move { store.create_issuer(&issuer(number)).await.unwrap() })
+    });
+    let writers = tokio::spawn(futures::future::join_all(writers));
+    let (mut seen, mut revision) = (BTreeSet::new(), 0);
+    loop {
+        let finished = writers.is_finished();
+        let changes = replicas.other.changes_since(revision).await.unwrap();
+        assert!(changes.revision >= revision);
+        revision = changes.revision;
+        seen.extend(changes.changed.iter().map(|change| match change {
+            ChangedIssuer::Present(identity, _) => identity.id().clone(),
+            ChangedIssuer::Gone(id) => panic!("{id} is not gone"),
+        }));
+        if finished {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 20, "a reader that only moves forward misses none");
+}
+
+async fn damaged_rows_take_only_themselves_out(replicas: Replicas) {
+    use sea_orm::ConnectionTrait as _;
+
+    let (sound, moved, damaged) = (issuer(1), issuer(2), issuer(3));
+    for issuer in [&sound, &moved, &damaged] {
+        replicas.one.create_issuer(issuer).await.unwrap();
+    }
+    let keys = [key("a", SignatureAlgorithm::Es256, 1), key("b", SignatureAlgorithm::Rs256, 1)];
+    replicas.one.add_signing_keys(&sound.id, &keys).await.unwrap();
+    for sql in [
+        format!("UPDATE issuers SET issuer_url = 'https://id.example.com/stolen' WHERE id = '{}'", moved.id),
+        format!("UPDATE issuers SET algorithms = '[\"none\"]' WHERE id = '{}'", damaged.id),
+        "UPDATE signing_keys SET algorithm = 'HS256' WHERE key_id = 'b'".to_owned(),
+    ] {
+        replicas.database.execute_unprepared(&sql).await.unwrap();
+    }
+    let changed = replicas.one.changes_since(0).await.unwrap().changed;
+    assert_eq!(changed.len(), 3);
+    assert!(changed.contains(&ChangedIssuer::Gone(moved.id)));
+    assert!(changed.contains(&ChangedIssuer::Gone(damaged.id.clone())));
+    let [first, _] = keys;
+    assert!(changed.contains(&ChangedIssuer::Present(Box::new(IssuerIdentity::Workspace(sound)), vec![first])));
+    let read = replicas.one.get_issuer(&workspace(1), &damaged.id).await;
+    assert!(matches!(read, Err(IssuerStoreError::Unreadable { table: "issuers", .. })));
+}
+
+async fn the_access_token_issuer_is_one_and_owned_by_nobody(replicas: Replicas) {
+    let url: IssuerUrl = "https://gateway.example.com".parse().unwrap();
+    let attempts = (0..6_u8).map(|number| {
+        let store = Arc::clone(if number % 2 == 0 { &replicas.one } else { &replicas.other });
+        let url = url.clone();
+        tokio::spawn(
+            async move { store.ensure_access_token_issuer(&url, &IssuerId::from_random([number; 16]), at(1)).await.unwrap() },
+        )
+    });
+    let ids: BTreeSet<_> =
+        futures::future::join_all(attempts).await.into_iter().map(|id| id.unwrap().expect("the URL is free")).collect();
+    let [id] = ids.iter().collect::<Vec<_>>()[..] else { panic!("several issuers: {ids:?}") };
+
+    let identity = IssuerIdentity::AccessTokens { id: id.clone(), issuer_url: url.clone() };
+    let keys = [key("a", SignatureAlgorithm::Es256, 1)];
+    assert_eq!(replicas.one.add_signing_keys(id, &keys).await.unwrap(), AddKeysOutcome::Added);
+    let changed = replicas.one.changes_since(0).await.unwrap().changed;
+    assert_eq!(changed, [ChangedIssuer::Present(Box::new(identity), keys.to_vec())]);
+
+    let taken = Issuer { issuer_url: url, ..issuer(7) };
+    assert_eq!(replicas.one.create_issuer(&taken).await.unwrap(), CreateOutcome::UrlTaken);
+    assert_eq!(replicas.one.get_issuer(&workspace(1), id).await.unwrap(), None);
+    assert_eq!(replicas.one.delete_issuer(&workspace(1), id, None, at(5)).await.unwrap(), WriteOutcome::NotFound);
+}

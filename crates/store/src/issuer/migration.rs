@@ -1,0 +1,109 @@
+//! The schema, step by step. A step that was released never changes.
+
+use sea_orm::DynIden;
+use sea_orm::sea_query::{Alias, Expr, Index, IntoIden, Query, Table};
+use sea_orm_migration::prelude::async_trait;
+use sea_orm_migration::schema::{big_integer, big_integer_null, blob, integer, text, text_null};
+use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+
+/// Brings issuer-service's database up to date.
+#[derive(Debug)]
+pub struct IssuerMigrator;
+
+impl MigratorTrait for IssuerMigrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(CreateIssuers)]
+    }
+
+    fn migration_table_name() -> DynIden {
+        Alias::new("issuer_migrations").into_iden()
+    }
+}
+
+struct CreateIssuers;
+
+impl MigrationName for CreateIssuers {
+    fn name(&self) -> &'static str {
+        "m0001_create_issuers"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for CreateIssuers {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let directory =
+            Table::create().table("issuer_directory").col(integer("id").primary_key()).col(big_integer("revision")).to_owned();
+        manager.create_table(directory).await?;
+        let first = Query::insert()
+            .into_table("issuer_directory")
+            .columns(["id", "revision"])
+            .values_panic([1.into(), 0.into()])
+            .to_owned();
+        manager.execute(first).await?;
+
+        let issuer_urls = Table::create()
+            .table("issuer_urls")
+            .col(text("issuer_id").primary_key())
+            .col(text("issuer_url").unique_key())
+            .col(text("purpose"))
+            .col(big_integer("change_revision"))
+            .col(big_integer("claimed_at"))
+            .col(big_integer_null("deleted_at"))
+            .to_owned();
+        manager.create_table(issuer_urls).await?;
+        let by_revision = Index::create().name("issuer_urls_by_revision").table("issuer_urls").col("change_revision").to_owned();
+        manager.create_index(by_revision).await?;
+
+        let issuers = Table::create()
+            .table("issuers")
+            .col(text("id").primary_key())
+            .col(text("workspace_id"))
+            .col(text("issuer_url").unique_key())
+            .col(text("profile"))
+            .col(text_null("display_name"))
+            .col(text("algorithms"))
+            .col(text("allowed_audiences"))
+            .col(big_integer("default_token_seconds"))
+            .col(big_integer("max_token_seconds"))
+            .col(big_integer("revision"))
+            .col(big_integer("created_at"))
+            .col(big_integer("updated_at"))
+            .to_owned();
+        manager.create_table(issuers).await?;
+        let by_workspace = Index::create()
+            .name("issuers_by_workspace")
+            .table("issuers")
+            .col("workspace_id")
+            .col("created_at")
+            .col("id")
+            .to_owned();
+        manager.create_index(by_workspace).await?;
+
+        let signing_keys = Table::create()
+            .table("signing_keys")
+            .col(text("issuer_id"))
+            .col(text("key_id"))
+            .col(text("algorithm"))
+            .col(integer("generation"))
+            .col(text("public_jwk"))
+            .col(blob("sealed_private_key"))
+            .col(big_integer("created_at"))
+            .col(big_integer("activate_at"))
+            .col(big_integer_null("sign_until"))
+            .col(big_integer_null("publish_until"))
+            .primary_key(Index::create().col("issuer_id").col("key_id"))
+            .check(Expr::cust("(sign_until IS NULL) = (publish_until IS NULL)"))
+            .to_owned();
+        manager.create_table(signing_keys).await?;
+        let one_a_generation = Index::create()
+            .unique()
+            .name("signing_keys_one_a_generation")
+            .table("signing_keys")
+            .col("issuer_id")
+            .col("algorithm")
+            .col("generation")
+            .to_owned();
+        manager.create_index(one_a_generation).await
+    }
+}

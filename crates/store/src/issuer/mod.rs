@@ -1,0 +1,231 @@
+//! What issuer-service keeps: issuers, every URL that was ever one of theirs, and signing keys with sealed private halves.
+//!
+//! [`IssuerStore`] is the port, [`SeaIssuerStore`] its adapter for SQLite and PostgreSQL, `contract` the suite both pass. Private
+//! halves are sealed above this module, which never sees a key.
+//!
+//! Every write raises one counter first. The counter's row lock makes writes follow each other, so that its values are in the
+//! order of commits and [`IssuerStore::changes_since`] misses nothing.
+
+mod entity;
+mod migration;
+mod row;
+mod sea;
+
+#[cfg(test)]
+mod contract;
+
+use async_trait::async_trait;
+use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::issuer::Issuer;
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::name::KeyId;
+use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::time::Timestamp;
+
+pub use migration::IssuerMigrator;
+pub use sea::SeaIssuerStore;
+
+/// Issuers, their URLs and their signing keys.
+///
+/// Absence is `Ok(None)`. A write that lost a race says so in its outcome; errors are trouble with the database.
+#[async_trait]
+pub trait IssuerStore: Send + Sync + std::fmt::Debug {
+    /// Creates an issuer, unless its URL was ever used.
+    async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, IssuerStoreError>;
+
+    /// The issuer of this id in this workspace.
+    async fn get_issuer(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Option<Issuer>, IssuerStoreError>;
+
+    /// A workspace's issuers behind a position, oldest first, at most `limit`.
+    async fn list_issuers(
+        &self,
+        workspace_id: &WorkspaceId,
+        after: Option<&IssuerPosition>,
+        limit: u64,
+    ) -> Result<Vec<Issuer>, IssuerStoreError>;
+
+    /// Replaces settings, revision and time of the last change, if the issuer still is at `expected_revision`. Ids, URL, profile
+    /// and time of creation stay as they are.
+    async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, IssuerStoreError>;
+
+    /// Deletes an issuer and its keys, if it still is at `expected_revision` (when given). Its URL stays taken for ever.
+    async fn delete_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &IssuerId,
+        expected_revision: Option<i64>,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, IssuerStoreError>;
+
+    /// The deployment's access token issuer of this URL: the one there is, or a new one with this id.
+    ///
+    /// `None`: the URL is, or was, that of a workspace's issuer.
+    async fn ensure_access_token_issuer(
+        &self,
+        issuer_url: &IssuerUrl,
+        id: &IssuerId,
+        now: Timestamp,
+    ) -> Result<Option<IssuerId>, IssuerStoreError>;
+
+    /// Adds keys to an issuer: all of them or, where one of their generations exists already, none.
+    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey])
+    -> Result<AddKeysOutcome, IssuerStoreError>;
+
+    /// Sets the end of a key's life, unless it has one already or the key is gone.
+    async fn retire_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        retirement: Retirement,
+    ) -> Result<(), IssuerStoreError>;
+
+    /// An issuer's keys behind a position, newest first, at most `limit`.
+    async fn list_signing_keys(
+        &self,
+        issuer_id: &IssuerId,
+        after: Option<&SigningKeyPosition>,
+        limit: u64,
+    ) -> Result<Vec<SigningKeyRecord>, IssuerStoreError>;
+
+    /// Everything that changed after `revision`, each issuer once and whole. From revision 0 it is all there is.
+    async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, IssuerStoreError>;
+}
+
+/// Trouble with the database, or with what lies in it. For operators: the text never goes to a caller.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerStoreError {
+    /// The database did not do what it was asked.
+    #[error("cannot {operation}")]
+    Database {
+        /// What was asked.
+        operation: &'static str,
+        /// What it answered.
+        source: sea_orm::DbErr,
+    },
+    /// A row that this program did not write.
+    #[error("the {table} row {row} cannot be read: {problem}")]
+    Unreadable {
+        /// In which table.
+        table: &'static str,
+        /// Its key.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What became of a creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateOutcome {
+    /// It is there.
+    Created,
+    /// The URL is, or was, another's.
+    UrlTaken,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It is done.
+    Done,
+    /// No such issuer in this workspace.
+    NotFound,
+    /// It changed since it was read.
+    Stale,
+}
+
+/// What became of new keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddKeysOutcome {
+    /// They are there.
+    Added,
+    /// Another replica was first; read again.
+    AlreadyThere,
+    /// The issuer was deleted.
+    IssuerGone,
+}
+
+/// Where a page of issuers ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerPosition {
+    /// Of the last issuer on the page.
+    pub created_at: Timestamp,
+    /// Of the last issuer on the page.
+    pub id: IssuerId,
+}
+
+/// Where a page of signing keys ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKeyPosition {
+    /// Of the last key on the page.
+    pub created_at: Timestamp,
+    /// Of the last key on the page.
+    pub key_id: KeyId,
+}
+
+/// A signing key as it lies in the database.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedSigningKey {
+    /// Everything but the key.
+    pub record: SigningKeyRecord,
+    /// The public half as a JWK, for whoever looks into the database. Never the source of what is published.
+    pub public_jwk: String,
+    /// The private half, sealed under the key-encryption key and bound to this row.
+    pub sealed_private_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for SealedSigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedSigningKey").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// Whose tokens an issuer signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuerIdentity {
+    /// A workspace's: ID tokens.
+    Workspace(Issuer),
+    /// The deployment's own: access tokens, for the gateway.
+    AccessTokens {
+        /// Its id.
+        id: IssuerId,
+        /// The `iss` of access tokens.
+        issuer_url: IssuerUrl,
+    },
+}
+
+impl IssuerIdentity {
+    /// The id of the issuer.
+    pub const fn id(&self) -> &IssuerId {
+        match self {
+            Self::Workspace(issuer) => &issuer.id,
+            Self::AccessTokens { id, .. } => id,
+        }
+    }
+
+    /// The `iss` of the issuer.
+    pub const fn issuer_url(&self) -> &IssuerUrl {
+        match self {
+            Self::Workspace(issuer) => &issuer.issuer_url,
+            Self::AccessTokens { issuer_url, .. } => issuer_url,
+        }
+    }
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerChanges {
+    /// To ask from the next time.
+    pub revision: i64,
+    /// The issuers that changed.
+    pub changed: Vec<ChangedIssuer>,
+}
+
+/// An issuer that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangedIssuer {
+    /// As it is now, with all its keys.
+    Present(Box<IssuerIdentity>, Vec<SealedSigningKey>),
+    /// Deleted, or so damaged that it must not be used.
+    Gone(IssuerId),
+}

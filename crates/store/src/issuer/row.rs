@@ -1,0 +1,151 @@
+//! Rows to domain values, fallible, and back.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use countersign_domain::id::IssuerId;
+use countersign_domain::issuer::{Issuer, IssuerSettings};
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::time::Timestamp;
+use sea_orm::ActiveValue::Set;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::entity::{issuer, issuer_url, signing_key};
+use super::{IssuerStoreError, SealedSigningKey};
+
+/// Reads the columns of one row.
+struct Row<'a> {
+    table: &'static str,
+    key: &'a str,
+}
+
+impl Row<'_> {
+    fn unreadable(&self, problem: impl Display) -> IssuerStoreError {
+        IssuerStoreError::Unreadable { table: self.table, row: self.key.to_owned(), problem: problem.to_string() }
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&self, column: &str, text: &str) -> Result<T, IssuerStoreError> {
+        text.parse().map_err(|error| self.unreadable(format_args!("{column} {error}")))
+    }
+
+    fn json<T: DeserializeOwned>(&self, column: &str, text: &str) -> Result<T, IssuerStoreError> {
+        serde_json::from_str(text).map_err(|error| self.unreadable(format_args!("{column}: {error}")))
+    }
+
+    fn time(&self, column: &str, micros: i64) -> Result<Timestamp, IssuerStoreError> {
+        Timestamp::from_microsecond(micros).map_err(|error| self.unreadable(format_args!("{column}: {error}")))
+    }
+
+    fn seconds(&self, column: &str, seconds: i64) -> Result<Duration, IssuerStoreError> {
+        u64::try_from(seconds).map(Duration::from_secs).map_err(|error| self.unreadable(format_args!("{column}: {error}")))
+    }
+}
+
+pub(super) fn to_issuer_id(id: &str) -> Result<IssuerId, IssuerStoreError> {
+    Row { table: "issuer_urls", key: id }.parse("issuer_id", id)
+}
+
+pub(super) fn to_issuer_url(url: &issuer_url::Model) -> Result<IssuerUrl, IssuerStoreError> {
+    Row { table: "issuer_urls", key: &url.issuer_id }.parse("issuer_url", &url.issuer_url)
+}
+
+/// An issuer whose URL is the one that was claimed for it.
+pub(super) fn to_claimed_issuer(model: &issuer::Model, claimed: &issuer_url::Model) -> Result<Issuer, IssuerStoreError> {
+    if model.issuer_url != claimed.issuer_url {
+        return Err(Row { table: "issuers", key: &model.id }.unreadable("its URL is not the one claimed for it"));
+    }
+    to_issuer(model)
+}
+
+pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, IssuerStoreError> {
+    let row = Row { table: "issuers", key: &model.id };
+    Ok(Issuer {
+        id: row.parse("id", &model.id)?,
+        workspace_id: row.parse("workspace_id", &model.workspace_id)?,
+        issuer_url: row.parse("issuer_url", &model.issuer_url)?,
+        profile: row.parse("profile", &model.profile)?,
+        settings: IssuerSettings {
+            display_name: model.display_name.as_deref().map(|name| row.parse("display_name", name)).transpose()?,
+            algorithms: row.json("algorithms", &model.algorithms)?,
+            allowed_audiences: row.json("allowed_audiences", &model.allowed_audiences)?,
+            default_token_duration: row.seconds("default_token_seconds", model.default_token_seconds)?,
+            max_token_duration: row.seconds("max_token_seconds", model.max_token_seconds)?,
+        },
+        revision: model.revision,
+        created_at: row.time("created_at", model.created_at)?,
+        updated_at: row.time("updated_at", model.updated_at)?,
+    })
+}
+
+pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
+    let Issuer { id, workspace_id, issuer_url, profile, settings, revision, created_at, updated_at } = issuer;
+    let IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration } = settings;
+    issuer::ActiveModel {
+        id: Set(id.to_string()),
+        workspace_id: Set(workspace_id.to_string()),
+        issuer_url: Set(issuer_url.to_string()),
+        profile: Set(profile.to_string()),
+        display_name: Set(display_name.as_ref().map(ToString::to_string)),
+        algorithms: Set(json(algorithms)),
+        allowed_audiences: Set(json(allowed_audiences)),
+        default_token_seconds: Set(seconds(*default_token_duration)),
+        max_token_seconds: Set(seconds(*max_token_duration)),
+        revision: Set(*revision),
+        created_at: Set(created_at.as_microsecond()),
+        updated_at: Set(updated_at.as_microsecond()),
+    }
+}
+
+pub(super) fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, IssuerStoreError> {
+    let row = Row { table: "signing_keys", key: &model.key_id };
+    let retirement = match (model.sign_until, model.publish_until) {
+        (Some(sign_until), Some(publish_until)) => Some(Retirement {
+            sign_until: row.time("sign_until", sign_until)?,
+            publish_until: row.time("publish_until", publish_until)?,
+        }),
+        (None, None) => None,
+        _ => return Err(row.unreadable("only one end of its life is set")),
+    };
+    Ok(SigningKeyRecord {
+        key_id: row.parse("key_id", &model.key_id)?,
+        algorithm: row.parse("algorithm", &model.algorithm)?,
+        generation: model.generation,
+        created_at: row.time("created_at", model.created_at)?,
+        activate_at: row.time("activate_at", model.activate_at)?,
+        retirement,
+    })
+}
+
+pub(super) fn to_sealed_key(model: signing_key::Model) -> Result<SealedSigningKey, IssuerStoreError> {
+    let record = to_record(&model)?;
+    Ok(SealedSigningKey { record, public_jwk: model.public_jwk, sealed_private_key: model.sealed_private_key })
+}
+
+pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signing_key::ActiveModel {
+    let SealedSigningKey { record, public_jwk, sealed_private_key } = key;
+    let SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement } = record;
+    signing_key::ActiveModel {
+        issuer_id: Set(issuer_id.to_owned()),
+        key_id: Set(key_id.to_string()),
+        algorithm: Set(algorithm.to_string()),
+        generation: Set(*generation),
+        public_jwk: Set(public_jwk.clone()),
+        sealed_private_key: Set(sealed_private_key.clone()),
+        created_at: Set(created_at.as_microsecond()),
+        activate_at: Set(activate_at.as_microsecond()),
+        sign_until: Set(retirement.map(|end| end.sign_until.as_microsecond())),
+        publish_until: Set(retirement.map(|end| end.publish_until.as_microsecond())),
+    }
+}
+
+/// Lists of names always have a JSON form.
+fn json<T: Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,385 @@
+//! The adapter for SQLite and PostgreSQL.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::issuer::Issuer;
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::name::KeyId;
+use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::time::Timestamp;
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
+    ExprTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _, TryInsertResult,
+};
+
+use super::entity::{directory, issuer, issuer_url, signing_key};
+use super::{
+    AddKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, IssuerStoreError,
+    SealedSigningKey, SigningKeyPosition, WriteOutcome, row,
+};
+
+/// How many issuers are read at once by [`IssuerStore::changes_since`]: below every database's limit of parameters.
+const READ_CHUNK: usize = 500;
+
+/// Keeps issuers in a database that [`IssuerMigrator`](super::IssuerMigrator) brought up to date.
+#[derive(Debug, Clone)]
+pub struct SeaIssuerStore {
+    database: DatabaseConnection,
+}
+
+impl SeaIssuerStore {
+    /// A store over this connection pool.
+    pub const fn new(database: DatabaseConnection) -> Self {
+        Self { database }
+    }
+
+    /// Begins a transaction that writes: takes the counter's row lock and returns the revision it makes.
+    async fn begin_write(&self) -> Result<(DatabaseTransaction, i64), DbErr> {
+        // SQLite takes its write lock now, not at the first write: a reader cannot become a writer without a race there.
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.database.begin_with_options(options).await?;
+        let raised = directory::Entity::update_many()
+            .col_expr(directory::Column::Revision, Expr::col(directory::Column::Revision).add(1))
+            .filter(directory::Column::Id.eq(1))
+            .exec_with_returning(&transaction)
+            .await?;
+        let row = raised.first().ok_or_else(|| DbErr::RecordNotFound("issuer_directory has no row".to_owned()))?;
+        let revision = row.revision;
+        Ok((transaction, revision))
+    }
+
+    async fn claim_url(transaction: &DatabaseTransaction, url: issuer_url::ActiveModel) -> Result<bool, DbErr> {
+        let inserted = issuer_url::Entity::insert(url)
+            .on_conflict(OnConflict::column(issuer_url::Column::IssuerUrl).do_nothing().to_owned())
+            .try_insert()
+            .exec_without_returning(transaction)
+            .await?;
+        Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// Notes that an issuer changed; false when it is deleted.
+    async fn note_change(transaction: &DatabaseTransaction, issuer_id: &IssuerId, revision: i64) -> Result<bool, DbErr> {
+        let noted = issuer_url::Entity::update_many()
+            .col_expr(issuer_url::Column::ChangeRevision, Expr::value(revision))
+            .filter(issuer_url::Column::IssuerId.eq(issuer_id.as_str()))
+            .filter(issuer_url::Column::DeletedAt.is_null())
+            .exec(transaction)
+            .await?;
+        Ok(noted.rows_affected == 1)
+    }
+
+    /// Why a guarded write touched no row.
+    async fn why_untouched<C: ConnectionTrait>(
+        connection: &C,
+        workspace_id: &WorkspaceId,
+        id: &IssuerId,
+    ) -> Result<WriteOutcome, DbErr> {
+        let found = issuer::Entity::find_by_id(id.as_str())
+            .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
+            .one(connection)
+            .await?;
+        Ok(if found.is_some() { WriteOutcome::Stale } else { WriteOutcome::NotFound })
+    }
+}
+
+#[async_trait]
+impl IssuerStore for SeaIssuerStore {
+    async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, IssuerStoreError> {
+        let write = async {
+            let (transaction, revision) = self.begin_write().await?;
+            let url = issuer_url::ActiveModel {
+                issuer_id: Set(issuer.id.to_string()),
+                issuer_url: Set(issuer.issuer_url.to_string()),
+                purpose: Set(issuer_url::ID_TOKENS.to_owned()),
+                change_revision: Set(revision),
+                claimed_at: Set(issuer.created_at.as_microsecond()),
+                deleted_at: Set(None),
+            };
+            if !Self::claim_url(&transaction, url).await? {
+                transaction.rollback().await?;
+                return Ok(CreateOutcome::UrlTaken);
+            }
+            issuer::Entity::insert(row::from_issuer(issuer)).exec_without_returning(&transaction).await?;
+            transaction.commit().await?;
+            Ok(CreateOutcome::Created)
+        };
+        write.await.map_err(cannot("create an issuer"))
+    }
+
+    async fn get_issuer(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Option<Issuer>, IssuerStoreError> {
+        let found = issuer::Entity::find_by_id(id.as_str())
+            .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
+            .one(&self.database)
+            .await
+            .map_err(cannot("get an issuer"))?;
+        found.as_ref().map(row::to_issuer).transpose()
+    }
+
+    async fn list_issuers(
+        &self,
+        workspace_id: &WorkspaceId,
+        after: Option<&IssuerPosition>,
+        limit: u64,
+    ) -> Result<Vec<Issuer>, IssuerStoreError> {
+        let behind = after.map(|IssuerPosition { created_at, id }| {
+            let created_at = created_at.as_microsecond();
+            Condition::any()
+                .add(issuer::Column::CreatedAt.gt(created_at))
+                .add(Condition::all().add(issuer::Column::CreatedAt.eq(created_at)).add(issuer::Column::Id.gt(id.as_str())))
+        });
+        let found = issuer::Entity::find()
+            .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
+            .filter(behind.unwrap_or_else(Condition::all))
+            .order_by_asc(issuer::Column::CreatedAt)
+            .order_by_asc(issuer::Column::Id)
+            .limit(limit)
+            .all(&self.database)
+            .await
+            .map_err(cannot("list issuers"))?;
+        found.iter().map(row::to_issuer).collect()
+    }
+
+    async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, IssuerStoreError> {
+        let write = async {
+            let (transaction, revision) = self.begin_write().await?;
+            let changed = issuer::ActiveModel {
+                id: NotSet,
+                workspace_id: NotSet,
+                issuer_url: NotSet,
+                profile: NotSet,
+                created_at: NotSet,
+                ..row::from_issuer(issuer)
+            };
+            let updated = issuer::Entity::update_many()
+                .set(changed)
+                .filter(issuer::Column::Id.eq(issuer.id.as_str()))
+                .filter(issuer::Column::WorkspaceId.eq(issuer.workspace_id.as_str()))
+                .filter(issuer::Column::Revision.eq(expected_revision))
+                .exec(&transaction)
+                .await?;
+            if updated.rows_affected == 0 {
+                let why = Self::why_untouched(&transaction, &issuer.workspace_id, &issuer.id).await?;
+                transaction.rollback().await?;
+                return Ok(why);
+            }
+            Self::note_change(&transaction, &issuer.id, revision).await?;
+            transaction.commit().await?;
+            Ok(WriteOutcome::Done)
+        };
+        write.await.map_err(cannot("update an issuer"))
+    }
+
+    async fn delete_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &IssuerId,
+        expected_revision: Option<i64>,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, IssuerStoreError> {
+        let write = async {
+            let (transaction, revision) = self.begin_write().await?;
+            let guard = expected_revision
+                .map_or_else(Condition::all, |expected| Condition::all().add(issuer::Column::Revision.eq(expected)));
+            let deleted = issuer::Entity::delete_many()
+                .filter(issuer::Column::Id.eq(id.as_str()))
+                .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
+                .filter(guard)
+                .exec(&transaction)
+                .await?;
+            if deleted.rows_affected == 0 {
+                let why = Self::why_untouched(&transaction, workspace_id, id).await?;
+                transaction.rollback().await?;
+                return Ok(why);
+            }
+            signing_key::Entity::delete_many().filter(signing_key::Column::IssuerId.eq(id.as_str())).exec(&transaction).await?;
+            issuer_url::Entity::update_many()
+                .col_expr(issuer_url::Column::ChangeRevision, Expr::value(revision))
+                .col_expr(issuer_url::Column::DeletedAt, Expr::value(now.as_microsecond()))
+                .filter(issuer_url::Column::IssuerId.eq(id.as_str()))
+                .exec(&transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(WriteOutcome::Done)
+        };
+        write.await.map_err(cannot("delete an issuer"))
+    }
+
+    async fn ensure_access_token_issuer(
+        &self,
+        issuer_url: &IssuerUrl,
+        id: &IssuerId,
+        now: Timestamp,
+    ) -> Result<Option<IssuerId>, IssuerStoreError> {
+        let read_or_write = async {
+            let find = || issuer_url::Entity::find().filter(issuer_url::Column::IssuerUrl.eq(issuer_url.as_str()));
+            if let Some(found) = find().one(&self.database).await? {
+                return Ok(Some(found));
+            }
+            let (transaction, revision) = self.begin_write().await?;
+            let url = issuer_url::ActiveModel {
+                issuer_id: Set(id.to_string()),
+                issuer_url: Set(issuer_url.to_string()),
+                purpose: Set(issuer_url::ACCESS_TOKENS.to_owned()),
+                change_revision: Set(revision),
+                claimed_at: Set(now.as_microsecond()),
+                deleted_at: Set(None),
+            };
+            // Where another replica was first, its row is as good as ours.
+            Self::claim_url(&transaction, url).await?;
+            transaction.commit().await?;
+            find().one(&self.database).await
+        };
+        let found = read_or_write.await.map_err(cannot("make the access token issuer"))?;
+        found
+            .filter(|found| found.purpose == issuer_url::ACCESS_TOKENS && found.deleted_at.is_none())
+            .map(|found| row::to_issuer_id(&found.issuer_id))
+            .transpose()
+    }
+
+    async fn add_signing_keys(
+        &self,
+        issuer_id: &IssuerId,
+        keys: &[SealedSigningKey],
+    ) -> Result<AddKeysOutcome, IssuerStoreError> {
+        let write = async {
+            let (transaction, revision) = self.begin_write().await?;
+            if !Self::note_change(&transaction, issuer_id, revision).await? {
+                transaction.rollback().await?;
+                return Ok(AddKeysOutcome::IssuerGone);
+            }
+            for key in keys {
+                let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
+                    .on_conflict(OnConflict::new().do_nothing().to_owned())
+                    .try_insert()
+                    .exec_without_returning(&transaction)
+                    .await?;
+                if !matches!(inserted, TryInsertResult::Inserted(1)) {
+                    transaction.rollback().await?;
+                    return Ok(AddKeysOutcome::AlreadyThere);
+                }
+            }
+            transaction.commit().await?;
+            Ok(AddKeysOutcome::Added)
+        };
+        write.await.map_err(cannot("add signing keys"))
+    }
+
+    async fn retire_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        retirement: Retirement,
+    ) -> Result<(), IssuerStoreError> {
+        let write = async {
+            let (transaction, revision) = self.begin_write().await?;
+            signing_key::Entity::update_many()
+                .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
+                .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
+                .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
+                .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
+                .filter(signing_key::Column::SignUntil.is_null())
+                .exec(&transaction)
+                .await?;
+            Self::note_change(&transaction, issuer_id, revision).await?;
+            transaction.commit().await
+        };
+        write.await.map_err(cannot("retire a signing key"))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        issuer_id: &IssuerId,
+        after: Option<&SigningKeyPosition>,
+        limit: u64,
+    ) -> Result<Vec<SigningKeyRecord>, IssuerStoreError> {
+        let behind = after.map(|SigningKeyPosition { created_at, key_id }| {
+            let created_at = created_at.as_microsecond();
+            Condition::any().add(signing_key::Column::CreatedAt.lt(created_at)).add(
+                Condition::all()
+                    .add(signing_key::Column::CreatedAt.eq(created_at))
+                    .add(signing_key::Column::KeyId.gt(key_id.as_str())),
+            )
+        });
+        let found = signing_key::Entity::find()
+            .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
+            .filter(behind.unwrap_or_else(Condition::all))
+            .order_by_desc(signing_key::Column::CreatedAt)
+            .order_by_asc(signing_key::Column::KeyId)
+            .limit(limit)
+            .all(&self.database)
+            .await
+            .map_err(cannot("list signing keys"))?;
+        found.iter().map(row::to_record).collect()
+    }
+
+    async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, IssuerStoreError> {
+        let read = async {
+            let now = directory::Entity::find_by_id(1).one(&self.database).await?;
+            let now = now.ok_or_else(|| DbErr::RecordNotFound("issuer_directory has no row".to_owned()))?.revision;
+            if now == revision {
+                return Ok((now, Vec::new(), Vec::new(), Vec::new()));
+            }
+            // Rows may be younger than `now`: then they are read once more the next time, which does no harm.
+            let urls =
+                issuer_url::Entity::find().filter(issuer_url::Column::ChangeRevision.gt(revision)).all(&self.database).await?;
+            let ids: Vec<&str> = urls.iter().filter(|url| url.deleted_at.is_none()).map(|url| url.issuer_id.as_str()).collect();
+            let (mut issuers, mut keys) = (Vec::new(), Vec::new());
+            for chunk in ids.chunks(READ_CHUNK) {
+                let chunk = || chunk.iter().copied();
+                issuers.extend(issuer::Entity::find().filter(issuer::Column::Id.is_in(chunk())).all(&self.database).await?);
+                let own = signing_key::Entity::find().filter(signing_key::Column::IssuerId.is_in(chunk()));
+                keys.extend(own.all(&self.database).await?);
+            }
+            Ok((now, urls, issuers, keys))
+        };
+        let (now, urls, issuers, keys) = read.await.map_err(cannot("read changes of issuers"))?;
+        let issuers: HashMap<_, _> = issuers.into_iter().map(|model| (model.id.clone(), model)).collect();
+        let mut keys_of: HashMap<_, Vec<_>> = HashMap::new();
+        for key in keys {
+            keys_of.entry(key.issuer_id.clone()).or_default().push(key);
+        }
+        let changed = urls.iter().filter_map(|url| {
+            let issuer = issuers.get(&url.issuer_id);
+            let keys = keys_of.remove(&url.issuer_id).unwrap_or_default();
+            changed_issuer(url, issuer, keys)
+        });
+        Ok(IssuerChanges { revision: now, changed: changed.collect() })
+    }
+}
+
+/// One damaged row must not stop the others: it takes its issuer, or a damaged key itself, out of service.
+fn changed_issuer(
+    url: &issuer_url::Model,
+    issuer: Option<&issuer::Model>,
+    keys: Vec<signing_key::Model>,
+) -> Option<ChangedIssuer> {
+    let id = row::to_issuer_id(&url.issuer_id).inspect_err(report).ok()?;
+    let identity = match (url.purpose.as_str(), issuer) {
+        _ if url.deleted_at.is_some() => return Some(ChangedIssuer::Gone(id)),
+        (issuer_url::ID_TOKENS, Some(model)) => row::to_claimed_issuer(model, url).map(IssuerIdentity::Workspace),
+        (issuer_url::ACCESS_TOKENS, None) => {
+            row::to_issuer_url(url).map(|issuer_url| IssuerIdentity::AccessTokens { id: id.clone(), issuer_url })
+        }
+        // Deleted between two reads, or claimed for the one and used for the other.
+        _ => return Some(ChangedIssuer::Gone(id)),
+    };
+    let Ok(identity) = identity.inspect_err(report) else { return Some(ChangedIssuer::Gone(id)) };
+    let keys = keys.into_iter().filter_map(|key| row::to_sealed_key(key).inspect_err(report).ok()).collect();
+    Some(ChangedIssuer::Present(Box::new(identity), keys))
+}
+
+fn report(error: &IssuerStoreError) {
+    tracing::error!(%error, "a damaged row is left out");
+}
+
+fn cannot(operation: &'static str) -> impl FnOnce(DbErr) -> IssuerStoreError {
+    move |source| IssuerStoreError::Database { operation, source }
+}
