@@ -15,6 +15,7 @@ use rpds::HashTrieMapSync;
 use crate::grant::Grant;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::name::{Audience, Scope};
+use crate::policy_feed::{PolicyChange, PolicySnapshot};
 use crate::subject_match::{CompiledMatch, Specificity};
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationship;
@@ -32,23 +33,6 @@ pub struct WorkspacePolicy {
     issuers_by_url: HashTrieMapSync<String, Arc<TrustedIssuer>>,
     relationships: HashTrieMapSync<TrustRelationshipId, Arc<CompiledRelationship>>,
     subjects: HashTrieMapSync<TrustedIssuerId, SubjectIndex>,
-}
-
-/// What changed between two policy revisions of one workspace. Deletions come before what is set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyChange {
-    /// The workspace's state after the change.
-    pub state: WorkspaceState,
-    /// The revision the change leads to.
-    pub revision: i64,
-    /// Issuers that are new or changed.
-    pub trusted_issuers: Vec<TrustedIssuer>,
-    /// Relationships that are new or changed.
-    pub trust_relationships: Vec<TrustRelationship>,
-    /// Issuers that are gone.
-    pub deleted_trusted_issuers: Vec<TrustedIssuerId>,
-    /// Relationships that are gone.
-    pub deleted_trust_relationships: Vec<TrustRelationshipId>,
 }
 
 /// A trust relationship that can be evaluated: what bears on a decision, with its subject matches compiled.
@@ -150,26 +134,39 @@ impl WorkspacePolicy {
         matched
     }
 
-    /// Applies a change. A change that leads to an older revision than this snapshot's has been applied already, and is ignored.
+    /// Adds a part of a snapshot of this workspace; the first part made the policy.
+    pub fn add_part(&mut self, part: PolicySnapshot) {
+        let PolicySnapshot { workspace_id: _, state, policy_revision, trusted_issuers, trust_relationships } = part;
+        (self.state, self.revision) = (state, policy_revision);
+        self.set(trusted_issuers, trust_relationships);
+    }
+
+    /// Applies a change, deletions first. One that leads to an older revision than this snapshot's has been applied already, and
+    /// is ignored; so is one of another workspace.
     pub fn apply(&mut self, change: PolicyChange) {
-        if change.revision < self.revision {
+        if change.workspace_id != self.workspace_id || change.policy_revision < self.revision {
             return;
         }
         let PolicyChange {
+            workspace_id: _,
             state,
-            revision,
+            policy_revision,
             trusted_issuers,
             trust_relationships,
-            deleted_trusted_issuers,
-            deleted_trust_relationships,
+            deleted_trusted_issuer_ids,
+            deleted_trust_relationship_ids,
         } = change;
-        (self.state, self.revision) = (state, revision);
-        for id in &deleted_trust_relationships {
+        (self.state, self.revision) = (state, policy_revision);
+        for id in &deleted_trust_relationship_ids {
             self.remove_relationship(id);
         }
-        for id in &deleted_trusted_issuers {
+        for id in &deleted_trusted_issuer_ids {
             self.remove_issuer(id);
         }
+        self.set(trusted_issuers, trust_relationships);
+    }
+
+    fn set(&mut self, trusted_issuers: Vec<TrustedIssuer>, trust_relationships: Vec<TrustRelationship>) {
         for issuer in trusted_issuers {
             self.remove_issuer(&issuer.id);
             let issuer = Arc::new(issuer);
@@ -214,6 +211,14 @@ impl WorkspacePolicy {
                 self.subjects.insert_mut(issuer.clone(), index);
             }
         }
+    }
+}
+
+impl From<PolicySnapshot> for WorkspacePolicy {
+    fn from(snapshot: PolicySnapshot) -> Self {
+        let mut policy = Self::new(snapshot.workspace_id.clone(), snapshot.state, snapshot.policy_revision);
+        policy.add_part(snapshot);
+        policy
     }
 }
 

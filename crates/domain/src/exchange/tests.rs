@@ -3,9 +3,9 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::issuer_url::LoopbackHttp;
-use crate::policy::PolicyChange;
 use crate::policy::tests as fixture;
 use crate::policy::tests::{issuer_id, relationship, relationship_id, set_relationships, workspace_id};
+use crate::policy_feed::PolicyChange;
 use crate::trust_relationship::TrustRelationship;
 
 const ISSUER: &str = "https://cloud.rwx.com/mint";

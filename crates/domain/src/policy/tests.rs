@@ -68,18 +68,19 @@ pub(crate) fn relationship(number: usize, subject_matches: &[&str]) -> TrustRela
 
 pub(crate) fn set_relationships(revision: i64, trust_relationships: Vec<TrustRelationship>) -> PolicyChange {
     PolicyChange {
+        workspace_id: workspace_id(),
         state: WorkspaceState::Active,
-        revision,
+        policy_revision: revision,
         trusted_issuers: vec![],
         trust_relationships,
-        deleted_trusted_issuers: vec![],
-        deleted_trust_relationships: vec![],
+        deleted_trusted_issuer_ids: vec![],
+        deleted_trust_relationship_ids: vec![],
     }
 }
 
 fn delete_relationships(revision: i64, numbers: &[usize]) -> PolicyChange {
-    let deleted_trust_relationships = numbers.iter().map(|&number| relationship_id(number)).collect();
-    PolicyChange { deleted_trust_relationships, ..set_relationships(revision, vec![]) }
+    let deleted_trust_relationship_ids = numbers.iter().map(|&number| relationship_id(number)).collect();
+    PolicyChange { deleted_trust_relationship_ids, ..set_relationships(revision, vec![]) }
 }
 
 fn policy(relationships: Vec<TrustRelationship>) -> WorkspacePolicy {
@@ -145,7 +146,7 @@ fn s24_issuers_are_found_by_their_exact_url() {
     for other in ["https://issuer.example/a/", "https://issuer.example/", "https://issuer.example/A", "", "issuer.example/a"] {
         assert!(policy.issuer(other).is_none(), "{other}");
     }
-    let gone = PolicyChange { deleted_trusted_issuers: vec![issuer_id()], ..set_relationships(4, vec![]) };
+    let gone = PolicyChange { deleted_trusted_issuer_ids: vec![issuer_id()], ..set_relationships(4, vec![]) };
     policy.apply(gone);
     assert!(policy.issuer("https://issuer.example/a").is_none());
 }
@@ -158,7 +159,7 @@ fn an_issuer_registered_anew_under_the_same_url_in_one_change_is_kept() {
     let again = TrustedIssuer { id: TrustedIssuerId::from_random([9; 16]), ..trusted_issuer(url) };
     policy.apply(PolicyChange {
         trusted_issuers: vec![again.clone()],
-        deleted_trusted_issuers: vec![issuer_id()],
+        deleted_trusted_issuer_ids: vec![issuer_id()],
         ..set_relationships(4, vec![])
     });
     assert_eq!(policy.issuer(url).map(|issuer| &issuer.id), Some(&again.id));
