@@ -10,6 +10,12 @@ pub fn access_of(path: &str) -> Option<Access> {
     TABLE.iter().find(|(method, _)| *method == path).map(|(_, access)| *access)
 }
 
+/// The name of the method at this path, without the leading slash; `None`: there is no such method. Safe for logs and metrics,
+/// as it is from the table and not from the caller.
+pub fn name_of(path: &str) -> Option<&'static str> {
+    TABLE.iter().find(|(method, _)| *method == path).map(|(method, _)| method.trim_start_matches('/'))
+}
+
 /// Every method and what it takes to call it, the busiest first.
 pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.exchange.v1.ExchangeService/ExchangeToken", Access::Public),

@@ -1,0 +1,242 @@
+//! Layers, types and checks.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::Telemetry;
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "COUNTERSIGN_";
+/// The variable that names the file; `--config` goes before it.
+const FILE_VARIABLE: &str = "COUNTERSIGN_CONFIG";
+
+/// The settings of a service.
+pub trait Settings: Default + Serialize + DeserializeOwned {
+    /// Where logs and traces go.
+    fn telemetry(&self) -> &Telemetry;
+
+    /// Notes everything wrong with the values, files that they name included.
+    fn check(&self, problems: &mut Problems);
+}
+
+/// One thing wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The path of the key: `database.url`.
+    pub key: String,
+    /// What to do about it.
+    pub description: String,
+}
+
+/// Everything wrong with the settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Notes a problem.
+    pub fn add(&mut self, key: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Problem { key: key.into(), description: description.into() });
+    }
+
+    /// Keeps the value of a check, or notes why there is none.
+    pub fn check<T, E: std::error::Error>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(key, chain(&error))).ok()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The problems in the order they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("the configuration file {path} is not TOML")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The defaults cannot be written down, which is a mistake in the code.
+    #[error("the default settings cannot be written down")]
+    Defaults(#[from] toml::ser::Error),
+    /// Keys or values are wrong.
+    #[error("the configuration is not valid:{}", list(.0))]
+    Invalid(Problems),
+}
+
+fn list(problems: &Problems) -> String {
+    problems.iter().map(|Problem { key, description }| format!("\n  {key}: {description}")).collect()
+}
+
+/// Loads the settings: defaults, then the file (`--config`, or `COUNTERSIGN_CONFIG`), then the environment.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+pub fn load<S: Settings>(file: Option<&Path>) -> Result<S, ConfigError> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load_from(file, variables)
+}
+
+fn load_from<S: Settings>(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<S, ConfigError> {
+    let variables: Vec<(String, String)> = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
+    let defaults = Table::try_from(S::default())?;
+    let mut given = match file.map(Path::to_owned).or(named) {
+        Some(path) => read(path)?,
+        None => Table::new(),
+    };
+    let mut from_environment = Vec::new();
+    for (name, text) in variables.into_iter().filter(|(name, _)| name != FILE_VARIABLE) {
+        let path: Vec<String> = name.trim_start_matches(PREFIX).to_lowercase().split("__").map(str::to_owned).collect();
+        set(&mut given, &path, Value::String(text));
+        from_environment.push(path.join("."));
+    }
+    let mut problems = Problems::default();
+    let settings: S = typed(&defaults, given, &from_environment, &mut problems)?;
+    settings.check(&mut problems);
+    if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+fn read(path: PathBuf) -> Result<Table, ConfigError> {
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(ConfigError::Read { path, source }),
+    };
+    text.parse().map_err(|source| ConfigError::Syntax { path, source: Box::new(source) })
+}
+
+/// The settings that these keys give on top of the defaults. A value of the wrong type is noted and replaced by its default, so
+/// that the next one is found too.
+fn typed<S: Settings>(
+    defaults: &Table,
+    mut given: Table,
+    from_environment: &[String],
+    problems: &mut Problems,
+) -> Result<S, ConfigError> {
+    // Text from the environment that turned out not to be wanted as text.
+    let mut reread: Vec<String> = Vec::new();
+    loop {
+        let mut unknown = Vec::new();
+        let mut track = serde_path_to_error::Track::new();
+        let merged = Value::Table(merge(defaults.clone(), given.clone()));
+        let tracked = serde_path_to_error::Deserializer::new(merged, &mut track);
+        let result: Result<S, toml::de::Error> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+        let error = match result {
+            Ok(settings) => {
+                for key in unknown {
+                    problems.add(key, "is not a setting");
+                }
+                return Ok(settings);
+            }
+            Err(error) => error,
+        };
+        let key = track.path().to_string();
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        if from_environment.contains(&key)
+            && !reread.contains(&key)
+            && let Some(Value::String(text)) = get(&given, &path)
+        {
+            let value = literal(text);
+            set(&mut given, &path, value);
+            reread.push(key);
+            continue;
+        }
+        problems.add(key, error.message());
+        if !remove(&mut given, &path) {
+            // Not of a key that was given: nothing to leave out, so nothing more to find.
+            return Err(ConfigError::Invalid(std::mem::take(problems)));
+        }
+    }
+}
+
+/// A number, a truth value or a list in the environment: as TOML has it, or a list separated by commas.
+fn literal(text: &str) -> Value {
+    match format!("value = {text}").parse::<Table>() {
+        Ok(mut table) => table.remove("value").unwrap_or_else(|| Value::String(text.to_owned())),
+        Err(_) => Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect()),
+    }
+}
+
+fn merge(mut below: Table, above: Table) -> Table {
+    for (key, value) in above {
+        let value = match (below.remove(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => Value::Table(merge(below, above)),
+            (_, value) => value,
+        };
+        below.insert(key, value);
+    }
+    below
+}
+
+fn get<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let value = table.get(first)?;
+    if rest.is_empty() { Some(value) } else { get(value.as_table()?, rest) }
+}
+
+fn set(table: &mut Table, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+        return;
+    }
+    let section = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+    if !section.is_table() {
+        *section = Value::Table(Table::new());
+    }
+    if let Value::Table(section) = section {
+        set(section, rest, value);
+    }
+}
+
+/// Leaves out the key, or the nearest section above it that was given.
+fn remove(table: &mut Table, path: &[String]) -> bool {
+    let Some((first, rest)) = path.split_first() else { return false };
+    if let Some(Value::Table(section)) = table.get_mut(first)
+        && !rest.is_empty()
+        && remove(section, rest)
+    {
+        return true;
+    }
+    table.remove(first).is_some()
+}
+
+/// The settings as TOML, secrets masked.
+pub fn masked<S: Settings>(settings: &S) -> Result<String, toml::ser::Error> {
+    toml::to_string_pretty(settings)
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(list(self).trim_start())
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings: defaults in code, then a file, then the environment.
+//!
+//! A service has one struct of settings, made of the sections here and its own, and says by [`Settings`] what it defaults to and
+//! what is wrong with it:
+//!
+//! ```
+//! # use std::path::PathBuf;
+//! # use countersign_runtime::config::{Database, InternalTls, Listen, Peer, Problems, Settings, Telemetry};
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Debug, Clone, Serialize, Deserialize)]
+//! struct TrustServiceSettings {
+//!     listen: Listen,
+//!     database: Database,
+//!     internal_tls: InternalTls,
+//!     issuer_service: Peer,
+//!     telemetry: Telemetry,
+//!     public_url: String,
+//!     bootstrap_token_file: Option<PathBuf>,
+//! }
+//!
+//! impl Default for TrustServiceSettings {
+//!     fn default() -> Self {
+//!         Self {
+//!             listen: Listen::on_loopback(7402),
+//!             database: Database::default(),
+//!             internal_tls: InternalTls::default(),
+//!             issuer_service: Peer::at("https://issuer-service:7421"),
+//!             telemetry: Telemetry::default(),
+//!             public_url: String::new(),
+//!             bootstrap_token_file: None,
+//!         }
+//!     }
+//! }
+//!
+//! impl Settings for TrustServiceSettings {
+//!     fn telemetry(&self) -> &Telemetry {
+//!         &self.telemetry
+//!     }
+//!
+//!     fn check(&self, problems: &mut Problems) {
+//!         self.database.check("database", problems);
+//!         self.internal_tls.check("internal_tls", problems);
+//!         self.issuer_service.check("issuer_service", problems);
+//!         if self.public_url.is_empty() {
+//!             problems.add("public_url", "must be given");
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! In the file, `[database] url = "…"`; in the environment, `COUNTERSIGN_DATABASE__URL`, with `__` between sections. Unknown keys
+//! are errors, and every problem is reported at once with the path of its key, before any port opens. Do not use
+//! `serde(flatten)` or `serde(default)`: the first hides unknown keys, the second is not needed, since what is not given is taken
+//! from `Default`.
+
+mod load;
+mod sections;
+
+pub use load::{ConfigError, Problem, Problems, Settings, load, masked};
+pub use sections::{Database, InternalTls, Listen, LogFormat, Peer, Redis, SecretText, Telemetry};

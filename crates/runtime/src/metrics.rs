@@ -1,0 +1,69 @@
+//! What `/metrics` shows.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// The metrics of one service.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<RouteLabels, Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+impl Metrics {
+    pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    pub(crate) fn new(service: &'static str) -> Self {
+        let mut registry = Registry::with_prefix("countersign");
+        let build = Info::new(vec![("service", service), ("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", build);
+        registry.register("up", "1 while the process serves", ConstGauge::new(1i64));
+        let requests = Family::default();
+        registry.register("requests", "Requests answered, by route and status", requests.clone());
+        // 100 us to 6.5 s.
+        let seconds: Family<RouteLabels, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 17)));
+        registry.register("request_duration_seconds", "Time until the answer began, by route", seconds.clone());
+        Self { registry, requests, seconds }
+    }
+
+    /// Counts an answer. `route` and `status` come from our own tables.
+    pub(crate) fn answered(&self, route: &str, status: &str, after: Duration) {
+        self.requests.get_or_create(&RequestLabels { route: route.to_owned(), status: status.to_owned() }).inc();
+        self.seconds.get_or_create(&RouteLabels { route: route.to_owned() }).observe(after.as_secs_f64());
+    }
+
+    /// In the text format.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

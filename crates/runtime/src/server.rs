@@ -1,0 +1,340 @@
+//! Serves a service: its public, internal and private listeners.
+//!
+//! ```no_run
+//! # use countersign_runtime::auth::Authenticator;
+//! # use countersign_runtime::health::Readiness;
+//! # use countersign_runtime::server::{Running, Server, Surface};
+//! # use countersign_runtime::shutdown::Shutdown;
+//! # use countersign_runtime::transport::Listeners;
+//! # use countersign_proto::issuer_v1::key_set_service_server::{KeySetService, KeySetServiceServer};
+//! # use countersign_proto::issuer_v1::access_token_service_server::{AccessTokenService, AccessTokenServiceServer};
+//! # async fn refresh_keys() {}
+//! fn start(
+//!     keys: impl KeySetService,
+//!     access_tokens: impl AccessTokenService,
+//!     authenticator: Authenticator,
+//!     listeners: Listeners,
+//!     shutdown: Shutdown,
+//! ) -> anyhow::Result<Running> {
+//!     let readiness = Readiness::new();
+//!     let database = readiness.condition("database"); // not met until `database.set(true)`
+//!     let http = axum::Router::new().route("/.well-known/jwks.json", axum::routing::get(async || "{}"));
+//!     Server::new("issuer-service")
+//!         .authenticator(authenticator)
+//!         .readiness(readiness)
+//!         .public(Surface::new().grpc(KeySetServiceServer::new(keys)).http(http))
+//!         .internal(Surface::new().grpc(AccessTokenServiceServer::new(access_tokens)))
+//!         .task("refresh keys", refresh_keys())
+//!         .start(listeners, shutdown)
+//! }
+//! ```
+//!
+//! Health and reflection are added to every public surface. The layers, from the outside in: request id, span and metrics; panic
+//! catcher; load shedding; deadline; and for gRPC authentication and authorisation by `countersign_proto::access`. A method that
+//! is internal does not exist on a public surface, wherever it was added. HTTP routes are public: whoever adds one decides.
+//!
+//! A handler finds in the request's extensions: [`crate::context::RequestContext`] (request id, deadline),
+//! [`PeerIdentity`](crate::transport::PeerIdentity), and `Arc<Caller>` by way of [`crate::auth::caller`]. Bodies of HTTP requests
+//! are at most 64 KiB; of gRPC messages 4 MiB (tonic's `max_decoding_message_size`, after decompression) unless the service
+//! lowers it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::task::{JoinHandle, JoinSet};
+use tonic::server::NamedService;
+use tower::ServiceExt as _;
+
+use crate::auth::Authenticator;
+use crate::connection::Connections;
+use crate::health::{self, Readiness};
+use crate::layers::{self, Audience};
+use crate::metrics::Metrics;
+use crate::reflection;
+use crate::shutdown::Shutdown;
+use crate::transport::{Listener, Listeners};
+
+/// Bounds on what peers can make a service do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Until a request's head must have arrived, from the connection's start or from the answer before it.
+    pub header_timeout: Duration,
+    /// The longest a request may take until its answer begins, however long the caller would wait.
+    pub deadline: Duration,
+    /// Until a connection without requests is closed. Internal connections are kept.
+    pub idle_timeout: Duration,
+    /// Requests in progress on one HTTP/2 connection.
+    pub streams: u32,
+    /// Connections to one listener.
+    pub connections: usize,
+    /// Requests in progress on one listener; beyond, they are refused at once.
+    pub requests: usize,
+    /// How long a drain waits for what is in flight.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            deadline: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            streams: 100,
+            connections: 16_384,
+            requests: 1024,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What one listener serves.
+#[derive(Default)]
+pub struct Surface {
+    grpc: Router,
+    http: Router,
+    services: BTreeSet<&'static str>,
+}
+
+impl Surface {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a generated gRPC server.
+    #[must_use]
+    pub fn grpc<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<http::Request<tonic::body::Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.services.insert(S::NAME);
+        self.grpc = self.grpc.route_service(
+            &format!("/{}/{{*method}}", S::NAME),
+            service.map_request(|request: http::Request<axum::body::Body>| request.map(tonic::body::Body::new)),
+        );
+        self
+    }
+
+    /// The names of the gRPC services so far.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &'static str> {
+        self.services.iter().copied()
+    }
+
+    /// Adds HTTP routes. They are open to everybody.
+    #[must_use]
+    pub fn http(mut self, routes: Router) -> Self {
+        self.http = self.http.merge(routes);
+        self
+    }
+}
+
+impl fmt::Debug for Surface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surface").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A service being put together.
+pub struct Server {
+    name: &'static str,
+    authenticator: Authenticator,
+    readiness: Readiness,
+    public: Surface,
+    internal: Surface,
+    limits: Limits,
+    tasks: Vec<(&'static str, Task)>,
+}
+
+impl Server {
+    /// A service with nothing to serve and nobody let in.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            authenticator: Authenticator::new(),
+            readiness: Readiness::new(),
+            public: Surface::new(),
+            internal: Surface::new(),
+            limits: Limits::default(),
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Who authenticates callers.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: Authenticator) -> Self {
+        self.authenticator = authenticator;
+        self
+    }
+
+    /// What health and `/readyz` report.
+    #[must_use]
+    pub fn readiness(mut self, readiness: Readiness) -> Self {
+        self.readiness = readiness;
+        self
+    }
+
+    /// What everybody reaches.
+    #[must_use]
+    pub fn public(mut self, surface: Surface) -> Self {
+        self.public = surface;
+        self
+    }
+
+    /// What other services reach.
+    #[must_use]
+    pub fn internal(mut self, surface: Surface) -> Self {
+        self.internal = surface;
+        self
+    }
+
+    /// Other limits than the usual.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Work in the background for as long as requests are served, the drain included; it is dropped after. Should it end
+    /// before, the service stops: it cannot do without.
+    #[must_use]
+    pub fn task(mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.tasks.push((name, Box::pin(work)));
+        self
+    }
+
+    /// Serves until the signal is given. Must be called within a tokio runtime.
+    pub fn start(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
+        let Self { name, authenticator, readiness, public, internal, limits, tasks } = self;
+        let Listeners { public: public_listener, internal: internal_listener, private: private_listener } = listeners;
+        let addresses = Addresses {
+            public: public_listener.local_address(),
+            internal: internal_listener.as_ref().and_then(Listener::local_address),
+            private: private_listener.as_ref().and_then(Listener::local_address),
+        };
+        anyhow::ensure!(
+            !matches!(internal_listener, Some(Listener::Tcp(_))),
+            "an internal listener needs mutual TLS or must be in process"
+        );
+        let authenticator = Arc::new(authenticator);
+        let metrics = Arc::new(Metrics::new(name));
+        let draining = Shutdown::new();
+
+        let public = health::add_to(public, &readiness);
+        let public = reflection::add_to(public).context("cannot describe the services")?;
+        let serving = Connections::new(limits);
+        serving.serve(
+            public_listener,
+            layers::stack(public.grpc, public.http, Audience::Public, &authenticator, &metrics, limits),
+            Audience::Public,
+            &draining,
+        );
+        if let Some(listener) = internal_listener {
+            let router = layers::stack(internal.grpc, internal.http, Audience::Internal, &authenticator, &metrics, limits);
+            serving.serve(listener, router, Audience::Internal, &draining);
+        }
+        // Answers to the last: an orchestrator sees the drain.
+        let private = Connections::new(limits);
+        if let Some(listener) = private_listener {
+            private.serve(listener, health::private_routes(&readiness, &metrics), Audience::Public, &Shutdown::new());
+        }
+
+        tracing::info!(service = name, public = ?addresses.public, internal = ?addresses.internal, private = ?addresses.private, "serving");
+        let mut background = Background::spawn(tasks);
+        let stopped = tokio::spawn(async move {
+            let ended = tokio::select! {
+                () = shutdown.requested() => None,
+                task = background.first_to_end() => Some(task),
+            };
+            readiness.drain();
+            draining.trigger();
+            let connections_cut = serving.finish(limits.grace).await;
+            private.finish(Duration::ZERO).await;
+            drop(background);
+            tracing::info!(service = name, connections_cut, "stopped");
+            match ended {
+                Some(task) => Err(anyhow::anyhow!("{name} cannot go on: its task `{task}` ended")),
+                None => Ok(()),
+            }
+        });
+        Ok(Running { addresses, stopped })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("public", &self.public)
+            .field("internal", &self.internal)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a service can be reached; `None` for a listener that is in process or absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The public listener.
+    pub public: Option<SocketAddr>,
+    /// The internal listener.
+    pub internal: Option<SocketAddr>,
+    /// The private listener.
+    pub private: Option<SocketAddr>,
+}
+
+/// A service that serves until its shutdown signal is given. Dropping this leaves it serving.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Addresses,
+    stopped: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Where it can be reached.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits until the service was told to stop and has drained.
+    ///
+    /// # Errors
+    /// It stopped by itself, because a background task ended.
+    pub async fn wait(self) -> anyhow::Result<()> {
+        self.stopped.await.context("serving panicked")?
+    }
+}
+
+/// Tasks that the service cannot do without. Dropping them ends them.
+struct Background {
+    tasks: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Background {
+    fn spawn(work: Vec<(&'static str, Task)>) -> Self {
+        let mut tasks = JoinSet::new();
+        let names = work.into_iter().map(|(name, work)| (tasks.spawn(work).id(), name)).collect();
+        Self { tasks, names }
+    }
+
+    /// The name of the first task that ends or panics; never, when there are none.
+    async fn first_to_end(&mut self) -> &'static str {
+        let id = match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => error.id(),
+            None => std::future::pending().await,
+        };
+        self.names.get(&id).copied().unwrap_or_default()
+    }
+}
