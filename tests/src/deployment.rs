@@ -1,0 +1,340 @@
+//! A deployment of its own for a test: PostgreSQL, Redis, and the services as separate processes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use countersign_testkit::postgres::Postgres;
+use countersign_testkit::process::{Process, Program};
+use countersign_testkit::redis::Redis;
+use countersign_testkit::{ports, wait};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::compose::Compose;
+use crate::http1;
+
+/// How long a service may take until it is ready. A debug build on a busy machine is slow.
+const READY_LIMIT: Duration = Duration::from_mins(1);
+/// How long a service may take to end after SIGTERM: its grace of 10 s, and some.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Where the image keeps secrets and certificates.
+const IMAGE_FOLDER: &str = "/var/lib/countersign";
+
+/// A process of the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instance {
+    /// Signs.
+    IssuerService,
+    /// Holds relationships and the audit log.
+    TrustService,
+    /// Exchanges.
+    Gateway,
+    /// Exchanges too, under the same public URL.
+    SecondGateway,
+}
+
+impl Instance {
+    /// All, in the order of the compose file.
+    pub const ALL: [Self; 4] = [Self::IssuerService, Self::TrustService, Self::Gateway, Self::SecondGateway];
+
+    /// Its service in the compose file, which is the name of its binary too.
+    pub const fn service(self) -> &'static str {
+        match self {
+            Self::IssuerService => "issuer-service",
+            Self::TrustService => "trust-service",
+            Self::Gateway | Self::SecondGateway => "exchange-gateway",
+        }
+    }
+
+    /// The ports that DESIGN §4 gives its service: public, private, internal.
+    const fn container_ports(self) -> [u16; 3] {
+        match self {
+            Self::IssuerService => [7401, 7411, 7421],
+            Self::TrustService => [7402, 7412, 7422],
+            Self::Gateway | Self::SecondGateway => [7403, 7413, 7423],
+        }
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// What Redis is at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisAtStart {
+    /// Running, and empty.
+    Running,
+    /// Configured, but not there.
+    NeverStarted,
+}
+
+/// A running deployment. Dropping it ends it and leaves nothing behind.
+#[derive(Debug)]
+pub struct Deployment {
+    // Services end before what they use does.
+    processes: Mutex<BTreeMap<Instance, Process>>,
+    redis: Mutex<Option<Redis>>,
+    redis_url: String,
+    database_url: String,
+    ports: BTreeMap<(Instance, u16), u16>,
+    compose: Compose,
+    folder: TempDir,
+}
+
+impl Deployment {
+    /// Starts everything, and waits until all are ready.
+    pub fn start(redis: RedisAtStart) -> Self {
+        let deployment = Self::prepare(redis);
+        // All at once and in no order: services wait for each other.
+        for instance in Instance::ALL {
+            deployment.launch(instance);
+        }
+        for instance in Instance::ALL {
+            deployment.wait_until_ready(instance);
+        }
+        deployment
+    }
+
+    /// Makes database, Redis, secrets and certificates; starts no service yet.
+    pub fn prepare(redis: RedisAtStart) -> Self {
+        let folder = tempfile::Builder::new().prefix("countersign-deployment-").tempdir().expect("can make a folder");
+        let redis = (redis == RedisAtStart::Running).then(Redis::start);
+        let redis_url = redis.as_ref().map_or_else(Redis::never_started, Redis::url);
+        let ports = Instance::ALL
+            .into_iter()
+            .flat_map(|instance| instance.container_ports().map(|port| ((instance, port), ports::free())))
+            .collect();
+        let deployment = Self {
+            processes: Mutex::default(),
+            redis: Mutex::new(redis),
+            redis_url,
+            database_url: Postgres::shared().database(),
+            ports,
+            compose: Compose::read(),
+            folder,
+        };
+        for job in ["secrets", "certs"] {
+            deployment.run_job(job);
+        }
+        write_private(&deployment.folder.path().join("database/url"), &deployment.database_url);
+        deployment
+    }
+
+    /// The public URL of the gateway, which is the audience of the deployment and the `iss` of its access tokens.
+    pub fn public_url(&self) -> String {
+        format!("http://localhost:{}", self.public_port(Instance::Gateway))
+    }
+
+    /// Below it lie the issuers of the deployment.
+    pub fn issuer_base_url(&self) -> String {
+        format!("http://localhost:{}", self.public_port(Instance::IssuerService))
+    }
+
+    /// The address of an instance's public port.
+    pub fn url(&self, instance: Instance) -> String {
+        format!("http://127.0.0.1:{}", self.public_port(instance))
+    }
+
+    /// The public port of an instance, on loopback.
+    pub fn public_port(&self, instance: Instance) -> u16 {
+        self.port(instance, instance.container_ports()[0])
+    }
+
+    /// The port with `/readyz`, on loopback.
+    pub fn private_port(&self, instance: Instance) -> u16 {
+        self.port(instance, instance.container_ports()[1])
+    }
+
+    /// The mTLS port, on loopback.
+    pub fn internal_port(&self, instance: Instance) -> u16 {
+        self.port(instance, instance.container_ports()[2])
+    }
+
+    /// The operator's first credential.
+    pub fn bootstrap_token(&self) -> String {
+        let path = self.folder.path().join("secrets/bootstrap-token");
+        std::fs::read_to_string(path).expect("the init job made it").trim().to_owned()
+    }
+
+    /// A file of the deployment, by its path below the image's folder.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// The name of its database on the shared server.
+    pub fn database(&self) -> &str {
+        self.database_url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Its Redis, `None` when that was never started.
+    pub fn redis(&self) -> MutexGuard<'_, Option<Redis>> {
+        self.redis.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The variables that the compose file gives an instance, with names and paths of the image replaced by those of this
+    /// machine.
+    pub fn environment(&self, instance: Instance) -> BTreeMap<String, String> {
+        let variables = BTreeMap::from([
+            ("COUNTERSIGN_PUBLIC_URL", self.public_url()),
+            ("COUNTERSIGN_ISSUER_BASE_URL", self.issuer_base_url()),
+            // Identity providers of tests, and the deployment's own issuers, are on loopback.
+            ("COUNTERSIGN_ALLOW_LOOPBACK_HTTP", "true".to_owned()),
+        ]);
+        let environment = self.compose.environment(instance.service(), &variables);
+        environment.into_iter().map(|(name, value)| (name, self.localized(instance, &value))).collect()
+    }
+
+    /// Starts an instance without waiting for it.
+    pub fn launch(&self, instance: Instance) {
+        let mut command = self.compose.command(instance.service());
+        command[0] = crate::program(&command[0]).display().to_string();
+        let process = Process::start(&Program {
+            command,
+            environment: self.environment(instance),
+            directory: self.folder.path().to_owned(),
+            log: self.log_file(instance),
+            last_signal: "KILL",
+            remove: None,
+        });
+        assert!(self.processes().insert(instance, process).is_none(), "{instance} is running already");
+    }
+
+    /// Starts an instance and waits until it is ready.
+    pub fn launch_and_wait(&self, instance: Instance) {
+        self.launch(instance);
+        self.wait_until_ready(instance);
+    }
+
+    /// Waits until an instance says that it is ready.
+    pub fn wait_until_ready(&self, instance: Instance) {
+        let port = self.private_port(instance);
+        let ready = || {
+            assert!(self.is_running(instance), "{instance} ended:\n{}", self.log(instance));
+            http1::get(port, "/readyz").is_some_and(|answer| answer.status == 200)
+        };
+        let what = format!("{instance} is ready; its log is in {}", self.log_file(instance).display());
+        wait::blocking(&what, READY_LIMIT, ready);
+    }
+
+    /// Whether an instance was launched and has not ended.
+    pub fn is_running(&self, instance: Instance) -> bool {
+        self.processes().get(&instance).is_some_and(Process::is_running)
+    }
+
+    /// Sends SIGTERM, without waiting.
+    pub fn terminate(&self, instance: Instance) {
+        if let Some(process) = self.processes().get(&instance) {
+            process.signal(Signal::TERM);
+        }
+    }
+
+    /// Waits for the end of an instance that was told to end, and forgets it, so that it can be launched again.
+    pub fn wait_for_end(&self, instance: Instance) {
+        // Not under the lock: others go on meanwhile.
+        let process = self.processes().remove(&instance);
+        if let Some(process) = process {
+            process.wait_for_end(DRAIN_LIMIT);
+        }
+    }
+
+    /// Kills an instance at once.
+    pub fn kill(&self, instance: Instance) {
+        let process = self.processes().remove(&instance);
+        if let Some(process) = process {
+            process.kill();
+        }
+    }
+
+    /// Everything an instance logged, over all its starts.
+    pub fn log(&self, instance: Instance) -> String {
+        std::fs::read_to_string(self.log_file(instance)).unwrap_or_default()
+    }
+
+    /// Runs the `countersign` command against this deployment, with the operator's credential.
+    pub fn command_line(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(crate::program("countersign"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.folder.path().join("home"))
+            .env("COUNTERSIGN_CLI_ISSUER_ADDRESS", self.url(Instance::IssuerService))
+            .env("COUNTERSIGN_CLI_TRUST_ADDRESS", self.url(Instance::TrustService))
+            .env("COUNTERSIGN_CLI_GATEWAY_ADDRESS", self.url(Instance::Gateway))
+            .env("COUNTERSIGN_CLI_CREDENTIAL_FILE", self.folder.path().join("secrets/bootstrap-token"))
+            .current_dir(self.folder.path());
+        command
+    }
+
+    fn port(&self, instance: Instance, container_port: u16) -> u16 {
+        self.ports[&(instance, container_port)]
+    }
+
+    fn processes(&self) -> MutexGuard<'_, BTreeMap<Instance, Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_file(&self, instance: Instance) -> PathBuf {
+        self.folder.path().join(format!("{instance}.log"))
+    }
+
+    /// A value of the compose file, as it is on this machine.
+    fn localized(&self, instance: Instance, value: &str) -> String {
+        let mut value = value.replace(IMAGE_FOLDER, &self.folder.path().display().to_string());
+        value = value.replace("redis://redis:6379", &self.redis_url);
+        for port in instance.container_ports() {
+            for address in ["0.0.0.0", "127.0.0.1"] {
+                value = value.replace(&format!("{address}:{port}"), &format!("127.0.0.1:{}", self.port(instance, port)));
+            }
+        }
+        for peer in [Instance::IssuerService, Instance::TrustService, Instance::Gateway] {
+            for port in peer.container_ports() {
+                value = value.replace(&format!("{}:{port}", peer.service()), &format!("localhost:{}", self.port(peer, port)));
+            }
+        }
+        value
+    }
+
+    /// Runs an init job of the compose file.
+    fn run_job(&self, job: &str) {
+        let command = self.compose.command(job);
+        let arguments =
+            command[1..].iter().map(|argument| argument.replace(IMAGE_FOLDER, &self.folder.path().display().to_string()));
+        let output = Command::new(crate::program(&command[0]))
+            .args(arguments)
+            .env_clear()
+            .current_dir(self.folder.path())
+            .output()
+            .expect("can start a program");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for instance in Instance::ALL {
+                let log = self.log(instance);
+                let start = log.char_indices().rev().nth(4_000).map_or(0, |(start, _)| start);
+                #[expect(clippy::print_stderr, reason = "of a failed test, the end of each log is shown")]
+                {
+                    eprintln!("== {instance}\n{}", &log[start..]);
+                }
+            }
+        }
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("can make a folder");
+    std::fs::write(path, text).expect("can write a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("can change a mode");
+}
