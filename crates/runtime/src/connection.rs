@@ -124,7 +124,7 @@ async fn accept(listener: Listener, endpoint: &Endpoint, most: usize, tasks: &Ta
                 tasks.spawn(endpoint.clone().serve(stream, PeerIdentity::InProcess));
             }
             // Every connector is gone; what remains is to wait for the end.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Listener::Tcp(listener) => loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };

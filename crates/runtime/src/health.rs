@@ -100,9 +100,9 @@ async fn report(readiness: &Readiness, reporter: &HealthReporter, names: &[&'sta
     let mut states = readiness.0.subscribe();
     loop {
         let ready = states.borrow_and_update().is_ready();
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let serving = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         for name in names {
-            reporter.set_service_status(name, status).await;
+            reporter.set_service_status(name, serving).await;
         }
         if states.changed().await.is_err() {
             return;

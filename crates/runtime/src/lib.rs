@@ -9,6 +9,7 @@
 
 pub mod ambient;
 pub mod auth;
+pub mod certs;
 pub mod client;
 pub mod config;
 mod connection;
@@ -16,6 +17,7 @@ pub mod context;
 pub mod health;
 mod layers;
 mod metrics;
+pub mod page_token;
 pub mod process;
 mod reflection;
 pub mod secret;

@@ -86,7 +86,7 @@ impl Default for Limits {
         Self {
             header_timeout: Duration::from_secs(10),
             deadline: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             streams: 100,
             connections: 16_384,
             requests: 1024,

@@ -45,7 +45,15 @@ pub fn init(service: &'static str, settings: &Telemetry) -> anyhow::Result<Telem
     let traces = otlp_endpoint.as_ref().map(|endpoint| traces(service, endpoint)).transpose()?;
     let otlp = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(service)));
     tracing_subscriber::registry().with(filter).with(otlp).with(log).try_init().context("telemetry was started before")?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(TelemetryGuard { traces })
+}
+
+/// Logs where a panic happened, and its message when that is a literal: one made of values may hold anything.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("<redacted>");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(location, message, "panic");
 }
 
 fn traces(service: &'static str, endpoint: &str) -> anyhow::Result<SdkTracerProvider> {

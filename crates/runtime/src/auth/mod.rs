@@ -17,11 +17,16 @@
 //! }
 //! ```
 
+mod access_token;
+
 use std::sync::Arc;
 
+use access_token::AccessTokens;
+pub use access_token::KeySource;
 use countersign_domain::caller::{Authority, Caller};
 use countersign_domain::permission::Permission;
 use countersign_domain::reason::Reason;
+use countersign_domain::time::Clock;
 use countersign_proto::status::Refusal;
 use http::{HeaderMap, header};
 
@@ -39,6 +44,7 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<&Caller, Refusal> {
 #[derive(Debug, Clone, Default)]
 pub struct Authenticator {
     bootstrap: Option<BootstrapToken>,
+    access_tokens: Option<AccessTokens>,
 }
 
 impl Authenticator {
@@ -54,17 +60,27 @@ impl Authenticator {
         self
     }
 
+    /// Accepts this deployment's own access tokens: `issuer`, the gateway's public URL, is both their `iss` and an element of
+    /// their `aud`.
+    #[must_use]
+    pub fn with_access_tokens(mut self, issuer: &str, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Self {
+        self.access_tokens = Some(AccessTokens::new(issuer, keys, clock));
+        self
+    }
+
     /// Who the credentials in these headers belong to.
     ///
     /// # Errors
     /// `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`, or `TEMPORARILY_UNAVAILABLE` when the keys cannot be had.
-    #[expect(clippy::unused_async, reason = "access tokens are verified with keys that may have to be fetched")]
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let token = bearer_token(headers)?;
         if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.matches(token)) {
             return Ok(Caller { subject: "bootstrap".to_owned(), authority: Authority::Operator });
         }
-        Err(credentials_invalid())
+        match &self.access_tokens {
+            Some(access_tokens) => access_tokens.authenticate(token).await,
+            None => Err(credentials_invalid()),
+        }
     }
 
     /// Like [`authenticate`](Self::authenticate), and the caller must hold a permission.

@@ -58,6 +58,13 @@ impl Problems {
     }
 }
 
+/// One problem a line, each line indented and begun with a line break.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|Problem { key, description }| write!(f, "\n  {key}: {description}"))
+    }
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -91,12 +98,8 @@ pub enum ConfigError {
     #[error("the default settings cannot be written down")]
     Defaults(#[from] toml::ser::Error),
     /// Keys or values are wrong.
-    #[error("the configuration is not valid:{}", list(.0))]
+    #[error("the configuration is not valid:{0}")]
     Invalid(Problems),
-}
-
-fn list(problems: &Problems) -> String {
-    problems.iter().map(|Problem { key, description }| format!("\n  {key}: {description}")).collect()
 }
 
 /// Loads the settings: defaults, then the file (`--config`, or `COUNTERSIGN_CONFIG`), then the environment.
@@ -233,10 +236,4 @@ fn remove(table: &mut Table, path: &[String]) -> bool {
 /// The settings as TOML, secrets masked.
 pub fn masked<S: Settings>(settings: &S) -> Result<String, toml::ser::Error> {
     toml::to_string_pretty(settings)
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(list(self).trim_start())
-    }
 }

@@ -98,8 +98,8 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
     let amount: u64 = digits.parse().ok()?;
     match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
+        "H" => Some(Duration::from_hours(amount)),
+        "M" => Some(Duration::from_mins(amount)),
         "S" => Some(Duration::from_secs(amount)),
         "m" => Some(Duration::from_millis(amount)),
         "u" => Some(Duration::from_micros(amount)),
@@ -121,7 +121,7 @@ mod tests {
         };
         assert_eq!(check("1S"), Some(Duration::from_secs(1)));
         assert_eq!(check("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(check("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(check("99999999H"), Some(Duration::from_hours(99_999_999)));
         for wrong in ["", "S", "1", "-1S", "+1S", "100000000S", "1s", "1 S", "1.5S"] {
             assert_eq!(check(wrong), None, "{wrong}");
         }

@@ -14,12 +14,7 @@ use super::refuse::Wire;
 pub(super) async fn catch(request: Request<Body>, next: Next) -> Response {
     let wire = Wire::of(request.headers());
     // The request is gone afterwards, and what handlers share is behind locks that a panic poisons or that recover.
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        // The panic hook logged where; the payload may hold anything, so it is not repeated.
-        Err(_) => {
-            tracing::error!("a handler panicked");
-            wire.refuse(Refusal::internal())
-        }
-    }
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    // The hook has logged where it happened.
+    answered.unwrap_or_else(|_| wire.refuse(Refusal::internal()))
 }

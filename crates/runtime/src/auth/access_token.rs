@@ -1,0 +1,97 @@
+//! This deployment's own access tokens as credentials of callers.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use countersign_domain::caller::{Authority, Caller};
+use countersign_domain::claims::Claims;
+use countersign_domain::id::WorkspaceId;
+use countersign_domain::permission::{Permission, Reach};
+use countersign_domain::time::{Clock, Timestamp};
+use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError};
+use countersign_proto::status::Refusal;
+
+use super::credentials_invalid;
+
+/// Where the keys that verify this deployment's own access tokens come from.
+#[async_trait]
+pub trait KeySource: Send + Sync + fmt::Debug {
+    /// The key set as it is known; `unknown_key` says that it lacks the key of the token at hand, so that the source may fetch
+    /// it again (it bounds how often). `None`: no keys can be had now, so the call is refused as unavailable.
+    async fn key_set(&self, unknown_key: bool) -> Option<Arc<KeySet>>;
+}
+
+/// What the deployment's access-token issuer signs with.
+static ALGORITHMS: LazyLock<BTreeSet<SignatureAlgorithm>> = LazyLock::new(|| [SignatureAlgorithm::Es256].into());
+/// RFC 9068, section 2.1.
+static TOKEN_TYPES: LazyLock<BTreeSet<Option<String>>> = LazyLock::new(|| [Some("at+jwt".to_owned())].into());
+/// How far ahead of ours the clock of the service that signed may be.
+const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub(super) struct AccessTokens {
+    issuer: Arc<str>,
+    keys: Arc<dyn KeySource>,
+    clock: Arc<dyn Clock>,
+}
+
+impl AccessTokens {
+    pub(super) fn new(issuer: &str, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Self {
+        Self { issuer: issuer.into(), keys, clock }
+    }
+
+    pub(super) async fn authenticate(&self, token: &str) -> Result<Caller, Refusal> {
+        let verified = self.verify(token).await?;
+        self.caller(verified.claims(), self.clock.now()).ok_or_else(credentials_invalid)
+    }
+
+    async fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+        let keys_unavailable = || Refusal::unavailable("the keys that verify access tokens cannot be had");
+        let parse = || {
+            let unverified = UnverifiedToken::parse(token).map_err(|_| credentials_invalid())?;
+            // Anybody else's token is not worth a look for keys.
+            if unverified.unverified_issuer() == &*self.issuer { Ok(unverified) } else { Err(credentials_invalid()) }
+        };
+        let policy = VerificationPolicy { algorithms: &ALGORITHMS, token_types: &TOKEN_TYPES };
+        let unverified = parse()?;
+        let keys = self.keys.key_set(false).await.ok_or_else(keys_unavailable)?;
+        match unverified.verify(&keys, &policy) {
+            Ok(verified) => Ok(verified),
+            Err(VerifyError::UnknownKey) => {
+                let keys = self.keys.key_set(true).await.ok_or_else(keys_unavailable)?;
+                parse()?.verify(&keys, &policy).map_err(|_| credentials_invalid())
+            }
+            Err(_) => Err(credentials_invalid()),
+        }
+    }
+
+    /// Who a verified token speaks for; `None` when it is not, or no longer, for us.
+    fn caller(&self, claims: &Claims, now: Timestamp) -> Option<Caller> {
+        let soon = now.checked_add(CLOCK_SKEW).ok()?;
+        let current = claims.issuer == *self.issuer
+            && claims.audiences.iter().any(|audience| audience.as_str() == &*self.issuer)
+            && now < claims.expires_at
+            && claims.issued_at <= soon
+            && claims.not_before.is_none_or(|not_before| not_before <= soon);
+        if !current {
+            return None;
+        }
+        let workspace_id: WorkspaceId = claims.members.get("workspace_id")?.as_str()?.parse().ok()?;
+        let scopes = match claims.members.get("scope") {
+            None => "",
+            Some(scope) => scope.as_str()?,
+        };
+        // A deployment-wide permission never comes from a workspace's token, whatever it says.
+        let permissions = scopes
+            .split(' ')
+            .filter_map(|scope| scope.parse::<Permission>().ok())
+            .filter(|permission| permission.reach() == Reach::Workspace)
+            .collect();
+        Some(Caller {
+            subject: claims.subject.as_str().to_owned(),
+            authority: Authority::Workspace { workspace_id, permissions },
+        })
+    }
+}
