@@ -5,7 +5,8 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Serialize, Serializer};
 
-use crate::issuer::{IssuerSettings, check_audiences, check_token_duration};
+use crate::draft::{self, Given};
+use crate::issuer::IssuerSettings;
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, Subject};
 use crate::time::Timestamp;
@@ -35,7 +36,7 @@ pub struct IdTokenWish {
     /// The `aud` of the token: one to [`MAX_AUDIENCES`].
     pub audiences: Vec<String>,
     /// Not given: the issuer's default.
-    pub duration: Option<Duration>,
+    pub duration: Given<Duration>,
     /// The name of one of the issuer's algorithms. Empty: the issuer chooses.
     pub algorithm: String,
 }
@@ -55,31 +56,37 @@ pub struct IdTokenClaims {
 
 impl IdTokenWish {
     /// Holds a wish against what the issuer allows. Everything wrong is noted under the names of the request's fields.
-    pub fn within(self, settings: &IssuerSettings, violations: &mut Violations) -> Option<IdTokenTerms> {
-        let mut found = Violations::new();
-        let audiences = check_audiences("audiences", &self.audiences, MAX_AUDIENCES, &mut found);
+    pub fn within(&self, settings: &IssuerSettings, violations: &mut Violations) -> Option<IdTokenTerms> {
+        let audiences = self.audiences_within(settings, violations);
+        let bounds = IssuerSettings::MIN_TOKEN_DURATION..=settings.max_token_duration;
+        let duration = draft::whole_seconds("duration", self.duration, settings.default_token_duration, bounds, violations);
+        let algorithm = self.algorithm_within(settings, violations);
+        Some(IdTokenTerms { audiences: audiences?, duration: duration?, algorithm: algorithm? })
+    }
+
+    fn audiences_within(&self, settings: &IssuerSettings, violations: &mut Violations) -> Option<Vec<Audience>> {
         if self.audiences.is_empty() {
-            found.add("audiences", "must name at least one audience");
+            violations.add("audiences", "must name at least one audience");
+            return None;
         }
-        if !settings.allowed_audiences.is_empty() {
-            for (index, audience) in self.audiences.iter().enumerate().take(MAX_AUDIENCES) {
-                if !settings.allowed_audiences.iter().any(|allowed| allowed.as_str() == audience) {
-                    found.add(format!("audiences[{index}]"), "is not an audience that this issuer allows");
-                }
-            }
-        }
-        let duration = self.duration.unwrap_or(settings.default_token_duration);
-        found.check("duration", check_token_duration(duration, settings.max_token_duration));
-        let algorithm = (!self.algorithm.is_empty())
-            .then(|| settings.algorithms.iter().copied().find(|own| own.as_str() == self.algorithm))
-            .flatten();
-        if algorithm.is_none() && !self.algorithm.is_empty() {
-            let own: Vec<_> = settings.algorithms.iter().map(|own| own.as_str()).collect();
-            found.add("algorithm", format!("must be one of the issuer's: {}", own.join(", ")));
-        }
-        let sound = found.is_empty();
-        violations.extend(found);
-        sound.then_some(IdTokenTerms { audiences, duration, algorithm })
+        let allowed = &settings.allowed_audiences;
+        let parse = |text: &str| match text.parse::<Audience>() {
+            Ok(audience) if allowed.is_empty() || allowed.contains(&audience) => Ok(audience),
+            Ok(_) => Err("is not an audience that this issuer allows".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        draft::list("audiences", &self.audiences, MAX_AUDIENCES, parse, violations)
+    }
+
+    #[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
+    fn algorithm_within(&self, settings: &IssuerSettings, violations: &mut Violations) -> Option<Option<SignatureAlgorithm>> {
+        let parse = |text: &str| {
+            let own = settings.algorithms.iter().copied();
+            own.clone().find(|algorithm| algorithm.as_str() == text).ok_or_else(|| {
+                format!("must be one of the issuer's: {}", own.map(SignatureAlgorithm::as_str).collect::<Vec<_>>().join(", "))
+            })
+        };
+        draft::optional("algorithm", &self.algorithm, parse, violations)
     }
 }
 
@@ -131,13 +138,13 @@ mod tests {
     use super::*;
     use crate::issuer::IssuerDraft;
 
-    fn settings(draft: IssuerDraft) -> IssuerSettings {
-        draft.settings("issuer", &mut Violations::new()).unwrap()
+    fn settings(draft: &IssuerDraft) -> IssuerSettings {
+        IssuerSettings::create(draft, &mut Violations::new()).unwrap()
     }
 
     fn claims(audiences: &[&str]) -> serde_json::Value {
         let wish = IdTokenWish { audiences: audiences.iter().map(ToString::to_string).collect(), ..IdTokenWish::default() };
-        let terms = wish.within(&settings(IssuerDraft::default()), &mut Violations::new()).unwrap();
+        let terms = wish.within(&settings(&IssuerDraft::default()), &mut Violations::new()).unwrap();
         let now = "2026-11-20T10:00:00.999Z".parse().unwrap();
         let claims =
             terms.claims("https://id.example.com/rwx".parse().unwrap(), "org:a:vault:b".parse().unwrap(), now, [0xff; 16]);
@@ -171,15 +178,15 @@ mod tests {
 
     #[test]
     fn s55_nothing_asked_for_goes_beyond_what_the_issuer_allows() {
-        let own = settings(IssuerDraft {
+        let own = settings(&IssuerDraft {
             algorithms: vec!["ES256".to_owned(), "EdDSA".to_owned()],
             allowed_audiences: vec!["vault".to_owned()],
-            max_token_duration: Some(Duration::from_mins(10)),
+            max_token_duration: Some(Ok(Duration::from_mins(10))),
             ..IssuerDraft::default()
         });
         let good = IdTokenWish {
             audiences: vec!["vault".to_owned()],
-            duration: Some(Duration::from_mins(10)),
+            duration: Some(Ok(Duration::from_mins(10))),
             algorithm: "EdDSA".to_owned(),
         };
         let terms = good.clone().within(&own, &mut Violations::new()).unwrap();
@@ -187,8 +194,8 @@ mod tests {
         for (wish, field) in [
             (IdTokenWish { audiences: vec!["Vault".to_owned()], ..good.clone() }, "audiences[0]"),
             (IdTokenWish { audiences: vec![], ..good.clone() }, "audiences"),
-            (IdTokenWish { duration: Some(Duration::from_secs(601)), ..good.clone() }, "duration"),
-            (IdTokenWish { duration: Some(Duration::from_secs(59)), ..good.clone() }, "duration"),
+            (IdTokenWish { duration: Some(Ok(Duration::from_secs(601))), ..good.clone() }, "duration"),
+            (IdTokenWish { duration: Some(Ok(Duration::from_secs(59))), ..good.clone() }, "duration"),
             (IdTokenWish { algorithm: "RS256".to_owned(), ..good.clone() }, "algorithm"),
             (IdTokenWish { algorithm: "none".to_owned(), ..good.clone() }, "algorithm"),
         ] {
@@ -197,6 +204,6 @@ mod tests {
             assert_eq!(violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), [field]);
         }
         let too_many = IdTokenWish { audiences: (0..11).map(|n| n.to_string()).collect(), ..IdTokenWish::default() };
-        assert_eq!(too_many.within(&settings(IssuerDraft::default()), &mut Violations::new()), None);
+        assert_eq!(too_many.within(&settings(&IssuerDraft::default()), &mut Violations::new()), None);
     }
 }

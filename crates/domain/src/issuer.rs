@@ -1,12 +1,10 @@
 //! Issuers: the identities this deployment signs ID tokens for.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::draft::{self, Given, Mask};
 use crate::id::{IssuerId, WorkspaceId};
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
@@ -51,7 +49,7 @@ pub struct IssuerSettings {
     pub max_token_duration: Duration,
 }
 
-/// Settings as somebody wrote them, in the wire's terms. Becomes [`IssuerSettings`] by [`IssuerDraft::settings`].
+/// Settings as somebody wrote them. Becomes [`IssuerSettings`] by [`IssuerSettings::create`] or [`IssuerSettings::update`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IssuerDraft {
     /// Empty: none.
@@ -61,30 +59,10 @@ pub struct IssuerDraft {
     /// Empty: any.
     pub allowed_audiences: Vec<String>,
     /// Not given: [`IssuerSettings::DEFAULT_TOKEN_DURATION`], or the maximum where that is shorter.
-    pub default_token_duration: Option<Duration>,
+    pub default_token_duration: Given<Duration>,
     /// Not given: [`IssuerSettings::DEFAULT_TOKEN_DURATION`].
-    pub max_token_duration: Option<Duration>,
+    pub max_token_duration: Given<Duration>,
 }
-
-/// A settable field, as an update mask names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum IssuerField {
-    /// `display_name`.
-    DisplayName,
-    /// `algorithms`.
-    Algorithms,
-    /// `allowed_audiences`.
-    AllowedAudiences,
-    /// `default_token_duration`.
-    DefaultTokenDuration,
-    /// `max_token_duration`.
-    MaxTokenDuration,
-}
-
-/// Not a field that can be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration")]
-pub struct UnknownField;
 
 /// Where issuers may live: what the operator of the deployment decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,75 +112,96 @@ impl IssuerSettings {
     /// The algorithms an issuer can sign with.
     pub const ALGORITHMS: [SignatureAlgorithm; 4] =
         [SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::EdDsa];
+
+    const SETTABLE: [&str; 5] =
+        ["display_name", "algorithms", "allowed_audiences", "default_token_duration", "max_token_duration"];
+    const IMMUTABLE: [&str; 7] = ["id", "workspace_id", "issuer_url", "profile", "etag", "create_time", "update_time"];
+
+    /// Checks the settings of a new issuer. `None` when a violation was noted.
+    pub fn create(draft: &IssuerDraft, violations: &mut Violations) -> Option<Self> {
+        // Every field is read before the first absence ends this, so that all violations are reported at once.
+        let display_name = draft.display_name(violations);
+        let algorithms = draft.algorithms(violations);
+        let allowed_audiences = draft.allowed_audiences(violations);
+        let max_token_duration = draft.max_token_duration(violations);
+        let default_token_duration = draft.default_token_duration(max_token_duration, violations);
+        let settings = Self {
+            display_name: display_name?,
+            algorithms: algorithms?,
+            allowed_audiences: allowed_audiences?,
+            default_token_duration: default_token_duration?,
+            max_token_duration: max_token_duration?,
+        };
+        settings.check_order(violations).then_some(settings)
+    }
+
+    /// These settings with the fields that the mask names taken from the draft. Violations are noted; the result counts only
+    /// when there are none.
+    #[must_use]
+    pub fn update(mut self, draft: &IssuerDraft, mask: &[String], violations: &mut Violations) -> Self {
+        let mask = Mask::check(mask, &Self::SETTABLE, &Self::IMMUTABLE, violations);
+        macro_rules! take {
+            ($($field:ident ( $($argument:expr),* );)+) => {$(
+                if mask.names(stringify!($field))
+                    && let Some(value) = draft.$field($($argument,)* violations)
+                {
+                    self.$field = value;
+                }
+            )+};
+        }
+        take! {
+            display_name();
+            algorithms();
+            allowed_audiences();
+            max_token_duration();
+            default_token_duration(Some(self.max_token_duration));
+        }
+        self.check_order(violations);
+        self
+    }
+
+    fn check_order(&self, violations: &mut Violations) -> bool {
+        let ordered = self.default_token_duration <= self.max_token_duration;
+        if !ordered {
+            violations.add("issuer.default_token_duration", "must not be longer than max_token_duration");
+        }
+        ordered
+    }
 }
 
 impl IssuerDraft {
-    /// The settings this draft stands for. Everything wrong with it is noted, each under `path` and the field's name.
-    pub fn settings(self, path: &str, violations: &mut Violations) -> Option<IssuerSettings> {
-        let field = |name: &str| format!("{path}.{name}");
-        let mut found = Violations::new();
-        let display_name = if self.display_name.is_empty() {
-            None
-        } else {
-            found.check(field("display_name"), self.display_name.parse::<DisplayName>())
+    #[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
+    fn display_name(&self, violations: &mut Violations) -> Option<Option<DisplayName>> {
+        draft::optional("issuer.display_name", &self.display_name, str::parse, violations)
+    }
+
+    fn algorithms(&self, violations: &mut Violations) -> Option<Vec<SignatureAlgorithm>> {
+        if self.algorithms.is_empty() {
+            return Some(vec![SignatureAlgorithm::Rs256]);
+        }
+        let parse = |text: &str| {
+            let own = IssuerSettings::ALGORITHMS.into_iter().find(|algorithm| algorithm.as_str() == text);
+            own.ok_or("must be one of RS256, ES256, ES384, EdDSA")
         };
-        let algorithms = check_algorithms(&field("algorithms"), &self.algorithms, &mut found);
-        let allowed_audiences = check_audiences(
-            &field("allowed_audiences"),
-            &self.allowed_audiences,
-            IssuerSettings::MAX_ALLOWED_AUDIENCES,
-            &mut found,
-        );
-        let max_token_duration = self.max_token_duration.unwrap_or(IssuerSettings::DEFAULT_TOKEN_DURATION);
-        let default_token_duration =
-            self.default_token_duration.unwrap_or(IssuerSettings::DEFAULT_TOKEN_DURATION.min(max_token_duration));
-        for (name, duration) in [("default_token_duration", default_token_duration), ("max_token_duration", max_token_duration)] {
-            found.check(field(name), check_token_duration(duration, IssuerSettings::MAX_TOKEN_DURATION_LIMIT));
-        }
-        if default_token_duration > max_token_duration {
-            found.add(field("default_token_duration"), "must not be longer than max_token_duration");
-        }
-        let settings = IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration };
-        let sound = found.is_empty();
-        violations.extend(found);
-        sound.then_some(settings)
+        draft::list("issuer.algorithms", &self.algorithms, IssuerSettings::ALGORITHMS.len(), parse, violations)
     }
 
-    /// This draft with everything that an update mask does not name taken from the present settings.
-    pub fn onto(self, present: &IssuerSettings, mask: &BTreeSet<IssuerField>) -> Self {
-        let present = Self::from(present);
-        let named = |field| mask.contains(&field);
-        Self {
-            display_name: if named(IssuerField::DisplayName) { self.display_name } else { present.display_name },
-            algorithms: if named(IssuerField::Algorithms) { self.algorithms } else { present.algorithms },
-            allowed_audiences: if named(IssuerField::AllowedAudiences) {
-                self.allowed_audiences
-            } else {
-                present.allowed_audiences
-            },
-            default_token_duration: if named(IssuerField::DefaultTokenDuration) {
-                self.default_token_duration
-            } else {
-                present.default_token_duration
-            },
-            max_token_duration: if named(IssuerField::MaxTokenDuration) {
-                self.max_token_duration
-            } else {
-                present.max_token_duration
-            },
-        }
+    fn allowed_audiences(&self, violations: &mut Violations) -> Option<Vec<Audience>> {
+        let most = IssuerSettings::MAX_ALLOWED_AUDIENCES;
+        draft::list("issuer.allowed_audiences", &self.allowed_audiences, most, str::parse, violations)
     }
-}
 
-impl From<&IssuerSettings> for IssuerDraft {
-    fn from(settings: &IssuerSettings) -> Self {
-        Self {
-            display_name: settings.display_name.as_ref().map(ToString::to_string).unwrap_or_default(),
-            algorithms: settings.algorithms.iter().map(ToString::to_string).collect(),
-            allowed_audiences: settings.allowed_audiences.iter().map(ToString::to_string).collect(),
-            default_token_duration: Some(settings.default_token_duration),
-            max_token_duration: Some(settings.max_token_duration),
-        }
+    fn max_token_duration(&self, violations: &mut Violations) -> Option<Duration> {
+        let bounds = IssuerSettings::MIN_TOKEN_DURATION..=IssuerSettings::MAX_TOKEN_DURATION_LIMIT;
+        let default = IssuerSettings::DEFAULT_TOKEN_DURATION;
+        draft::whole_seconds("issuer.max_token_duration", self.max_token_duration, default, bounds, violations)
+    }
+
+    fn default_token_duration(&self, max: Option<Duration>, violations: &mut Violations) -> Option<Duration> {
+        let bounds = IssuerSettings::MIN_TOKEN_DURATION..=IssuerSettings::MAX_TOKEN_DURATION_LIMIT;
+        let default = IssuerSettings::DEFAULT_TOKEN_DURATION;
+        let default = max.map_or(default, |max| default.min(max));
+        draft::whole_seconds("issuer.default_token_duration", self.default_token_duration, default, bounds, violations)
     }
 }
 
@@ -240,106 +239,10 @@ impl IssuerNamespace {
     }
 }
 
-/// A duration of tokens that cannot be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTokenDuration {
-    /// Claims count whole seconds.
-    #[error("must be whole seconds")]
-    Fraction,
-    /// Out of bounds.
-    #[error("must be {} s to {} s", .min.as_secs(), .max.as_secs())]
-    OutOfRange {
-        /// The shortest.
-        min: Duration,
-        /// The longest.
-        max: Duration,
-    },
-}
-
-/// Checks how long a token shall live.
-pub fn check_token_duration(duration: Duration, max: Duration) -> Result<Duration, InvalidTokenDuration> {
-    let min = IssuerSettings::MIN_TOKEN_DURATION;
-    if duration.subsec_nanos() != 0 {
-        Err(InvalidTokenDuration::Fraction)
-    } else if duration < min || duration > max {
-        Err(InvalidTokenDuration::OutOfRange { min, max })
-    } else {
-        Ok(duration)
-    }
-}
-
-/// Checks a list of audiences, at most `max` and none twice. An empty list is for the caller to judge.
-pub(crate) fn check_audiences(field: &str, texts: &[String], max: usize, violations: &mut Violations) -> Vec<Audience> {
-    if texts.len() > max {
-        violations.add(field, format!("must be at most {max}"));
-        return Vec::new();
-    }
-    let mut seen = BTreeSet::new();
-    let mut audiences = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let field = format!("{field}[{index}]");
-        if !seen.insert(text) {
-            violations.add(&field, "is named twice");
-        }
-        audiences.extend(violations.check(&field, text.parse()));
-    }
-    audiences
-}
-
-fn check_algorithms(field: &str, texts: &[String], violations: &mut Violations) -> Vec<SignatureAlgorithm> {
-    if texts.is_empty() {
-        return vec![SignatureAlgorithm::Rs256];
-    }
-    let mut algorithms = Vec::new();
-    if texts.len() > IssuerSettings::ALGORITHMS.len() {
-        violations.add(field, format!("must be at most {}", IssuerSettings::ALGORITHMS.len()));
-        return algorithms;
-    }
-    for (index, text) in texts.iter().enumerate() {
-        let field = format!("{field}[{index}]");
-        match text.parse() {
-            Ok(algorithm) if algorithms.contains(&algorithm) => violations.add(field, "is named twice"),
-            Ok(algorithm) if IssuerSettings::ALGORITHMS.contains(&algorithm) => algorithms.push(algorithm),
-            Ok(_) | Err(_) => violations.add(field, "must be one of RS256, ES256, ES384, EdDSA"),
-        }
-    }
-    algorithms
-}
-
-impl IssuerField {
-    /// Every settable field.
-    pub const ALL: [Self; 5] =
-        [Self::DisplayName, Self::Algorithms, Self::AllowedAudiences, Self::DefaultTokenDuration, Self::MaxTokenDuration];
-
-    /// Its name in an update mask.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DisplayName => "display_name",
-            Self::Algorithms => "algorithms",
-            Self::AllowedAudiences => "allowed_audiences",
-            Self::DefaultTokenDuration => "default_token_duration",
-            Self::MaxTokenDuration => "max_token_duration",
-        }
-    }
-}
-
-impl fmt::Display for IssuerField {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for IssuerField {
-    type Err = UnknownField;
-
-    fn from_str(text: &str) -> Result<Self, UnknownField> {
-        Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(UnknownField)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draft::Unreadable;
 
     fn namespace(base: &str) -> IssuerNamespace {
         IssuerNamespace {
@@ -407,32 +310,39 @@ mod tests {
         assert_eq!(namespace.check(generated.as_str()), Err(InvalidIssuerUrl::PathOfId));
     }
 
+    fn create(draft: &IssuerDraft) -> Result<IssuerSettings, Vec<String>> {
+        let mut violations = Violations::new();
+        let settings = IssuerSettings::create(draft, &mut violations);
+        assert_eq!(settings.is_some(), violations.is_empty());
+        settings.ok_or_else(|| violations.into_iter().map(|violation| violation.field).collect())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "drafts hold optional values")]
+    fn given(seconds: u64) -> Given<Duration> {
+        Some(Ok(Duration::from_secs(seconds)))
+    }
+
     #[test]
     fn an_empty_draft_means_the_documented_defaults() {
-        let settings = IssuerDraft::default().settings("issuer", &mut Violations::new()).unwrap();
+        let settings = create(&IssuerDraft::default()).unwrap();
         assert_eq!(settings.algorithms, [SignatureAlgorithm::Rs256]);
         assert_eq!(settings.default_token_duration, Duration::from_hours(1));
         assert_eq!(settings.max_token_duration, Duration::from_hours(1));
-        assert_eq!(IssuerDraft::from(&settings).settings("issuer", &mut Violations::new()), Some(settings));
-        let short = IssuerDraft { max_token_duration: Some(Duration::from_mins(5)), ..IssuerDraft::default() };
-        let short = short.settings("issuer", &mut Violations::new()).unwrap();
+        let short = create(&IssuerDraft { max_token_duration: given(300), ..IssuerDraft::default() }).unwrap();
         assert_eq!(short.default_token_duration, Duration::from_mins(5), "the default never exceeds the maximum");
     }
 
     #[test]
     fn every_violation_of_a_draft_is_noted_at_once() {
-        let mut violations = Violations::new();
         let draft = IssuerDraft {
             display_name: "x".repeat(101),
             algorithms: ["RS256", "none", "RS256", "RS512"].map(str::to_owned).to_vec(),
             allowed_audiences: ["a", "", "a"].map(str::to_owned).to_vec(),
-            default_token_duration: Some(Duration::from_secs(59)),
-            max_token_duration: Some(Duration::from_secs(86_401)),
+            default_token_duration: given(59),
+            max_token_duration: Some(Err(Unreadable("must be a duration"))),
         };
-        assert_eq!(draft.settings("issuer", &mut violations), None);
-        let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(
-            fields,
+            create(&draft).unwrap_err(),
             [
                 "issuer.display_name",
                 "issuer.algorithms[1]",
@@ -440,42 +350,58 @@ mod tests {
                 "issuer.algorithms[3]",
                 "issuer.allowed_audiences[1]",
                 "issuer.allowed_audiences[2]",
-                "issuer.default_token_duration",
                 "issuer.max_token_duration",
+                "issuer.default_token_duration",
             ]
         );
     }
 
     #[test]
     fn durations_are_whole_seconds_from_a_minute_to_a_day() {
-        let limit = IssuerSettings::MAX_TOKEN_DURATION_LIMIT;
-        for good in [60, 86_400] {
-            assert!(check_token_duration(Duration::from_secs(good), limit).is_ok());
+        for good in [60, 3600, 86_400] {
+            assert!(create(&IssuerDraft { max_token_duration: given(good), ..IssuerDraft::default() }).is_ok());
         }
         for bad in [Duration::ZERO, Duration::from_secs(59), Duration::from_secs(86_401), Duration::from_millis(90_500)] {
-            assert!(check_token_duration(bad, limit).is_err(), "{bad:?}");
+            let draft = IssuerDraft { max_token_duration: Some(Ok(bad)), ..IssuerDraft::default() };
+            assert_eq!(create(&draft).unwrap_err(), ["issuer.max_token_duration"], "{bad:?}");
         }
-        let longer = IssuerDraft { default_token_duration: Some(Duration::from_hours(2)), ..IssuerDraft::default() };
-        assert_eq!(longer.settings("issuer", &mut Violations::new()), None, "longer than the maximum");
+        let longer = IssuerDraft { default_token_duration: given(7200), ..IssuerDraft::default() };
+        assert_eq!(create(&longer).unwrap_err(), ["issuer.default_token_duration"], "longer than the maximum");
     }
 
     #[test]
     fn a_mask_changes_what_it_names_and_nothing_else() {
-        let present = IssuerDraft {
+        let present = create(&IssuerDraft {
             display_name: "before".to_owned(),
             algorithms: vec!["ES256".to_owned()],
             allowed_audiences: vec!["a".to_owned()],
-            default_token_duration: Some(Duration::from_mins(2)),
-            max_token_duration: Some(Duration::from_mins(3)),
+            default_token_duration: given(120),
+            max_token_duration: given(180),
+        });
+        let present = present.unwrap();
+        // Unreadable where it is not named.
+        let unreadable = Some(Err(Unreadable("must be a duration")));
+        let draft = IssuerDraft {
+            display_name: "after".to_owned(),
+            default_token_duration: unreadable,
+            max_token_duration: unreadable,
+            ..IssuerDraft::default()
         };
-        let settings = present.clone().settings("issuer", &mut Violations::new()).unwrap();
-        let wish = IssuerDraft { display_name: "after".to_owned(), ..IssuerDraft::default() };
-        let mask = BTreeSet::from([IssuerField::DisplayName]);
-        assert_eq!(wish.clone().onto(&settings, &mask), IssuerDraft { display_name: "after".to_owned(), ..present });
-        assert_eq!(wish.clone().onto(&settings, &BTreeSet::from(IssuerField::ALL)), wish, "all of it");
-        for field in IssuerField::ALL {
-            assert_eq!(field.as_str().parse(), Ok(field));
-        }
-        assert!("issuer_url".parse::<IssuerField>().is_err());
+        let update = |draft: &IssuerDraft, mask: &[&str]| {
+            let mask: Vec<_> = mask.iter().map(ToString::to_string).collect();
+            let mut violations = Violations::new();
+            let updated = present.clone().update(draft, &mask, &mut violations);
+            violations.into_result(updated).map_err(|found| found.into_iter().map(|one| one.field).collect::<Vec<_>>())
+        };
+        let renamed = IssuerSettings { display_name: Some("after".parse().unwrap()), ..present.clone() };
+        assert_eq!(update(&draft, &["display_name"]), Ok(renamed));
+        assert_eq!(update(&draft, &["max_token_duration"]).unwrap_err(), ["issuer.max_token_duration"]);
+        let all = update(&IssuerDraft::default(), &IssuerSettings::SETTABLE);
+        assert_eq!(all, Ok(create(&IssuerDraft::default()).unwrap()));
+        let shorter = IssuerDraft { max_token_duration: given(60), ..IssuerDraft::default() };
+        assert_eq!(update(&shorter, &["max_token_duration"]).unwrap_err(), ["issuer.default_token_duration"]);
+        let fixed = update(&draft, &["issuer_url", "profile", "nonsense"]).unwrap_err();
+        assert_eq!(fixed, ["update_mask.paths[0]", "update_mask.paths[1]", "update_mask.paths[2]"]);
+        assert_eq!(update(&draft, &[]).unwrap_err(), ["update_mask"]);
     }
 }

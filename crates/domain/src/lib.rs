@@ -8,6 +8,7 @@
 //! [`subject_match`] (the pattern language). [`reason`] is the closed list of everything that can be refused.
 
 pub mod access_token;
+pub mod access_token_check;
 pub mod caller;
 pub mod claims;
 pub mod commit;

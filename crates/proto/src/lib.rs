@@ -32,6 +32,7 @@ pub use generated::{common::v1 as common_v1, exchange::v1 as exchange_v1, issuer
 
 pub mod access;
 pub mod common;
+pub mod issuer;
 mod redacted;
 pub mod status;
 pub mod trust;

@@ -97,10 +97,10 @@ fn settings(name: &str) -> IssuerSettings {
         display_name: name.to_owned(),
         algorithms: vec!["ES256".to_owned(), "RS256".to_owned()],
         allowed_audiences: vec!["sts.amazonaws.com".to_owned(), "a, \"b\"".to_owned()],
-        default_token_duration: Some(Duration::from_mins(2)),
-        max_token_duration: Some(Duration::from_hours(3)),
+        default_token_duration: Some(Ok(Duration::from_mins(2))),
+        max_token_duration: Some(Ok(Duration::from_hours(3))),
     };
-    draft.settings("issuer", &mut Violations::new()).unwrap()
+    IssuerSettings::create(&draft, &mut Violations::new()).unwrap()
 }
 
 fn issuer(number: u8) -> Issuer {

@@ -1,0 +1,147 @@
+//! Conversions of `countersign.issuer.v1`.
+//!
+//! Issuers come in as drafts, which the domain checks, and go out whole.
+
+use countersign_domain::etag::Etag;
+use countersign_domain::id::IssuerId;
+use countersign_domain::id_token::IdTokenWish;
+use countersign_domain::issuer::{Issuer, IssuerDraft};
+use countersign_domain::signing_key::{SigningKeyRecord, SigningKeyState};
+use countersign_domain::time::Timestamp;
+
+use crate::common::{duration, given_duration, text, texts, timestamp};
+use crate::issuer_v1 as wire;
+
+impl From<&Issuer> for wire::Issuer {
+    fn from(issuer: &Issuer) -> Self {
+        let settings = &issuer.settings;
+        Self {
+            id: issuer.id.to_string(),
+            workspace_id: issuer.workspace_id.to_string(),
+            display_name: text(settings.display_name.as_ref()),
+            issuer_url: issuer.issuer_url.to_string(),
+            profile: issuer.profile.to_string(),
+            algorithms: texts(&settings.algorithms),
+            allowed_audiences: texts(&settings.allowed_audiences),
+            default_token_duration: Some(duration(settings.default_token_duration)),
+            max_token_duration: Some(duration(settings.max_token_duration)),
+            etag: Etag::of(&issuer.id, issuer.revision).to_string(),
+            create_time: Some(timestamp(issuer.created_at)),
+            update_time: Some(timestamp(issuer.updated_at)),
+        }
+    }
+}
+
+// Id, owner, URL and profile are read where they are needed: they are no settings.
+impl From<wire::Issuer> for IssuerDraft {
+    fn from(issuer: wire::Issuer) -> Self {
+        Self {
+            default_token_duration: given_duration(issuer.default_token_duration.as_ref()),
+            max_token_duration: given_duration(issuer.max_token_duration.as_ref()),
+            display_name: issuer.display_name,
+            algorithms: issuer.algorithms,
+            allowed_audiences: issuer.allowed_audiences,
+        }
+    }
+}
+
+// Workspace, issuer and attributes are read where they are needed: they decide who signs for whom.
+impl From<&wire::IssueIdTokenRequest> for IdTokenWish {
+    fn from(request: &wire::IssueIdTokenRequest) -> Self {
+        Self {
+            audiences: request.audiences.clone(),
+            duration: given_duration(request.duration.as_ref()),
+            algorithm: request.algorithm.clone(),
+        }
+    }
+}
+
+/// A signing key as of `now`: its state follows from its record and the time.
+pub fn signing_key(issuer_id: &IssuerId, record: &SigningKeyRecord, now: Timestamp) -> wire::SigningKey {
+    wire::SigningKey {
+        key_id: record.key_id.to_string(),
+        issuer_id: issuer_id.to_string(),
+        algorithm: record.algorithm.to_string(),
+        state: wire::SigningKeyState::from(record.stage(now).state()).into(),
+        create_time: Some(timestamp(record.created_at)),
+        activate_time: Some(timestamp(record.activate_at)),
+    }
+}
+
+impl From<SigningKeyState> for wire::SigningKeyState {
+    fn from(state: SigningKeyState) -> Self {
+        match state {
+            SigningKeyState::Prepared => Self::Prepared,
+            SigningKeyState::Active => Self::Active,
+            SigningKeyState::Retiring => Self::Retiring,
+            SigningKeyState::Retired => Self::Retired,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_domain::id::WorkspaceId;
+    use countersign_domain::issuer::IssuerSettings;
+    use countersign_domain::profile::BuiltInProfile;
+    use countersign_domain::trusted_issuer::SignatureAlgorithm;
+    use countersign_domain::violation::Violations;
+
+    use super::*;
+
+    fn issuer() -> Issuer {
+        let mut violations = Violations::new();
+        let draft = IssuerDraft {
+            display_name: "vaults".to_owned(),
+            algorithms: ["ES256", "RS256"].map(str::to_owned).to_vec(),
+            allowed_audiences: vec!["sts.amazonaws.com".to_owned()],
+            ..IssuerDraft::default()
+        };
+        Issuer {
+            id: IssuerId::from_random([1; 16]),
+            workspace_id: WorkspaceId::from_random([2; 16]),
+            issuer_url: "https://id.example.com/rwx".parse().unwrap(),
+            profile: BuiltInProfile::Rwx,
+            settings: IssuerSettings::create(&draft, &mut violations).unwrap(),
+            revision: 3,
+            created_at: Timestamp::from_second(1_790_000_000).unwrap(),
+            updated_at: Timestamp::from_second(1_790_000_001).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_goes_out_comes_back_as_the_same_settings() {
+        let issuer = issuer();
+        let wire = wire::Issuer::from(&issuer);
+        assert_eq!(wire.profile, "rwx");
+        assert_eq!(wire.algorithms, ["ES256", "RS256"]);
+        assert_ne!(wire.etag, wire::Issuer::from(&Issuer { revision: 4, ..issuer.clone() }).etag);
+        let mut violations = Violations::new();
+        assert_eq!(IssuerSettings::create(&IssuerDraft::from(wire), &mut violations), Some(issuer.settings));
+    }
+
+    #[test]
+    fn an_unreadable_duration_is_a_violation_and_not_a_default() {
+        let mut wire = wire::Issuer::from(&issuer());
+        wire.max_token_duration = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+        let mut violations = Violations::new();
+        assert_eq!(IssuerSettings::create(&IssuerDraft::from(wire), &mut violations), None);
+        assert_eq!(violations.iter().next().unwrap().field, "issuer.max_token_duration");
+    }
+
+    #[test]
+    fn a_keys_state_follows_the_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let record = SigningKeyRecord {
+            key_id: "k".parse().unwrap(),
+            algorithm: SignatureAlgorithm::EdDsa,
+            generation: 2,
+            created_at: at(100),
+            activate_at: at(200),
+            retirement: None,
+        };
+        let state = |now| signing_key(&issuer().id, &record, at(now)).state();
+        assert_eq!(state(199), wire::SigningKeyState::Prepared);
+        assert_eq!(state(200), wire::SigningKeyState::Active);
+    }
+}
