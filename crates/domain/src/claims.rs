@@ -50,12 +50,12 @@ pub enum InvalidClaims {
         expected: &'static str,
     },
     /// A text that is too long, empty or holds control characters.
-    #[error("the claim {claim} {source}")]
+    #[error("the claim {claim} {problem}")]
     Text {
         /// Its name.
         claim: &'static str,
         /// What is wrong with it.
-        source: InvalidName,
+        problem: InvalidName,
     },
     /// A time before 1970 or after 9999.
     #[error("the claim {claim} is not a time between 1970 and 9999")]
@@ -161,7 +161,7 @@ fn optional<T>(members: &Map<String, Value>, claim: &'static str, check: Check<T
 
 fn issuer(claim: &'static str, value: &Value) -> Result<String, InvalidClaims> {
     match value {
-        Value::String(text) if text.is_empty() => Err(InvalidClaims::Text { claim, source: InvalidName::Empty }),
+        Value::String(text) if text.is_empty() => Err(InvalidClaims::Text { claim, problem: InvalidName::Empty }),
         Value::String(text) => Ok(text.clone()),
         _ => Err(InvalidClaims::WrongType { claim, expected: "a string" }),
     }
@@ -169,7 +169,7 @@ fn issuer(claim: &'static str, value: &Value) -> Result<String, InvalidClaims> {
 
 fn text<T: std::str::FromStr<Err = InvalidName>>(claim: &'static str, value: &Value) -> Result<T, InvalidClaims> {
     let Value::String(text) = value else { return Err(InvalidClaims::WrongType { claim, expected: "a string" }) };
-    text.parse().map_err(|source| InvalidClaims::Text { claim, source })
+    text.parse().map_err(|problem| InvalidClaims::Text { claim, problem })
 }
 
 fn audiences(claim: &'static str, value: &Value) -> Result<Vec<Audience>, InvalidClaims> {
@@ -238,25 +238,20 @@ mod tests {
 
     #[test]
     fn s12_a_claim_of_the_wrong_type_is_an_error_never_absent() {
-        let others = |fine: &[fn(&Value) -> bool]| {
-            [json!(null), json!(true), json!(1), json!("1"), json!([]), json!(["a", 1]), json!([null]), json!([["a"]]), json!({})]
-                .into_iter()
-                .filter(|value| !fine.iter().any(|fine| fine(value)))
-                .collect::<Vec<_>>()
-        };
-        let cases: [(&str, &[fn(&Value) -> bool]); 7] = [
-            ("iss", &[Value::is_string]),
-            ("sub", &[Value::is_string]),
-            ("jti", &[Value::is_string]),
-            ("aud", &[Value::is_string]),
-            ("exp", &[Value::is_number]),
-            ("iat", &[Value::is_number]),
-            ("nbf", &[Value::is_number]),
+        let values = [
+            json!(null),
+            json!(true),
+            json!(1),
+            json!("1"),
+            json!([]),
+            json!(["a", 1]),
+            json!([null]),
+            json!([["a"]]),
+            json!({}),
         ];
-        for (claim, fine) in cases {
-            let others = others(fine);
-            assert!(others.len() >= 8);
-            for value in others {
+        for claim in ["iss", "sub", "jti", "aud", "exp", "iat", "nbf"] {
+            let is_fine = if ["exp", "iat", "nbf"].contains(&claim) { Value::is_number } else { Value::is_string };
+            for value in values.iter().filter(|value| !is_fine(value)) {
                 let error = with(claim, value.clone()).unwrap_err();
                 assert!(matches!(error, InvalidClaims::WrongType { claim: named, .. } if named == claim), "{claim} {value}");
             }
@@ -298,7 +293,7 @@ mod tests {
         assert_eq!(several.audiences.iter().map(Audience::as_str).collect::<Vec<_>>(), ["a", "b"]);
     }
 
-    const RULES: TimeRules = TimeRules { clock_skew: Duration::from_secs(30), max_lifetime: Duration::from_secs(600) };
+    const RULES: TimeRules = TimeRules { clock_skew: Duration::from_secs(30), max_lifetime: Duration::from_mins(10) };
 
     fn times(iat: i64, exp: i64, nbf: Option<i64>, now: i64) -> Result<(), Untimely> {
         let mut members = members();

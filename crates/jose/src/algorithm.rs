@@ -20,7 +20,7 @@ pub(crate) enum Scheme {
     Ed25519,
 }
 
-/// A padding and hash for RSA. The discriminant is the position in [`RsaScheme::ALL`].
+/// A padding and hash for RSA. The discriminants count from zero: a key keeps one parsed form per scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RsaScheme {
     Pkcs1Sha256,
@@ -55,6 +55,7 @@ pub(crate) const fn scheme(algorithm: SignatureAlgorithm) -> Scheme {
 }
 
 impl RsaScheme {
+    /// How many there are.
     pub(crate) const COUNT: usize = 6;
 
     pub(crate) const fn verification(self) -> &'static RsaParameters {

@@ -121,3 +121,204 @@ fn take_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<Stri
         Some(_) => Err(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: &str = r#"{"alg":"ES256","kid":"k","typ":"JWT"}"#;
+
+    fn compact(header: &str) -> String {
+        format!("{}.{}.{}", encoding::encode(header.as_bytes()), encoding::encode(b"{}"), encoding::encode(b"signature"))
+    }
+
+    fn refusal(text: &str) -> Option<MalformedToken> {
+        CompactJws::parse(text).err()
+    }
+
+    #[test]
+    fn a_well_formed_token_is_split_and_decoded() {
+        let text = compact(HEADER);
+        let jws = CompactJws::parse(&text).ok().unwrap();
+        assert_eq!(jws.header.algorithm, SignatureAlgorithm::Es256);
+        assert_eq!(jws.header.key_id.as_ref().map(KeyId::as_str), Some("k"));
+        assert_eq!(jws.header.token_type.as_deref(), Some("JWT"));
+        assert_eq!(jws.payload, b"{}");
+        assert_eq!(jws.signature, b"signature");
+        assert_eq!(jws.signing_input, text.rsplit_once('.').unwrap().0.as_bytes());
+    }
+
+    #[test]
+    fn s01_anything_but_three_canonical_segments_is_refused() {
+        let fine = compact(HEADER);
+        let [header, payload, signature] = fine.split('.').collect::<Vec<_>>().try_into().unwrap();
+        for text in [
+            String::new(),
+            ".".to_owned(),
+            "..".to_owned(),
+            format!("{header}.{payload}"),
+            format!("{header}.{payload}."),
+            format!("{header}..{signature}"),
+            format!(".{payload}.{signature}"),
+            format!("{fine}."),
+            format!(".{fine}"),
+            // JWE has five segments (RFC 7516, section 7.1).
+            format!("{fine}.{payload}.{signature}"),
+        ] {
+            assert_eq!(refusal(&text), Some(MalformedToken::Segments), "{text}");
+        }
+        for text in [
+            format!("{fine}="),
+            format!("{fine} "),
+            format!(" {fine}"),
+            format!("{fine}\n"),
+            format!("{fine}\0"),
+            format!("{header}=.{payload}.{signature}"),
+            format!("{header}.{payload}==.{signature}"),
+            format!("{header}.{payload}.a+b/"),
+            // The same bytes as `QQ`, with a trailing bit.
+            format!("{header}.{payload}.QR"),
+            format!("{header}.{payload}.Q"),
+            format!("{header}.{payload}.é"),
+        ] {
+            assert_eq!(refusal(&text), Some(MalformedToken::Encoding), "{text:?}");
+        }
+        // The JSON serialisation (RFC 7515, section 7.2).
+        let json = format!(r#"{{"protected":"{header}","payload":"{payload}","signature":"{signature}"}}"#);
+        assert_eq!(refusal(&json), Some(MalformedToken::Segments));
+    }
+
+    #[test]
+    fn s02_too_long_tokens_are_refused_before_decoding() {
+        let padded = |bytes: usize| {
+            let head = format!("{}.e30.", encoding::encode(HEADER.as_bytes()));
+            format!("{head}{}", "A".repeat(bytes - head.len()))
+        };
+        assert_ne!(refusal(&padded(MAX_TOKEN_BYTES)), Some(MalformedToken::TooLong));
+        assert_eq!(refusal(&padded(MAX_TOKEN_BYTES + 1)), Some(MalformedToken::TooLong));
+        // Were it decoded, it would be refused for its encoding.
+        assert_eq!(refusal(&format!("{}.e30.QQ", "*".repeat(MAX_HEADER_BYTES + 1))), Some(MalformedToken::HeaderTooLong));
+        assert_eq!(refusal(&format!("{}.e30.QQ", "*".repeat(MAX_HEADER_BYTES))), Some(MalformedToken::Encoding));
+    }
+
+    #[test]
+    fn s02_a_million_dots_cost_under_a_millisecond() {
+        for dots in [1_000_000, MAX_TOKEN_BYTES] {
+            let text = ".".repeat(dots);
+            let begin = Instant::now();
+            assert!(refusal(&text).is_some());
+            assert!(begin.elapsed() < Duration::from_millis(1), "{:?}", begin.elapsed());
+        }
+    }
+
+    #[test]
+    fn s03_no_other_spelling_is_an_algorithm() {
+        for name in SignatureAlgorithm::ALL {
+            assert!(Header::parse(format!(r#"{{"alg":"{name}"}}"#).as_bytes()).is_ok_and(|header| header.algorithm == name));
+        }
+        for alg in [
+            r#""none""#,
+            r#""None""#,
+            r#""NONE""#,
+            r#""nOnE""#,
+            r#""""#,
+            r#"" ""#,
+            r#""HS256""#,
+            r#""HS384""#,
+            r#""HS512""#,
+            r#""rs256""#,
+            r#""RS256 ""#,
+            r#"" RS256""#,
+            r#""RS256\u0000""#,
+            r#""RS1""#,
+            r#""RSA1_5""#,
+            r#""ES256K""#,
+            r#""es256""#,
+            r#""EDDSA""#,
+            r#""Eddsa""#,
+            r#""ed25519""#,
+            r#""Ed448""#,
+            r#""A128KW""#,
+            r#""dir""#,
+            "null",
+            "1",
+            "true",
+            r#"["RS256"]"#,
+            r#"{"alg":"RS256"}"#,
+        ] {
+            let header = format!(r#"{{"alg":{alg},"kid":"k"}}"#);
+            assert_eq!(refusal(&compact(&header)), Some(MalformedToken::Algorithm), "{alg}");
+        }
+        for header in ["{}", r#"{"kid":"k"}"#, r#"{"Alg":"RS256"}"#] {
+            assert_eq!(refusal(&compact(header)), Some(MalformedToken::Algorithm), "{header}");
+        }
+    }
+
+    #[test]
+    fn s07_critical_extensions_and_unencoded_payloads_are_refused() {
+        for extension in [
+            r#""crit":["exp"]"#,
+            r#""crit":[]"#,
+            r#""crit":null"#,
+            r#""crit":"b64""#,
+            r#""b64":false"#,
+            r#""b64":null"#,
+            r#""b64":"true""#,
+            r#""b64":1"#,
+            r#""crit":["b64"],"b64":false"#,
+            r#""crit":["b64"],"b64":true"#,
+            r#""enc":"A128GCM""#,
+        ] {
+            let header = format!(r#"{{"alg":"ES256",{extension}}}"#);
+            assert_eq!(refusal(&compact(&header)), Some(MalformedToken::Extension), "{extension}");
+        }
+        // What RFC 7797 calls the default asks for nothing.
+        assert_eq!(refusal(&compact(r#"{"alg":"ES256","b64":true}"#)), None);
+    }
+
+    #[test]
+    fn s10_s11_headers_are_strict_json() {
+        for (header, expected) in [
+            (r#"{"alg":"ES256","alg":"ES256"}"#, InvalidJson::DuplicateMember),
+            (r#"{"alg":"ES256","\u0061lg":"none"}"#, InvalidJson::DuplicateMember),
+            (r#"{"alg":"ES256","jwk":{"x":{"y":1,"y":2}}}"#, InvalidJson::DuplicateMember),
+            (r#"{"alg":"ES256"} "x""#, InvalidJson::Malformed),
+            (r#""ES256""#, InvalidJson::NotAnObject),
+        ] {
+            assert_eq!(refusal(&compact(header)), Some(MalformedToken::Header(expected)), "{header}");
+        }
+        let deep = format!(r#"{{"alg":"ES256","x":{}{}}}"#, "[".repeat(32), "]".repeat(32));
+        assert_eq!(refusal(&compact(&deep)), Some(MalformedToken::Header(InvalidJson::TooDeep)));
+    }
+
+    #[test]
+    fn s12_header_members_of_the_wrong_type_are_errors_never_absent() {
+        for value in ["null", "1", "true", "[]", r#"["k"]"#, "{}"] {
+            let header = format!(r#"{{"alg":"ES256","kid":{value}}}"#);
+            assert_eq!(refusal(&compact(&header)), Some(MalformedToken::KeyId), "{value}");
+            let header = format!(r#"{{"alg":"ES256","typ":{value}}}"#);
+            assert_eq!(refusal(&compact(&header)), Some(MalformedToken::Type), "{value}");
+        }
+        for kid in [String::new(), "a\\u0000".to_owned(), "a\\n".to_owned(), "k".repeat(257)] {
+            let header = format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#);
+            assert_eq!(refusal(&compact(&header)), Some(MalformedToken::KeyId), "{kid}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn s68_no_text_panics(text: String, dotted in "[A-Za-z0-9_=+/-]{0,30}(\\.[A-Za-z0-9_=+/ -]{0,30}){0,5}") {
+            let _ = CompactJws::parse(&text);
+            let _ = CompactJws::parse(&dotted);
+        }
+
+        #[test]
+        fn s68_no_header_panics(bytes: Vec<u8>) {
+            let _ = Header::parse(&bytes);
+        }
+    }
+}

@@ -27,3 +27,23 @@ fn to_array(digest: &Digest) -> [u8; 32] {
     bytes.copy_from_slice(digest.as_ref());
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lists_are_hashed_alike() {
+        let lists: [&[&[u8]]; 7] = [&[], &[b""], &[b"", b""], &[b"ab"], &[b"a", b"b"], &[b"", b"ab"], &[b"ab", b""]];
+        for (index, list) in lists.iter().enumerate() {
+            for other in &lists[index + 1..] {
+                assert_ne!(sha256(list), sha256(other), "{list:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_is_preceded_by_its_length_as_64_bits() {
+        assert_eq!(sha256(&[b"abc", b"d"]), plain_sha256(b"\0\0\0\0\0\0\0\x03abc\0\0\0\0\0\0\0\x01d"));
+    }
+}

@@ -18,7 +18,7 @@ pub enum InvalidKeySet {
     TooLong,
     /// Not a strict JSON object.
     #[error("the key set is refused: {0}")]
-    Json(#[from] InvalidJson),
+    Json(InvalidJson),
     /// No array named `keys`.
     #[error("there is no array named keys")]
     NoKeys,
@@ -47,7 +47,7 @@ pub struct KeySet {
 
 impl KeySet {
     /// The most bytes a key set document may have (SECURITY 41).
-    pub const MAX_DOCUMENT_BYTES: usize = 100 * 1024;
+    pub const MAX_DOCUMENT_BYTES: usize = json::MAX_BYTES;
 
     /// The most keys a document may hold, usable or not.
     pub const MAX_KEYS: usize = 64;
@@ -58,7 +58,7 @@ impl KeySet {
         if document.len() > Self::MAX_DOCUMENT_BYTES {
             return Err(InvalidKeySet::TooLong);
         }
-        let members = json::parse_object(document)?;
+        let members = json::parse_object(document).map_err(InvalidKeySet::Json)?;
         let Some(Value::Array(jwks)) = members.get("keys") else { return Err(InvalidKeySet::NoKeys) };
         if jwks.len() > Self::MAX_KEYS {
             return Err(InvalidKeySet::TooManyKeys);
@@ -145,3 +145,6 @@ fn ambiguous_key_ids(keys: &[PublicKey]) -> Vec<KeyId> {
     }
     ambiguous
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@
 mod algorithm;
 mod compact;
 mod encoding;
+#[cfg(test)]
+mod fixtures;
 pub mod hash;
 pub mod json;
 mod key_set;

@@ -69,6 +69,11 @@ impl PublicJwk {
         Self { kid, alg, purpose: "sig", material }
     }
 
+    #[cfg(test)]
+    pub(crate) fn material(&self) -> &PublicMaterial {
+        &self.material
+    }
+
     /// The `kid`: the key's thumbprint.
     pub fn key_id(&self) -> &KeyId {
         &self.kid
@@ -85,4 +90,52 @@ impl PublicJwk {
 pub struct PublicJwkSet {
     /// The keys, in the order they are published.
     pub keys: Vec<PublicJwk>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::key;
+
+    #[test]
+    fn thumbprints_are_those_of_the_published_examples() {
+        // RFC 7638, section 3.1.
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMst\
+                 n64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajr\
+                 n1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let rsa = PublicMaterial::Rsa { n: n.to_owned(), e: "AQAB".to_owned() };
+        assert_eq!(rsa.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        // RFC 8037, appendix A.3.
+        let okp = PublicMaterial::Okp { crv: "Ed25519", x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo".to_owned() };
+        assert_eq!(okp.thumbprint(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        // The P-521 key of RFC 7520, section 3.1.
+        let ec = PublicMaterial::Ec {
+            crv: "P-521",
+            x: "AHKZLLOsCOzz5cY97ewNUajB957y-C-U88c3v13nmGZx6sYl_oJXu9A5RkTKqjqvjyekWF-7ytDyRXYgCF5cj0Kt".to_owned(),
+            y: "AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVySsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1".to_owned(),
+        };
+        assert_eq!(ec.thumbprint(), "dHri3SADZkrush5HU_50AoRhcKFryN-PI6jPBtPL55M");
+    }
+
+    #[test]
+    fn s60_a_published_key_has_exactly_the_public_members() {
+        for (algorithm, members) in [
+            (SignatureAlgorithm::Rs256, &["alg", "e", "kid", "kty", "n", "use"][..]),
+            (SignatureAlgorithm::Es256, &["alg", "crv", "kid", "kty", "use", "x", "y"]),
+            (SignatureAlgorithm::Es384, &["alg", "crv", "kid", "kty", "use", "x", "y"]),
+            (SignatureAlgorithm::EdDsa, &["alg", "crv", "kid", "kty", "use", "x"]),
+        ] {
+            let key = key(algorithm);
+            let set = serde_json::to_value(PublicJwkSet { keys: vec![key.public_jwk().clone()] }).unwrap();
+            let jwk = set["keys"][0].as_object().unwrap();
+            let mut names: Vec<_> = jwk.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, members);
+            assert_eq!((&jwk["alg"], &jwk["use"]), (&json!(algorithm.as_str()), &json!("sig")));
+            assert_eq!(jwk["kid"], json!(key.key_id().as_str()));
+            assert_eq!(set.as_object().unwrap().len(), 1);
+        }
+    }
 }

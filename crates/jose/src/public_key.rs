@@ -240,3 +240,6 @@ fn text<'a>(jwk: &'a Map<String, Value>, member: &str) -> Result<Option<&'a str>
 fn bytes(jwk: &Map<String, Value>, member: &str) -> Result<Vec<u8>, UnusableKey> {
     text(jwk, member)?.and_then(encoding::decode).ok_or(UnusableKey::Malformed)
 }
+
+#[cfg(test)]
+mod tests;

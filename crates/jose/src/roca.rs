@@ -32,3 +32,47 @@ fn is_power_of_65537(remainder: u32, prime: u32) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// 65537^128, of 2049 bits: a power of 65537 modulo every prime, like every product of two primes that RSALib made.
+    pub(crate) fn vulnerable() -> Vec<u8> {
+        let mut number = vec![1_u8];
+        for _ in 0..128 {
+            // Times 65537: the number shifted by two bytes, plus the number.
+            let mut product = [number.as_slice(), &[0, 0]].concat();
+            let mut carry = 0_u16;
+            for index in 0..product.len() {
+                let position = product.len() - 1 - index;
+                let addend = number.len().checked_sub(index + 1).map_or(0, |from_end| number[from_end]);
+                let sum = u16::from(product[position]) + u16::from(addend) + carry;
+                product[position] = sum.to_be_bytes()[1];
+                carry = sum >> 8;
+            }
+            if carry > 0 {
+                product.insert(0, 1);
+            }
+            number = product;
+        }
+        number
+    }
+
+    #[test]
+    fn s09_powers_of_65537_have_the_fingerprint() {
+        let number = vulnerable();
+        assert_eq!((number.len(), number[0], *number.last().unwrap()), (257, 1, 1));
+        assert!(has_fingerprint(&number));
+    }
+
+    #[test]
+    fn s09_other_numbers_do_not_have_it() {
+        let mut number = vulnerable();
+        *number.last_mut().unwrap() += 2;
+        assert!(!has_fingerprint(&number));
+        assert!(!has_fingerprint(&[0xff; 256]));
+        // Divisible by 3: zero is no power of anything.
+        assert!(!has_fingerprint(&[3]));
+    }
+}

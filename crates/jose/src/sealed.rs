@@ -142,3 +142,93 @@ impl fmt::Debug for KeyEncryptionKey {
         f.debug_struct("KeyEncryptionKey").field("id", &self.id).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(byte: u8) -> KeyEncryptionKey {
+        KeyEncryptionKey::from_bytes(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn s58_an_envelope_opens_only_where_it_belongs() {
+        let envelope = key(1).seal(b"private", &[b"is_1", b"kid", b"ES256"]).unwrap();
+        assert_eq!(key(1).open(&envelope, &[b"is_1", b"kid", b"ES256"]).unwrap().as_slice(), b"private");
+        for context in [
+            &[&b"is_2"[..], b"kid", b"ES256"][..],
+            &[b"is_1", b"kid"],
+            &[b"is_1kid", b"ES256"],
+            &[b"is_1", b"kid", b"ES256", b""],
+            &[],
+        ] {
+            assert_eq!(key(1).open(&envelope, context), Err(SealError::Opening), "{context:?}");
+        }
+    }
+
+    #[test]
+    fn s58_another_key_does_not_open_and_is_named() {
+        let envelope = key(1).seal(b"private", &[]).unwrap();
+        assert_eq!(key(2).open(&envelope, &[]), Err(SealError::OtherKey(key(1).id())));
+        assert_eq!(KeyEncryptionKeyId::of_envelope(&envelope), Ok(key(1).id()));
+        // Even when the envelope is made to name the other key.
+        let mut renamed = envelope;
+        renamed[1..PREFIX_LEN].copy_from_slice(&key(2).id().0);
+        assert_eq!(key(2).open(&renamed, &[]), Err(SealError::Opening));
+    }
+
+    #[test]
+    fn s58_altering_or_cutting_an_envelope_anywhere_spoils_it() {
+        let envelope = key(1).seal(b"private", &[b"row"]).unwrap();
+        for index in 0..envelope.len() {
+            let mut altered = envelope.clone();
+            altered[index] ^= 1;
+            assert!(key(1).open(&altered, &[b"row"]).is_err(), "byte {index}");
+            assert!(key(1).open(&envelope[..index], &[b"row"]).is_err(), "first {index} bytes");
+        }
+        assert!(key(1).open(&[envelope.as_slice(), b"x"].concat(), &[b"row"]).is_err());
+    }
+
+    #[test]
+    fn sealing_twice_gives_two_envelopes() {
+        assert_ne!(key(1).seal(b"private", &[]), key(1).seal(b"private", &[]));
+    }
+
+    #[test]
+    fn keys_are_read_from_32_bytes_of_base64() {
+        let text = STANDARD.encode([9; 32]);
+        assert_eq!(KeyEncryptionKey::from_base64(&format!("{text}\n")).unwrap().id(), key(9).id());
+        for wrong in [String::new(), STANDARD.encode([9; 31]), STANDARD.encode([9; 33]), "x".repeat(44), format!("{text} {text}")]
+        {
+            assert_eq!(KeyEncryptionKey::from_base64(&wrong).unwrap_err(), InvalidKeyEncryptionKey, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn s61_debug_shows_the_id_alone() {
+        let key = key(0x41);
+        let shown = format!("{key:?}");
+        assert_eq!(shown, format!("KeyEncryptionKey {{ id: {}, .. }}", key.id()));
+        assert!(!shown.contains("4141") && !shown.contains("65, 65"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_can_be_opened(plaintext: Vec<u8>, context: Vec<Vec<u8>>) {
+            let context: Vec<&[u8]> = context.iter().map(Vec::as_slice).collect();
+            let envelope = key(1).seal(&plaintext, &context).unwrap();
+            let opened = key(1).open(&envelope, &context).unwrap();
+            prop_assert_eq!(opened.as_slice(), plaintext.as_slice());
+        }
+
+        #[test]
+        fn s68_no_envelope_panics(mut bytes: Vec<u8>, named: bool) {
+            if named {
+                bytes.splice(0..0, [&[VERSION][..], &key(1).id().0].concat());
+            }
+            prop_assert!(key(1).open(&bytes, &[]).is_err());
+        }
+    }
+}

@@ -68,3 +68,60 @@ impl fmt::Debug for MacKey {
         f.write_str("MacKey(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::hkdf;
+
+    use super::*;
+
+    fn secret() -> DeploymentSecret {
+        DeploymentSecret::from_bytes(&[7; 32]).unwrap()
+    }
+
+    #[test]
+    fn keys_are_those_of_the_librarys_hkdf() {
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&[7; 32]);
+        let key: hmac::Key = extracted.expand(&[b"page tokens"], hmac::HMAC_SHA256).unwrap().into();
+        let mut framed = hmac::Context::with_key(&key);
+        framed.update(b"\0\0\0\0\0\0\0\x01x");
+        assert_eq!(secret().derive("page tokens").tag(&[b"x"]), framed.sign().as_ref());
+    }
+
+    #[test]
+    fn each_purpose_and_each_secret_has_its_own_key() {
+        let tag = |secret: &DeploymentSecret, purpose| secret.derive(purpose).tag(&[b"x"]);
+        let other = DeploymentSecret::from_bytes(&[8; 32]).unwrap();
+        assert_eq!(tag(&secret(), "a"), tag(&secret(), "a"));
+        assert_ne!(tag(&secret(), "a"), tag(&secret(), "b"));
+        assert_ne!(tag(&secret(), "a"), tag(&other, "a"));
+    }
+
+    #[test]
+    fn s46_s73_an_altered_part_or_tag_does_not_verify() {
+        let key = secret().derive("test");
+        let tag = key.tag(&[b"ab", b"c"]);
+        assert!(key.verify(&[b"ab", b"c"], &tag));
+        for parts in [&[&b"a"[..], b"bc"][..], &[b"abc"], &[b"ab", b"c", b""], &[b"ab", b"d"], &[]] {
+            assert!(!key.verify(parts, &tag), "{parts:?}");
+        }
+        for index in 0..tag.len() {
+            let mut altered = tag;
+            altered[index] ^= 1;
+            assert!(!key.verify(&[b"ab", b"c"], &altered));
+        }
+        assert!(!key.verify(&[b"ab", b"c"], &tag[..31]));
+        assert!(!key.verify(&[b"ab", b"c"], &[]));
+    }
+
+    #[test]
+    fn short_secrets_are_refused() {
+        assert_eq!(DeploymentSecret::from_bytes(&[7; 31]).unwrap_err(), SecretTooShort);
+    }
+
+    #[test]
+    fn s61_debug_shows_no_secret() {
+        let secret = DeploymentSecret::from_bytes(b"canary-canary-canary-canary-canary").unwrap();
+        assert_eq!(format!("{secret:?} {:?}", secret.derive("x")), "DeploymentSecret(…) MacKey(…)");
+    }
+}

@@ -174,3 +174,69 @@ fn der_value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let length = length.iter().try_fold(0_usize, |value, byte| value.checked_mul(256)?.checked_add(usize::from(*byte)))?;
     rest.split_at_checked(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{RSA, key};
+
+    #[test]
+    fn the_header_says_how_to_verify() {
+        let key = key(SignatureAlgorithm::Es256);
+        let token = key.sign("a\"t", b"{}").unwrap();
+        let header = encoding::decode(token.split_once('.').unwrap().0).unwrap();
+        let header = crate::json::parse_object(&header).unwrap();
+        let expected = serde_json::json!({"alg": "ES256", "kid": key.key_id().as_str(), "typ": "a\"t"});
+        assert_eq!(serde_json::Value::Object(header), expected);
+    }
+
+    #[test]
+    fn s61_debug_shows_the_id_and_the_algorithm_alone() {
+        let key = key(SignatureAlgorithm::Es256);
+        let expected = format!("SigningKey {{ key_id: {:?}, algorithm: Es256, .. }}", key.key_id().as_str());
+        assert_eq!(format!("{key:?}"), expected);
+    }
+
+    #[test]
+    fn a_private_key_is_read_only_for_its_own_kind_of_algorithm() {
+        let kind = |algorithm| match scheme(algorithm) {
+            Scheme::Rsa(_) => "RSA",
+            Scheme::Ecdsa(curve) => curve.name(),
+            Scheme::Ed25519 => "Ed25519",
+        };
+        for algorithm in SignatureAlgorithm::ALL {
+            let pkcs8 = key(algorithm).to_pkcs8().unwrap();
+            for other in SignatureAlgorithm::ALL {
+                let read = SigningKey::from_pkcs8(other, &pkcs8).map(|_| ());
+                let expected = if kind(algorithm) == kind(other) { Ok(()) } else { Err(SigningError::InvalidKey) };
+                assert_eq!(read, expected, "{algorithm} as {other}");
+            }
+        }
+        for bytes in [&b""[..], b"\x30\x00", &[0xff; 200]] {
+            assert_eq!(SigningKey::from_pkcs8(SignatureAlgorithm::Es256, bytes).unwrap_err(), SigningError::InvalidKey);
+        }
+    }
+
+    #[test]
+    fn the_modulus_is_read_out_of_der_without_its_sign() {
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+        let der =
+            |modulus: &[u8]| [&[0x30, length(modulus) + 7, 0x02, length(modulus)], modulus, b"\x02\x03\x01\x00\x01"].concat();
+        assert_eq!(rsa_public_key(&der(&[0x00, 0x80])), Some((&[0x80][..], &[1, 0, 1][..])));
+        assert_eq!(rsa_public_key(&der(&[0x7f])), Some((&[0x7f][..], &[1, 0, 1][..])));
+        let whole = der(&[0x00, 0x80]);
+        for length in 0..whole.len() {
+            assert_eq!(rsa_public_key(&whole[..length]), None, "{length}");
+        }
+        assert_eq!(rsa_public_key(&[whole.as_slice(), b"\0"].concat()), None);
+        let PublicMaterial::Rsa { n, e } = RSA.public_jwk().material() else { panic!("an RSA key") };
+        assert_eq!((encoding::decode(n).unwrap().len(), e.as_str()), (256, "AQAB"));
+    }
+
+    #[test]
+    fn s62_the_rsa_crate_is_not_in_the_build() {
+        let lock = include_str!("../../../Cargo.lock");
+        assert!(lock.contains("name = \"aws-lc-rs\""));
+        assert!(!lock.contains("name = \"rsa\""), "RUSTSEC-2023-0071");
+    }
+}

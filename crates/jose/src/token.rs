@@ -48,7 +48,7 @@ pub struct VerifiedToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// Not a compact JWS that is ever accepted.
-    #[error("malformed token: {0}")]
+    #[error(transparent)]
     Malformed(#[from] MalformedToken),
     /// `alg` is not in the allow-list.
     #[error("the token's algorithm is not allowed")]
@@ -69,7 +69,7 @@ pub enum VerifyError {
     #[error("the signature does not verify")]
     BadSignature,
     /// The signature is fine, a registered claim is not.
-    #[error("invalid claims: {0}")]
+    #[error(transparent)]
     InvalidClaims(#[from] InvalidClaims),
 }
 
@@ -174,3 +174,6 @@ impl fmt::Debug for VerifiedToken {
         f.debug_struct("VerifiedToken").field("key_id", &self.key_id).field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

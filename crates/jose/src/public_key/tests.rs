@@ -1,0 +1,214 @@
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::{RSA, jwk, key, with};
+
+fn unusable(jwk: &Map<String, Value>) -> Option<UnusableKey> {
+    PublicKey::from_jwk(jwk).err()
+}
+
+fn ec_key() -> Map<String, Value> {
+    jwk(&key(SignatureAlgorithm::Es256))
+}
+
+/// An RSA key with this modulus.
+fn modulus(bytes: &[u8]) -> Map<String, Value> {
+    with(jwk(&RSA), &json!({"n": encoding::encode(bytes)}))
+}
+
+/// An odd modulus of this many bits, without the ROCA fingerprint.
+fn odd_modulus(bits: usize) -> Vec<u8> {
+    let mut bytes = vec![0xff; bits.div_ceil(8)];
+    bytes[0] = 0xff >> (bytes.len() * 8 - bits);
+    bytes
+}
+
+#[test]
+fn s04_kty_crv_and_alg_decide_what_a_key_permits() {
+    let permitted = |jwk: &Map<String, Value>| PublicKey::from_jwk(jwk).ok().unwrap().algorithms().to_vec();
+    for algorithm in SignatureAlgorithm::ALL {
+        assert_eq!(permitted(&jwk(&key(algorithm))), [algorithm]);
+    }
+    let open = |algorithm| with(jwk(&key(algorithm)), &json!({"alg": null, "use": null}));
+    assert_eq!(permitted(&open(SignatureAlgorithm::Rs256)), RSA_ALGORITHMS);
+    assert_eq!(permitted(&open(SignatureAlgorithm::Es256)), [SignatureAlgorithm::Es256]);
+    assert_eq!(permitted(&open(SignatureAlgorithm::Es384)), [SignatureAlgorithm::Es384]);
+    assert_eq!(permitted(&open(SignatureAlgorithm::Es512)), [SignatureAlgorithm::Es512]);
+    assert_eq!(permitted(&open(SignatureAlgorithm::EdDsa)), [SignatureAlgorithm::EdDsa, SignatureAlgorithm::Ed25519]);
+
+    for alg in ["RS256", "ES384", "EdDSA", "ES256K", "none", "HS256", "es256", ""] {
+        assert_eq!(unusable(&with(ec_key(), &json!({"alg": alg}))), Some(UnusableKey::Algorithm), "{alg}");
+    }
+    for alg in ["ES256", "RSA-OAEP", "HS256"] {
+        assert_eq!(unusable(&with(jwk(&RSA), &json!({"alg": alg}))), Some(UnusableKey::Algorithm), "{alg}");
+    }
+}
+
+#[test]
+fn s04_use_and_key_ops_must_permit_verification() {
+    for changes in [
+        json!({"use": "enc"}),
+        json!({"use": "SIG"}),
+        json!({"use": ""}),
+        json!({"key_ops": []}),
+        json!({"key_ops": ["sign"]}),
+        json!({"key_ops": ["encrypt", "wrapKey"]}),
+        json!({"use": "enc", "key_ops": ["verify"]}),
+    ] {
+        assert_eq!(unusable(&with(ec_key(), &changes)), Some(UnusableKey::NotForVerification), "{changes}");
+    }
+    for changes in [json!({"use": null}), json!({"key_ops": ["verify"]}), json!({"use": null, "key_ops": ["sign", "verify"]})] {
+        assert_eq!(unusable(&with(ec_key(), &changes)), None, "{changes}");
+    }
+}
+
+#[test]
+fn s05_symmetric_keys_and_private_members_are_never_used() {
+    let oct = json!({"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"});
+    assert_eq!(unusable(oct.as_object().unwrap()), Some(UnusableKey::Symmetric));
+    for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+        for jwk in [ec_key(), jwk(&RSA), jwk(&key(SignatureAlgorithm::EdDsa))] {
+            assert_eq!(unusable(&with(jwk, &json!({member: "AQAB"}))), Some(UnusableKey::Private), "{member}");
+        }
+    }
+    let empty = with(ec_key(), &json!({"d": ""}));
+    assert_eq!(unusable(&empty), Some(UnusableKey::Private));
+}
+
+#[test]
+fn s09_rsa_moduli_are_odd_and_of_2048_to_8192_bits() {
+    for bits in [2048, 2049, 3072, 4095, 4096, 8192] {
+        assert_eq!(unusable(&modulus(&odd_modulus(bits))), None, "{bits}");
+    }
+    for bits in [1, 512, 1024, 2047, 8193, 16_384] {
+        assert_eq!(unusable(&modulus(&odd_modulus(bits))), Some(UnusableKey::Modulus), "{bits}");
+    }
+    let mut even = odd_modulus(2048);
+    even[255] = 0xfe;
+    assert_eq!(unusable(&modulus(&even)), Some(UnusableKey::Modulus));
+    let mut leading_zero = odd_modulus(2048);
+    leading_zero.insert(0, 0);
+    assert_eq!(unusable(&modulus(&leading_zero)), Some(UnusableKey::Malformed));
+    assert_eq!(unusable(&modulus(&[])), Some(UnusableKey::Malformed));
+}
+
+#[test]
+fn s09_rsa_exponents_are_odd_and_at_least_65537() {
+    let exponent = |value: u64| {
+        let bytes = value.to_be_bytes();
+        let significant = &bytes[value.leading_zeros() as usize / 8..];
+        with(jwk(&RSA), &json!({"e": encoding::encode(significant)}))
+    };
+    for value in [65_537, 65_539, (1 << 33) - 1] {
+        assert_eq!(unusable(&exponent(value)), None, "{value}");
+    }
+    for value in [1, 2, 3, 17, 65_535, 65_536, 65_538, 1 << 33, (1 << 33) + 1, u64::MAX] {
+        assert_eq!(unusable(&exponent(value)), Some(UnusableKey::Exponent), "{value}");
+    }
+    assert_eq!(unusable(&with(jwk(&RSA), &json!({"e": encoding::encode(&[0xff; 256])}))), Some(UnusableKey::Exponent));
+    // 65537 with a leading zero, and nothing at all.
+    for e in ["AAEAAQ", "AA", ""] {
+        assert_eq!(unusable(&with(jwk(&RSA), &json!({"e": e}))), Some(UnusableKey::Malformed), "{e}");
+    }
+}
+
+#[test]
+fn s09_moduli_with_the_roca_fingerprint_are_unusable() {
+    assert_eq!(unusable(&modulus(&roca::tests::vulnerable())), Some(UnusableKey::Roca));
+}
+
+#[test]
+fn s09_points_off_the_curve_or_of_another_length_are_unusable() {
+    for algorithm in [SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::Es512] {
+        let fine = jwk(&key(algorithm));
+        let coordinate = |name: &str| encoding::decode(fine[name].as_str().unwrap()).unwrap();
+        let (x, y) = (coordinate("x"), coordinate("y"));
+        let point = |x: &[u8], y: &[u8]| with(fine.clone(), &json!({"x": encoding::encode(x), "y": encoding::encode(y)}));
+        assert_eq!(unusable(&point(&x, &y)), None);
+
+        let mut off_curve = y.clone();
+        *off_curve.last_mut().unwrap() ^= 1;
+        let zero = vec![0; x.len()];
+        let over_long = |bytes: &[u8]| [&[0], bytes].concat();
+        for (x, y) in [
+            (x.clone(), off_curve),
+            (y.clone(), x.clone()),
+            (zero.clone(), zero.clone()),
+            (vec![0xff; x.len()], y.clone()),
+            (over_long(&x), y.clone()),
+            (x.clone(), over_long(&y)),
+            (over_long(&x), over_long(&y)),
+            (x[1..].to_vec(), y.clone()),
+            (x.clone(), y[1..].to_vec()),
+            (x.clone(), vec![]),
+            // The sum of the lengths is right, each of them is wrong.
+            (x[1..].to_vec(), over_long(&y)),
+        ] {
+            assert_eq!(unusable(&point(&x, &y)), Some(UnusableKey::Point), "{algorithm} {x:02x?} {y:02x?}");
+        }
+        for other in ["P-256", "P-384", "P-521"] {
+            let other = with(fine.clone(), &json!({"crv": other, "alg": null}));
+            let expected = (other["crv"] != fine["crv"]).then_some(UnusableKey::Point);
+            assert_eq!(unusable(&other), expected);
+        }
+    }
+    for crv in ["secp256k1", "P-192", "p-256", "Ed25519", ""] {
+        assert_eq!(unusable(&with(ec_key(), &json!({"crv": crv}))), Some(UnusableKey::UnknownType), "{crv}");
+    }
+}
+
+#[test]
+fn s09_degenerate_ed25519_points_are_unusable() {
+    let fine = jwk(&key(SignatureAlgorithm::EdDsa));
+    let point = |bytes: &[u8]| with(fine.clone(), &json!({"x": encoding::encode(bytes)}));
+    let negative = |mut bytes: [u8; 32]| {
+        bytes[31] |= 0x80;
+        bytes
+    };
+    let mut prime_plus_1 = [0xff; 32];
+    (prime_plus_1[0], prime_plus_1[31]) = (0xee, 0x7f);
+    let identity = little_endian(1);
+    for bytes in [[0; 32], negative([0; 32]), identity, negative(identity), prime_plus_1, negative(prime_plus_1), [0xff; 32]] {
+        assert_eq!(unusable(&point(&bytes)), Some(UnusableKey::Point), "{bytes:02x?}");
+    }
+    for length in [0, 31, 33, 57] {
+        assert_eq!(unusable(&point(&vec![7; length])), Some(UnusableKey::Point), "{length}");
+    }
+
+    // Why it matters: the library by itself accepts, under the identity, one signature for every message.
+    let signature = [identity, [0; 32]].concat();
+    let library = ParsedPublicKey::new(&ED25519, identity).unwrap();
+    assert!(library.verify_sig(b"anything", &signature).is_ok());
+    assert!(library.verify_sig(b"anything else", &signature).is_ok());
+}
+
+#[test]
+fn s12_members_of_the_wrong_type_make_a_key_unusable() {
+    for member in ["kty", "use", "key_ops", "alg", "kid", "crv", "x", "y"] {
+        for value in [json!(1), json!(true), json!({}), json!([1])] {
+            assert_eq!(unusable(&with(ec_key(), &json!({member: value}))), Some(UnusableKey::Malformed), "{member} {value}");
+        }
+    }
+    for member in ["kty", "crv", "x", "y"] {
+        assert_eq!(unusable(&with(ec_key(), &json!({member: null}))), Some(UnusableKey::Malformed), "{member}");
+    }
+    for member in ["n", "e"] {
+        assert_eq!(unusable(&with(jwk(&RSA), &json!({member: null}))), Some(UnusableKey::Malformed), "{member}");
+    }
+    for x in ["*", "AA==", "A", "A B"] {
+        assert_eq!(unusable(&with(ec_key(), &json!({"x": x}))), Some(UnusableKey::Malformed), "{x}");
+    }
+    for kty in ["ec", "AKP", "", "RSA "] {
+        assert_eq!(unusable(&with(ec_key(), &json!({"kty": kty}))), Some(UnusableKey::UnknownType), "{kty}");
+    }
+    assert_eq!(unusable(&with(ec_key(), &json!({"kid": "a\nb"}))), Some(UnusableKey::Malformed));
+}
+
+#[test]
+fn s06_certificate_members_are_ignored() {
+    let adorned = with(
+        ec_key(),
+        &json!({"x5u": "https://attacker.example", "x5c": ["garbage"], "x5t": "x", "x5t#S256": "x", "iat": 1, "nested": {"a": []}}),
+    );
+    assert_eq!(unusable(&adorned), None);
+}
