@@ -11,6 +11,8 @@ use super::Telemetry;
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "COUNTERSIGN_";
+/// What the variables of the command line tool begin with. A shell may well have both.
+const CLI_PREFIX: &str = "COUNTERSIGN_CLI_";
 /// The variable that names the file; `--config` goes before it.
 const FILE_VARIABLE: &str = "COUNTERSIGN_CONFIG";
 
@@ -110,7 +112,8 @@ pub fn load<S: Settings>(file: Option<&Path>) -> Result<S, ConfigError> {
 }
 
 fn load_from<S: Settings>(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<S, ConfigError> {
-    let variables: Vec<(String, String)> = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let variables: Vec<(String, String)> =
+        variables.filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(CLI_PREFIX)).collect();
     let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
     let defaults = Table::try_from(S::default())?;
     let mut given = match file.map(Path::to_owned).or(named) {

@@ -1,0 +1,168 @@
+//! The command line.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use countersign_runtime::ambient::SystemClock;
+
+use crate::commands::{auth, health, issuers, secrets, trusted_issuers, workspaces};
+use crate::connection::{Connection, ConnectionArgs};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// Self-hosted workload identity federation.
+///
+/// Results go to standard output, messages to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong command line.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tokens and trust relationships.
+    #[command(subcommand)]
+    Auth(auth::AuthCommand),
+    /// Workspaces: the tenants that own everything else.
+    #[command(subcommand)]
+    Workspaces(workspaces::WorkspacesCommand),
+    /// Trusted issuers: the OIDC issuers of others whose tokens a workspace accepts.
+    #[command(subcommand)]
+    TrustedIssuers(trusted_issuers::TrustedIssuersCommand),
+    /// Issuers: the identities this deployment signs ID tokens for.
+    #[command(subcommand)]
+    Issuers(issuers::IssuersCommand),
+    /// Secrets of a deployment.
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
+    /// Ask a service whether it is ready.
+    Health(health::HealthArgs),
+}
+
+/// The command line, with `--snake_case` accepted for every `--kebab-case`.
+pub(crate) fn command() -> clap::Command {
+    with_underscore_aliases(Arguments::command())
+}
+
+fn with_underscore_aliases(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_long().filter(|long| long.contains('-')) {
+            Some(long) => {
+                let alias = long.replace('-', "_");
+                argument.alias(alias)
+            }
+            None => argument,
+        })
+        .mut_subcommands(with_underscore_aliases)
+}
+
+impl Arguments {
+    /// Does what the command line says.
+    pub(crate) fn run(self, output: &mut Output) -> Result<()> {
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::while_doing(error, "cannot start"))?;
+        runtime.block_on(self.run_async(output))
+    }
+
+    async fn run_async(self, output: &mut Output) -> Result<()> {
+        let Self { connection, command } = self;
+        let session = || Ok::<_, Failure>(Session { connection: Connection::resolve(&connection)?, clock: SystemClock });
+        match command {
+            Command::Auth(command) => command.run(&session()?, output).await,
+            Command::Workspaces(command) => command.run(&session()?, output).await,
+            Command::TrustedIssuers(command) => command.run(&session()?, output).await,
+            Command::Issuers(command) => command.run(&session()?, output).await,
+            Command::Secrets(command) => command.run(output),
+            Command::Health(args) => args.run(output).await,
+        }
+    }
+}
+
+/// What a command that calls services needs.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    pub(crate) clock: SystemClock,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_hyphenated_flag_has_an_underscore_alias() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long().filter(|long| long.contains('-')) else { continue };
+                let aliases = argument.get_all_aliases().unwrap_or_default();
+                assert!(aliases.contains(&long.replace('-', "_").as_str()), "{} --{long}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let mut command = command();
+        command.build();
+        // `--help` and `--version` have no hyphen inside, so that what clap adds by itself passes too.
+        check(&command);
+    }
+
+    fn parse(line: &[&str]) -> std::result::Result<Arguments, clap::Error> {
+        let matches = command().try_get_matches_from([&["countersign"], line].concat())?;
+        Arguments::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_flags_of_the_field_are_accepted_in_both_spellings() {
+        for line in [
+            "auth trust-relationships add --issuer https://cloud.rwx.com/mint --subject-match org:my-org:vault:*",
+            "auth trust-relationships add --issuer https://cloud.rwx.com/mint --subject_match a --subject_match b \
+             --default_token_duration 3600s --access_token_audience x --scope deploy",
+            "auth trust-relationships add --trusted-issuer ti_0 --subject-match a",
+            "auth trust-relationships list -o json --tenant_id ws_0",
+            "auth trust-relationships update --id tr_0 --scope deploy",
+            "auth trust-relationships remove tr_0",
+            "auth trust-relationships remove --id tr_0",
+            "auth issue-id-token --audience sts.amazonaws.com --attribute org=a --attribute vault=b --duration 15m -o raw",
+            "auth exchange-oidc-token --token a.b.c --tenant_id ws_0",
+            "auth exchange-oidc-token --token_file f --tenant-id ws_0 --trust_relationship tr_0",
+            "auth exchange-oidc-token - --workspace ws_0",
+            "--workspace ws_0 auth exchange-oidc-token --token-file -",
+            "workspaces create Demo",
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let Err(error) = parse(&words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error() {
+        for line in [
+            "auth trust-relationships add --subject-match a",
+            "auth trust-relationships add --issuer https://example.com",
+            "auth trust-relationships add --issuer https://example.com --trusted-issuer ti_0 --subject-match a",
+            "auth trust-relationships add --issuer https://example.com --subject-match a --grant {}",
+            "auth trust-relationships add --issuer https://example.com --subject-match a --default-token-duration 3600",
+            "auth trust-relationships remove",
+            "auth trust-relationships remove tr_0 --id tr_0",
+            "auth trust-relationships update --scope deploy",
+            "auth exchange-oidc-token",
+            "auth exchange-oidc-token --token a --token-file f",
+            "auth exchange-oidc-token file",
+            "auth issue-id-token",
+            "auth issue-id-token --audience a --attribute org",
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let error = parse(&words).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `countersign auth issue-id-token`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args;
+use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
+use countersign_proto::issuer_v1::{IssueIdTokenRequest, IssueIdTokenResponse};
+use serde_json::json;
+
+use crate::arguments::Session;
+use crate::connection::Service;
+use crate::duration;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+#[derive(Debug, Args)]
+pub(crate) struct IssueIdTokenArgs {
+    /// The `aud` of the token: who is to accept it. Repeat for several.
+    #[arg(long, required = true, value_name = "AUDIENCE")]
+    audience: Vec<String>,
+    /// The issuer, `is_…`. May be left out when the workspace has one.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    issuer_id: String,
+    /// An attribute of the run, from which the issuer's profile makes the subject. Repeat for each.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_attribute)]
+    attribute: Vec<(String, String)>,
+    /// How long the token lives, for example 15m [default: the issuer's].
+    #[arg(long, value_parser = duration::parse)]
+    duration: Option<Duration>,
+    /// The signature's algorithm, one of the issuer's [default: its first].
+    #[arg(long, value_name = "ALG", default_value = "", hide_default_value = true)]
+    algorithm: String,
+    /// What to print [default: raw, or a summary on a terminal].
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<TokenFormat>,
+}
+
+/// How a token is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum TokenFormat {
+    /// The bare token.
+    Raw,
+    /// A JSON object.
+    Json,
+}
+
+fn parse_attribute(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as name=value".to_owned()),
+    }
+}
+
+/// # Errors
+/// A name stands twice.
+fn attributes(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>> {
+    let mut attributes = HashMap::new();
+    for (name, value) in pairs {
+        if attributes.contains_key(&name) {
+            return Err(Failure::usage(format!("the attribute `{name}` is given twice")));
+        }
+        attributes.insert(name, value);
+    }
+    Ok(attributes)
+}
+
+impl IssueIdTokenArgs {
+    pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+        let Self { audience, issuer_id, attribute, duration, algorithm, output: format } = self;
+        let request = IssueIdTokenRequest {
+            workspace_id: session.connection.workspace(&session.clock)?,
+            issuer_id,
+            audiences: audience,
+            attributes: attributes(attribute)?,
+            duration: duration.map(duration::to_wire),
+            algorithm,
+        };
+        let mut client = TokenServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
+        let issued = client.issue_id_token(request).await?.into_inner();
+        show(&issued, format, output).map_err(Failure::from)
+    }
+}
+
+fn show(issued: &IssueIdTokenResponse, format: Option<TokenFormat>, output: &mut Output) -> std::io::Result<()> {
+    let IssueIdTokenResponse { id_token, subject, expire_time } = issued;
+    let expire_time = expire_time.as_ref().map(duration::moment_from_wire);
+    match format {
+        Some(TokenFormat::Json) => output.json(&json!({"id_token": id_token, "subject": subject, "expire_time": expire_time})),
+        Some(TokenFormat::Raw) | None if !output.is_terminal => output.raw(id_token),
+        Some(TokenFormat::Raw) => output.line(id_token),
+        None => {
+            output.line(format!("Subject:  {}", crate::output::printable(subject)))?;
+            output.line(format!("Expires:  {}", expire_time.unwrap_or_default()))?;
+            output.line(format!("ID token: {id_token}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::tests::Captured;
+
+    fn issued() -> IssueIdTokenResponse {
+        IssueIdTokenResponse {
+            id_token: "a.b.c".to_owned(),
+            subject: "org:my-org:vault:deploy-vault".to_owned(),
+            expire_time: Some(duration::parse_moment("2027-01-31T18:00:00Z").unwrap()),
+        }
+    }
+
+    fn shown(format: Option<TokenFormat>, is_terminal: bool) -> String {
+        let captured = Captured::default();
+        let mut output = captured.output();
+        output.is_terminal = is_terminal;
+        show(&issued(), format, &mut output).unwrap();
+        captured.results()
+    }
+
+    #[test]
+    fn off_a_terminal_the_bare_token_is_all_that_is_printed() {
+        assert_eq!(shown(None, false), "a.b.c");
+        assert_eq!(shown(Some(TokenFormat::Raw), false), "a.b.c");
+        assert_eq!(shown(Some(TokenFormat::Raw), true), "a.b.c\n");
+    }
+
+    #[test]
+    fn on_a_terminal_a_person_sees_what_it_is() {
+        assert!(shown(None, true).contains("Subject:  org:my-org:vault:deploy-vault\n"));
+    }
+
+    #[test]
+    fn json_is_the_same_on_both() {
+        let value: serde_json::Value = serde_json::from_str(&shown(Some(TokenFormat::Json), true)).unwrap();
+        assert_eq!(value["id_token"], "a.b.c");
+        assert_eq!(value["expire_time"], "2027-01-31T18:00:00Z");
+    }
+
+    #[test]
+    fn attributes_are_named_once_and_values_may_hold_anything() {
+        assert_eq!(parse_attribute("path=a=b/c"), Ok(("path".to_owned(), "a=b/c".to_owned())));
+        assert_eq!(parse_attribute("empty="), Ok(("empty".to_owned(), String::new())));
+        assert!(parse_attribute("=a").is_err());
+        assert!(parse_attribute("a").is_err());
+        let twice = vec![("org".to_owned(), "a".to_owned()), ("org".to_owned(), "b".to_owned())];
+        assert!(matches!(attributes(twice), Err(Failure::Usage(_))));
+    }
+}

@@ -1,0 +1,104 @@
+//! `countersign auth trust-relationships add`.
+
+use std::time::Duration;
+
+use clap::Args;
+use countersign_proto::common_v1::Grant;
+use countersign_proto::trust_v1::{CreateTrustRelationshipRequest, TrustRelationship, TrustedIssuer};
+
+use crate::arguments::Session;
+use crate::commands::trusted_issuers;
+use crate::duration;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::resources::parse_grant;
+
+const GRANT_HELP: &str =
+    r#"What the access token allows: {"resource_type":"…","resource_id":"…","actions":["…"]}. Repeat for several"#;
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true))]
+pub(crate) struct AddArgs {
+    /// The exact issuer URL. It is registered as a trusted issuer of the workspace when it is not one yet.
+    #[arg(long, value_name = "URL", group = "whose")]
+    issuer: Option<String>,
+    /// A trusted issuer of the workspace, `ti_…`, instead of its URL.
+    #[arg(long, value_name = "ID", group = "whose")]
+    trusted_issuer: Option<String>,
+    /// An accepted subject: exact, or with `*` for any run of characters, `:` and `/` included. Repeat for several.
+    #[arg(long, required = true, value_name = "PATTERN")]
+    subject_match: Vec<String>,
+    /// An audience that the presented token may have [default: those of the trusted issuer; for a new one, this deployment's].
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Vec<String>,
+    #[arg(long, value_name = "JSON", value_parser = parse_grant, help = GRANT_HELP)]
+    grant: Vec<Grant>,
+    /// A scope of the access token. Repeat for several. At least one grant or scope is needed.
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// What may stand in the access token's `aud`; the first is the default. Repeat for several [default: this deployment].
+    #[arg(long, value_name = "AUDIENCE")]
+    access_token_audience: Vec<String>,
+    /// How long access tokens live, for example 3600s or 1h [default: 1h].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    default_token_duration: Option<Duration>,
+    /// When the relationship ends, in RFC 3339 [default: never].
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_moment)]
+    expire_time: Option<prost_types::Timestamp>,
+    /// A name for people.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    display_name: String,
+}
+
+impl AddArgs {
+    pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+        let workspace_id = session.connection.workspace(&session.clock)?;
+        let trusted_issuer_id = match (&self.trusted_issuer, &self.issuer) {
+            (Some(id), _) => id.clone(),
+            (None, Some(url)) => self.registered(url, &workspace_id, session, output).await?,
+            (None, None) => return Err(Failure::usage("name the issuer with --issuer or --trusted-issuer")),
+        };
+        let request =
+            CreateTrustRelationshipRequest { trust_relationship: Some(self.into_relationship(workspace_id, trusted_issuer_id)) };
+        let created = super::client(session).await?.create_trust_relationship(request).await?.into_inner();
+        let relationship = created.trust_relationship.unwrap_or_default();
+        output.message(format!("Added trust relationship {} for {}.", relationship.id, relationship.trusted_issuer_id));
+        output.line(&relationship.id).map_err(Failure::from)
+    }
+
+    /// The id of the trusted issuer with this URL, which is registered when there is none.
+    ///
+    /// The audiences of a new issuer are those of its first relationship. Those of one that exists are left alone: to widen them
+    /// here would widen every other relationship of the issuer too.
+    async fn registered(&self, url: &str, workspace_id: &str, session: &Session, output: &mut Output) -> Result<String> {
+        let mut client = trusted_issuers::client(session).await?;
+        if let Some(found) = trusted_issuers::find(&client, workspace_id, url).await? {
+            return Ok(found.id);
+        }
+        let issuer = TrustedIssuer {
+            workspace_id: workspace_id.to_owned(),
+            issuer_url: url.to_owned(),
+            subject_audiences: self.audience.clone(),
+            ..TrustedIssuer::default()
+        };
+        let issuer = trusted_issuers::create_or_find(&mut client, issuer).await?;
+        output.message(format!("Registered {url} as trusted issuer {}.", issuer.id));
+        Ok(issuer.id)
+    }
+
+    fn into_relationship(self, workspace_id: String, trusted_issuer_id: String) -> TrustRelationship {
+        TrustRelationship {
+            workspace_id,
+            trusted_issuer_id,
+            display_name: self.display_name,
+            subject_matches: self.subject_match,
+            subject_audiences: self.audience,
+            access_token_audiences: self.access_token_audience,
+            scopes: self.scope,
+            grants: self.grant,
+            token_duration: self.default_token_duration.map(duration::to_wire),
+            expire_time: self.expire_time,
+            ..TrustRelationship::default()
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands, one file per group.
+
+pub(crate) mod auth;
+pub(crate) mod health;
+pub(crate) mod issuers;
+pub(crate) mod pages;
+pub(crate) mod secrets;
+pub(crate) mod trusted_issuers;
+pub(crate) mod workspaces;
