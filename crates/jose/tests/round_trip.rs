@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_jose::{
     KeySet, PublicJwkSet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy, verify_signature,
 };
@@ -103,7 +105,11 @@ fn we_verify_what_another_library_signs() {
         let encoding_key = match theirs {
             Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_der(&pkcs8),
             Algorithm::EdDSA => EncodingKey::from_ed_der(&pkcs8),
-            _ => EncodingKey::from_rsa_der(&pkcs8),
+            _ => {
+                // That library reads PKCS #8 for RSA only out of PEM.
+                let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(&pkcs8));
+                EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap()
+            }
         };
         let mut header = Header::new(theirs);
         header.kid = Some(key.key_id().to_string());
