@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
-use crate::commands::{auth, health, issuers, secrets, trusted_issuers, workspaces};
+use crate::commands::{auth, certs, health, issuers, secrets, trusted_issuers, workspaces};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -34,6 +34,9 @@ enum Command {
     /// Issuers: the identities this deployment signs ID tokens for.
     #[command(subcommand)]
     Issuers(issuers::IssuersCommand),
+    /// Certificates of a deployment's internal listeners.
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Secrets of a deployment.
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
@@ -73,6 +76,7 @@ impl Arguments {
             Command::Workspaces(command) => command.run(&session()?, output).await,
             Command::TrustedIssuers(command) => command.run(&session()?, output).await,
             Command::Issuers(command) => command.run(&session()?, output).await,
+            Command::Certs(command) => command.run(output),
             Command::Secrets(command) => command.run(output),
             Command::Health(args) => args.run(output).await,
         }

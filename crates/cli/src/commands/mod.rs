@@ -1,6 +1,7 @@
 //! The commands, one file per group.
 
 pub(crate) mod auth;
+pub(crate) mod certs;
 pub(crate) mod health;
 pub(crate) mod issuers;
 pub(crate) mod pages;
