@@ -9,8 +9,6 @@ use countersign_domain::profile::BuiltInProfile;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_testkit::postgres::Postgres;
-use sea_orm::{ConnectOptions, Database};
-use sea_orm_migration::MigratorTrait as _;
 
 use super::*;
 
@@ -19,35 +17,26 @@ struct Replicas {
     one: Arc<dyn IssuerStore>,
     other: Arc<dyn IssuerStore>,
     /// Runs SQL behind the store's back.
-    database: sea_orm::DatabaseConnection,
+    database: SeaIssuerStore,
     _directory: Option<tempfile::TempDir>,
 }
 
-async fn replicas(url: String, directory: Option<tempfile::TempDir>) -> Replicas {
-    let connect = || async {
-        let options = ConnectOptions::new(url.clone());
-        Database::connect(options).await.unwrap()
-    };
-    let (one, other) = (connect().await, connect().await);
-    IssuerMigrator::up(&one, None).await.unwrap();
-    IssuerMigrator::up(&other, None).await.expect("a second migration changes nothing");
-    Replicas {
-        database: one.clone(),
-        one: Arc::new(SeaIssuerStore::new(one)),
-        other: Arc::new(SeaIssuerStore::new(other)),
-        _directory: directory,
-    }
+async fn replicas(url: &str, directory: Option<tempfile::TempDir>) -> Replicas {
+    let url = url.parse().unwrap();
+    let one = SeaIssuerStore::open(&url).await.unwrap();
+    let other = SeaIssuerStore::open(&url).await.expect("a second migration changes nothing");
+    Replicas { database: one.clone(), one: Arc::new(one), other: Arc::new(other), _directory: directory }
 }
 
 async fn sqlite() -> Replicas {
     let directory = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}?mode=rwc", directory.path().join("issuer.db").display());
-    replicas(url, Some(directory)).await
+    let url = format!("sqlite://{}", directory.path().join("issuer.db").display());
+    replicas(&url, Some(directory)).await
 }
 
 async fn postgres() -> Replicas {
     let url = tokio::task::spawn_blocking(|| Postgres::shared().database()).await.unwrap();
-    replicas(url, None).await
+    replicas(&url, None).await
 }
 
 macro_rules! on_every_database {
@@ -349,7 +338,7 @@ async fn damaged_rows_take_only_themselves_out(replicas: Replicas) {
         format!("UPDATE issuers SET algorithms = '[\"none\"]' WHERE id = '{}'", damaged.id),
         "UPDATE signing_keys SET algorithm = 'HS256' WHERE key_id = 'b'".to_owned(),
     ] {
-        replicas.database.execute_unprepared(&sql).await.unwrap();
+        replicas.database.database.writer().execute_unprepared(&sql).await.unwrap();
     }
     let changed = replicas.one.changes_since(0).await.unwrap().changed;
     assert_eq!(changed.len(), 3);
@@ -358,7 +347,7 @@ async fn damaged_rows_take_only_themselves_out(replicas: Replicas) {
     let [first, _] = keys;
     assert!(changed.contains(&ChangedIssuer::Present(Box::new(IssuerIdentity::Workspace(sound)), vec![first])));
     let read = replicas.one.get_issuer(&workspace(1), &damaged.id).await;
-    assert!(matches!(read, Err(IssuerStoreError::Unreadable { table: "issuers", .. })));
+    assert!(matches!(read, Err(StoreError::Unreadable { what: "issuer", .. })));
 }
 
 async fn the_access_token_issuer_is_one_and_owned_by_nobody(replicas: Replicas) {

@@ -1,23 +1,13 @@
 //! The schema, step by step. A step that was released never changes.
 
-use sea_orm::DynIden;
-use sea_orm::sea_query::{Alias, Expr, Index, IntoIden, Query, Table};
+use sea_orm::sea_query::{Expr, Index, Query, Table};
 use sea_orm_migration::prelude::async_trait;
 use sea_orm_migration::schema::{big_integer, big_integer_null, blob, integer, text, text_null};
-use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
-/// Brings issuer-service's database up to date.
-#[derive(Debug)]
-pub struct IssuerMigrator;
-
-impl MigratorTrait for IssuerMigrator {
-    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateIssuers)]
-    }
-
-    fn migration_table_name() -> DynIden {
-        Alias::new("issuer_migrations").into_iden()
-    }
+/// Every step, oldest first.
+pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(CreateIssuers)]
 }
 
 struct CreateIssuers;

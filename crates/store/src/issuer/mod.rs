@@ -22,7 +22,8 @@ use countersign_domain::name::KeyId;
 use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 
-pub use migration::IssuerMigrator;
+use crate::database::StoreError;
+
 pub use sea::SeaIssuerStore;
 
 /// Issuers, their URLs and their signing keys.
@@ -31,10 +32,10 @@ pub use sea::SeaIssuerStore;
 #[async_trait]
 pub trait IssuerStore: Send + Sync + std::fmt::Debug {
     /// Creates an issuer, unless its URL was ever used.
-    async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, IssuerStoreError>;
+    async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, StoreError>;
 
     /// The issuer of this id in this workspace.
-    async fn get_issuer(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Option<Issuer>, IssuerStoreError>;
+    async fn get_issuer(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Option<Issuer>, StoreError>;
 
     /// A workspace's issuers behind a position, oldest first, at most `limit`.
     async fn list_issuers(
@@ -42,11 +43,11 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         workspace_id: &WorkspaceId,
         after: Option<&IssuerPosition>,
         limit: u64,
-    ) -> Result<Vec<Issuer>, IssuerStoreError>;
+    ) -> Result<Vec<Issuer>, StoreError>;
 
     /// Replaces settings, revision and time of the last change, if the issuer still is at `expected_revision`. Ids, URL, profile
     /// and time of creation stay as they are.
-    async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, IssuerStoreError>;
+    async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, StoreError>;
 
     /// Deletes an issuer and its keys, if it still is at `expected_revision` (when given). Its URL stays taken for ever.
     async fn delete_issuer(
@@ -55,7 +56,7 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         id: &IssuerId,
         expected_revision: Option<i64>,
         now: Timestamp,
-    ) -> Result<WriteOutcome, IssuerStoreError>;
+    ) -> Result<WriteOutcome, StoreError>;
 
     /// The deployment's access token issuer of this URL: the one there is, or a new one with this id.
     ///
@@ -65,19 +66,13 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         issuer_url: &IssuerUrl,
         id: &IssuerId,
         now: Timestamp,
-    ) -> Result<Option<IssuerId>, IssuerStoreError>;
+    ) -> Result<Option<IssuerId>, StoreError>;
 
     /// Adds keys to an issuer: all of them or, where one of their generations exists already, none.
-    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey])
-    -> Result<AddKeysOutcome, IssuerStoreError>;
+    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey]) -> Result<AddKeysOutcome, StoreError>;
 
     /// Sets the end of a key's life, unless it has one already or the key is gone.
-    async fn retire_signing_key(
-        &self,
-        issuer_id: &IssuerId,
-        key_id: &KeyId,
-        retirement: Retirement,
-    ) -> Result<(), IssuerStoreError>;
+    async fn retire_signing_key(&self, issuer_id: &IssuerId, key_id: &KeyId, retirement: Retirement) -> Result<(), StoreError>;
 
     /// An issuer's keys behind a position, newest first, at most `limit`.
     async fn list_signing_keys(
@@ -85,33 +80,10 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         issuer_id: &IssuerId,
         after: Option<&SigningKeyPosition>,
         limit: u64,
-    ) -> Result<Vec<SigningKeyRecord>, IssuerStoreError>;
+    ) -> Result<Vec<SigningKeyRecord>, StoreError>;
 
     /// Everything that changed after `revision`, each issuer once and whole. From revision 0 it is all there is.
-    async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, IssuerStoreError>;
-}
-
-/// Trouble with the database, or with what lies in it. For operators: the text never goes to a caller.
-#[derive(Debug, thiserror::Error)]
-pub enum IssuerStoreError {
-    /// The database did not do what it was asked.
-    #[error("cannot {operation}")]
-    Database {
-        /// What was asked.
-        operation: &'static str,
-        /// What it answered.
-        source: sea_orm::DbErr,
-    },
-    /// A row that this program did not write.
-    #[error("the {table} row {row} cannot be read: {problem}")]
-    Unreadable {
-        /// In which table.
-        table: &'static str,
-        /// Its key.
-        row: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError>;
 }
 
 /// What became of a creation.

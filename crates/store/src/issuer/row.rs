@@ -13,8 +13,9 @@ use sea_orm::ActiveValue::Set;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::SealedSigningKey;
 use super::entity::{issuer, issuer_url, signing_key};
-use super::{IssuerStoreError, SealedSigningKey};
+use crate::database::StoreError;
 
 /// Reads the columns of one row.
 struct Row<'a> {
@@ -23,45 +24,45 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn unreadable(&self, problem: impl Display) -> IssuerStoreError {
-        IssuerStoreError::Unreadable { table: self.table, row: self.key.to_owned(), problem: problem.to_string() }
+    fn unreadable(&self, problem: impl Display) -> StoreError {
+        StoreError::unreadable(self.table, format!("{}: {problem}", self.key))
     }
 
-    fn parse<T: FromStr<Err: Display>>(&self, column: &str, text: &str) -> Result<T, IssuerStoreError> {
+    fn parse<T: FromStr<Err: Display>>(&self, column: &str, text: &str) -> Result<T, StoreError> {
         text.parse().map_err(|error| self.unreadable(format_args!("{column} {error}")))
     }
 
-    fn json<T: DeserializeOwned>(&self, column: &str, text: &str) -> Result<T, IssuerStoreError> {
+    fn json<T: DeserializeOwned>(&self, column: &str, text: &str) -> Result<T, StoreError> {
         serde_json::from_str(text).map_err(|error| self.unreadable(format_args!("{column}: {error}")))
     }
 
-    fn time(&self, column: &str, micros: i64) -> Result<Timestamp, IssuerStoreError> {
+    fn time(&self, column: &str, micros: i64) -> Result<Timestamp, StoreError> {
         Timestamp::from_microsecond(micros).map_err(|error| self.unreadable(format_args!("{column}: {error}")))
     }
 
-    fn seconds(&self, column: &str, seconds: i64) -> Result<Duration, IssuerStoreError> {
+    fn seconds(&self, column: &str, seconds: i64) -> Result<Duration, StoreError> {
         u64::try_from(seconds).map(Duration::from_secs).map_err(|error| self.unreadable(format_args!("{column}: {error}")))
     }
 }
 
-pub(super) fn to_issuer_id(id: &str) -> Result<IssuerId, IssuerStoreError> {
-    Row { table: "issuer_urls", key: id }.parse("issuer_id", id)
+pub(super) fn to_issuer_id(id: &str) -> Result<IssuerId, StoreError> {
+    Row { table: "issuer URL", key: id }.parse("issuer_id", id)
 }
 
-pub(super) fn to_issuer_url(url: &issuer_url::Model) -> Result<IssuerUrl, IssuerStoreError> {
-    Row { table: "issuer_urls", key: &url.issuer_id }.parse("issuer_url", &url.issuer_url)
+pub(super) fn to_issuer_url(url: &issuer_url::Model) -> Result<IssuerUrl, StoreError> {
+    Row { table: "issuer URL", key: &url.issuer_id }.parse("issuer_url", &url.issuer_url)
 }
 
 /// An issuer whose URL is the one that was claimed for it.
-pub(super) fn to_claimed_issuer(model: &issuer::Model, claimed: &issuer_url::Model) -> Result<Issuer, IssuerStoreError> {
+pub(super) fn to_claimed_issuer(model: &issuer::Model, claimed: &issuer_url::Model) -> Result<Issuer, StoreError> {
     if model.issuer_url != claimed.issuer_url {
-        return Err(Row { table: "issuers", key: &model.id }.unreadable("its URL is not the one claimed for it"));
+        return Err(Row { table: "issuer", key: &model.id }.unreadable("its URL is not the one claimed for it"));
     }
     to_issuer(model)
 }
 
-pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, IssuerStoreError> {
-    let row = Row { table: "issuers", key: &model.id };
+pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
+    let row = Row { table: "issuer", key: &model.id };
     Ok(Issuer {
         id: row.parse("id", &model.id)?,
         workspace_id: row.parse("workspace_id", &model.workspace_id)?,
@@ -99,8 +100,8 @@ pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
     }
 }
 
-pub(super) fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, IssuerStoreError> {
-    let row = Row { table: "signing_keys", key: &model.key_id };
+pub(super) fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, StoreError> {
+    let row = Row { table: "signing key", key: &model.key_id };
     let retirement = match (model.sign_until, model.publish_until) {
         (Some(sign_until), Some(publish_until)) => Some(Retirement {
             sign_until: row.time("sign_until", sign_until)?,
@@ -119,7 +120,7 @@ pub(super) fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, 
     })
 }
 
-pub(super) fn to_sealed_key(model: signing_key::Model) -> Result<SealedSigningKey, IssuerStoreError> {
+pub(super) fn to_sealed_key(model: signing_key::Model) -> Result<SealedSigningKey, StoreError> {
     let record = to_record(&model)?;
     Ok(SealedSigningKey { record, public_jwk: model.public_jwk, sealed_private_key: model.sealed_private_key })
 }

@@ -12,46 +12,46 @@ use countersign_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
-    ExprTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _, TryInsertResult,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, TryInsertResult,
 };
 
 use super::entity::{directory, issuer, issuer_url, signing_key};
 use super::{
-    AddKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, IssuerStoreError,
-    SealedSigningKey, SigningKeyPosition, WriteOutcome, row,
+    AddKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, SealedSigningKey,
+    SigningKeyPosition, WriteOutcome, migration, row,
 };
+use crate::database::{Database, DatabaseUrl, StoreError};
 
 /// How many issuers are read at once by [`IssuerStore::changes_since`]: below every database's limit of parameters.
 const READ_CHUNK: usize = 500;
 
-/// Keeps issuers in a database that [`IssuerMigrator`](super::IssuerMigrator) brought up to date.
+/// Keeps issuers in SQLite or PostgreSQL. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SeaIssuerStore {
-    database: DatabaseConnection,
+    pub(super) database: Database,
 }
 
 impl SeaIssuerStore {
-    /// A store over this connection pool.
-    pub const fn new(database: DatabaseConnection) -> Self {
-        Self { database }
+    /// The name of the service's own PostgreSQL schema.
+    const SCHEMA: &str = "countersign_issuer";
+
+    /// Connects, waiting for a database that is not there yet, and brings it up to date.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let database = Database::connect(url, Self::SCHEMA).await?;
+        database.migrate(&migration::migrations()).await?;
+        Ok(Self { database })
     }
 
     /// Begins a transaction that writes: takes the counter's row lock and returns the revision it makes.
     async fn begin_write(&self) -> Result<(DatabaseTransaction, i64), DbErr> {
-        // SQLite takes its write lock now, not at the first write: a reader cannot become a writer without a race there.
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let transaction = self.database.begin_with_options(options).await?;
+        let transaction = self.database.begin_write().await?;
         let raised = directory::Entity::update_many()
             .col_expr(directory::Column::Revision, Expr::col(directory::Column::Revision).add(1))
             .filter(directory::Column::Id.eq(1))
             .exec_with_returning(&transaction)
             .await?;
-        let row = raised.first().ok_or_else(|| DbErr::RecordNotFound("issuer_directory has no row".to_owned()))?;
+        let row = raised.first().ok_or_else(no_directory)?;
         let revision = row.revision;
         Ok((transaction, revision))
     }
@@ -92,34 +92,30 @@ impl SeaIssuerStore {
 
 #[async_trait]
 impl IssuerStore for SeaIssuerStore {
-    async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, IssuerStoreError> {
-        let write = async {
-            let (transaction, revision) = self.begin_write().await?;
-            let url = issuer_url::ActiveModel {
-                issuer_id: Set(issuer.id.to_string()),
-                issuer_url: Set(issuer.issuer_url.to_string()),
-                purpose: Set(issuer_url::ID_TOKENS.to_owned()),
-                change_revision: Set(revision),
-                claimed_at: Set(issuer.created_at.as_microsecond()),
-                deleted_at: Set(None),
-            };
-            if !Self::claim_url(&transaction, url).await? {
-                transaction.rollback().await?;
-                return Ok(CreateOutcome::UrlTaken);
-            }
-            issuer::Entity::insert(row::from_issuer(issuer)).exec_without_returning(&transaction).await?;
-            transaction.commit().await?;
-            Ok(CreateOutcome::Created)
+    async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        let url = issuer_url::ActiveModel {
+            issuer_id: Set(issuer.id.to_string()),
+            issuer_url: Set(issuer.issuer_url.to_string()),
+            purpose: Set(issuer_url::ID_TOKENS.to_owned()),
+            change_revision: Set(revision),
+            claimed_at: Set(issuer.created_at.as_microsecond()),
+            deleted_at: Set(None),
         };
-        write.await.map_err(cannot("create an issuer"))
+        if !Self::claim_url(&transaction, url).await? {
+            transaction.rollback().await?;
+            return Ok(CreateOutcome::UrlTaken);
+        }
+        issuer::Entity::insert(row::from_issuer(issuer)).exec_without_returning(&transaction).await?;
+        transaction.commit().await?;
+        Ok(CreateOutcome::Created)
     }
 
-    async fn get_issuer(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Option<Issuer>, IssuerStoreError> {
+    async fn get_issuer(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Option<Issuer>, StoreError> {
         let found = issuer::Entity::find_by_id(id.as_str())
             .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
-            .one(&self.database)
-            .await
-            .map_err(cannot("get an issuer"))?;
+            .one(self.database.reader())
+            .await?;
         found.as_ref().map(row::to_issuer).transpose()
     }
 
@@ -128,7 +124,7 @@ impl IssuerStore for SeaIssuerStore {
         workspace_id: &WorkspaceId,
         after: Option<&IssuerPosition>,
         limit: u64,
-    ) -> Result<Vec<Issuer>, IssuerStoreError> {
+    ) -> Result<Vec<Issuer>, StoreError> {
         let behind = after.map(|IssuerPosition { created_at, id }| {
             let created_at = created_at.as_microsecond();
             Condition::any()
@@ -141,40 +137,36 @@ impl IssuerStore for SeaIssuerStore {
             .order_by_asc(issuer::Column::CreatedAt)
             .order_by_asc(issuer::Column::Id)
             .limit(limit)
-            .all(&self.database)
-            .await
-            .map_err(cannot("list issuers"))?;
+            .all(self.database.reader())
+            .await?;
         found.iter().map(row::to_issuer).collect()
     }
 
-    async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, IssuerStoreError> {
-        let write = async {
-            let (transaction, revision) = self.begin_write().await?;
-            let changed = issuer::ActiveModel {
-                id: NotSet,
-                workspace_id: NotSet,
-                issuer_url: NotSet,
-                profile: NotSet,
-                created_at: NotSet,
-                ..row::from_issuer(issuer)
-            };
-            let updated = issuer::Entity::update_many()
-                .set(changed)
-                .filter(issuer::Column::Id.eq(issuer.id.as_str()))
-                .filter(issuer::Column::WorkspaceId.eq(issuer.workspace_id.as_str()))
-                .filter(issuer::Column::Revision.eq(expected_revision))
-                .exec(&transaction)
-                .await?;
-            if updated.rows_affected == 0 {
-                let why = Self::why_untouched(&transaction, &issuer.workspace_id, &issuer.id).await?;
-                transaction.rollback().await?;
-                return Ok(why);
-            }
-            Self::note_change(&transaction, &issuer.id, revision).await?;
-            transaction.commit().await?;
-            Ok(WriteOutcome::Done)
+    async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        let changed = issuer::ActiveModel {
+            id: NotSet,
+            workspace_id: NotSet,
+            issuer_url: NotSet,
+            profile: NotSet,
+            created_at: NotSet,
+            ..row::from_issuer(issuer)
         };
-        write.await.map_err(cannot("update an issuer"))
+        let updated = issuer::Entity::update_many()
+            .set(changed)
+            .filter(issuer::Column::Id.eq(issuer.id.as_str()))
+            .filter(issuer::Column::WorkspaceId.eq(issuer.workspace_id.as_str()))
+            .filter(issuer::Column::Revision.eq(expected_revision))
+            .exec(&transaction)
+            .await?;
+        if updated.rows_affected == 0 {
+            let why = Self::why_untouched(&transaction, &issuer.workspace_id, &issuer.id).await?;
+            transaction.rollback().await?;
+            return Ok(why);
+        }
+        Self::note_change(&transaction, &issuer.id, revision).await?;
+        transaction.commit().await?;
+        Ok(WriteOutcome::Done)
     }
 
     async fn delete_issuer(
@@ -183,33 +175,30 @@ impl IssuerStore for SeaIssuerStore {
         id: &IssuerId,
         expected_revision: Option<i64>,
         now: Timestamp,
-    ) -> Result<WriteOutcome, IssuerStoreError> {
-        let write = async {
-            let (transaction, revision) = self.begin_write().await?;
-            let guard = expected_revision
-                .map_or_else(Condition::all, |expected| Condition::all().add(issuer::Column::Revision.eq(expected)));
-            let deleted = issuer::Entity::delete_many()
-                .filter(issuer::Column::Id.eq(id.as_str()))
-                .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
-                .filter(guard)
-                .exec(&transaction)
-                .await?;
-            if deleted.rows_affected == 0 {
-                let why = Self::why_untouched(&transaction, workspace_id, id).await?;
-                transaction.rollback().await?;
-                return Ok(why);
-            }
-            signing_key::Entity::delete_many().filter(signing_key::Column::IssuerId.eq(id.as_str())).exec(&transaction).await?;
-            issuer_url::Entity::update_many()
-                .col_expr(issuer_url::Column::ChangeRevision, Expr::value(revision))
-                .col_expr(issuer_url::Column::DeletedAt, Expr::value(now.as_microsecond()))
-                .filter(issuer_url::Column::IssuerId.eq(id.as_str()))
-                .exec(&transaction)
-                .await?;
-            transaction.commit().await?;
-            Ok(WriteOutcome::Done)
-        };
-        write.await.map_err(cannot("delete an issuer"))
+    ) -> Result<WriteOutcome, StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        let guard =
+            expected_revision.map_or_else(Condition::all, |expected| Condition::all().add(issuer::Column::Revision.eq(expected)));
+        let deleted = issuer::Entity::delete_many()
+            .filter(issuer::Column::Id.eq(id.as_str()))
+            .filter(issuer::Column::WorkspaceId.eq(workspace_id.as_str()))
+            .filter(guard)
+            .exec(&transaction)
+            .await?;
+        if deleted.rows_affected == 0 {
+            let why = Self::why_untouched(&transaction, workspace_id, id).await?;
+            transaction.rollback().await?;
+            return Ok(why);
+        }
+        signing_key::Entity::delete_many().filter(signing_key::Column::IssuerId.eq(id.as_str())).exec(&transaction).await?;
+        issuer_url::Entity::update_many()
+            .col_expr(issuer_url::Column::ChangeRevision, Expr::value(revision))
+            .col_expr(issuer_url::Column::DeletedAt, Expr::value(now.as_microsecond()))
+            .filter(issuer_url::Column::IssuerId.eq(id.as_str()))
+            .exec(&transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(WriteOutcome::Done)
     }
 
     async fn ensure_access_token_issuer(
@@ -217,12 +206,10 @@ impl IssuerStore for SeaIssuerStore {
         issuer_url: &IssuerUrl,
         id: &IssuerId,
         now: Timestamp,
-    ) -> Result<Option<IssuerId>, IssuerStoreError> {
-        let read_or_write = async {
-            let find = || issuer_url::Entity::find().filter(issuer_url::Column::IssuerUrl.eq(issuer_url.as_str()));
-            if let Some(found) = find().one(&self.database).await? {
-                return Ok(Some(found));
-            }
+    ) -> Result<Option<IssuerId>, StoreError> {
+        let find = || issuer_url::Entity::find().filter(issuer_url::Column::IssuerUrl.eq(issuer_url.as_str()));
+        let mut found = find().one(self.database.reader()).await?;
+        if found.is_none() {
             let (transaction, revision) = self.begin_write().await?;
             let url = issuer_url::ActiveModel {
                 issuer_id: Set(id.to_string()),
@@ -234,64 +221,48 @@ impl IssuerStore for SeaIssuerStore {
             };
             // Where another replica was first, its row is as good as ours.
             Self::claim_url(&transaction, url).await?;
+            found = find().one(&transaction).await?;
             transaction.commit().await?;
-            find().one(&self.database).await
-        };
-        let found = read_or_write.await.map_err(cannot("make the access token issuer"))?;
+        }
         found
             .filter(|found| found.purpose == issuer_url::ACCESS_TOKENS && found.deleted_at.is_none())
             .map(|found| row::to_issuer_id(&found.issuer_id))
             .transpose()
     }
 
-    async fn add_signing_keys(
-        &self,
-        issuer_id: &IssuerId,
-        keys: &[SealedSigningKey],
-    ) -> Result<AddKeysOutcome, IssuerStoreError> {
-        let write = async {
-            let (transaction, revision) = self.begin_write().await?;
-            if !Self::note_change(&transaction, issuer_id, revision).await? {
+    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey]) -> Result<AddKeysOutcome, StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        if !Self::note_change(&transaction, issuer_id, revision).await? {
+            transaction.rollback().await?;
+            return Ok(AddKeysOutcome::IssuerGone);
+        }
+        for key in keys {
+            let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
+                .on_conflict(OnConflict::new().do_nothing().to_owned())
+                .try_insert()
+                .exec_without_returning(&transaction)
+                .await?;
+            if !matches!(inserted, TryInsertResult::Inserted(1)) {
                 transaction.rollback().await?;
-                return Ok(AddKeysOutcome::IssuerGone);
+                return Ok(AddKeysOutcome::AlreadyThere);
             }
-            for key in keys {
-                let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
-                    .on_conflict(OnConflict::new().do_nothing().to_owned())
-                    .try_insert()
-                    .exec_without_returning(&transaction)
-                    .await?;
-                if !matches!(inserted, TryInsertResult::Inserted(1)) {
-                    transaction.rollback().await?;
-                    return Ok(AddKeysOutcome::AlreadyThere);
-                }
-            }
-            transaction.commit().await?;
-            Ok(AddKeysOutcome::Added)
-        };
-        write.await.map_err(cannot("add signing keys"))
+        }
+        transaction.commit().await?;
+        Ok(AddKeysOutcome::Added)
     }
 
-    async fn retire_signing_key(
-        &self,
-        issuer_id: &IssuerId,
-        key_id: &KeyId,
-        retirement: Retirement,
-    ) -> Result<(), IssuerStoreError> {
-        let write = async {
-            let (transaction, revision) = self.begin_write().await?;
-            signing_key::Entity::update_many()
-                .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
-                .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
-                .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
-                .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
-                .filter(signing_key::Column::SignUntil.is_null())
-                .exec(&transaction)
-                .await?;
-            Self::note_change(&transaction, issuer_id, revision).await?;
-            transaction.commit().await
-        };
-        write.await.map_err(cannot("retire a signing key"))
+    async fn retire_signing_key(&self, issuer_id: &IssuerId, key_id: &KeyId, retirement: Retirement) -> Result<(), StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        signing_key::Entity::update_many()
+            .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
+            .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
+            .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
+            .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
+            .filter(signing_key::Column::SignUntil.is_null())
+            .exec(&transaction)
+            .await?;
+        Self::note_change(&transaction, issuer_id, revision).await?;
+        Ok(transaction.commit().await?)
     }
 
     async fn list_signing_keys(
@@ -299,7 +270,7 @@ impl IssuerStore for SeaIssuerStore {
         issuer_id: &IssuerId,
         after: Option<&SigningKeyPosition>,
         limit: u64,
-    ) -> Result<Vec<SigningKeyRecord>, IssuerStoreError> {
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let behind = after.map(|SigningKeyPosition { created_at, key_id }| {
             let created_at = created_at.as_microsecond();
             Condition::any().add(signing_key::Column::CreatedAt.lt(created_at)).add(
@@ -314,33 +285,28 @@ impl IssuerStore for SeaIssuerStore {
             .order_by_desc(signing_key::Column::CreatedAt)
             .order_by_asc(signing_key::Column::KeyId)
             .limit(limit)
-            .all(&self.database)
-            .await
-            .map_err(cannot("list signing keys"))?;
+            .all(self.database.reader())
+            .await?;
         found.iter().map(row::to_record).collect()
     }
 
-    async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, IssuerStoreError> {
-        let read = async {
-            let now = directory::Entity::find_by_id(1).one(&self.database).await?;
-            let now = now.ok_or_else(|| DbErr::RecordNotFound("issuer_directory has no row".to_owned()))?.revision;
-            if now == revision {
-                return Ok((now, Vec::new(), Vec::new(), Vec::new()));
-            }
-            // Rows may be younger than `now`: then they are read once more the next time, which does no harm.
-            let urls =
-                issuer_url::Entity::find().filter(issuer_url::Column::ChangeRevision.gt(revision)).all(&self.database).await?;
-            let ids: Vec<&str> = urls.iter().filter(|url| url.deleted_at.is_none()).map(|url| url.issuer_id.as_str()).collect();
-            let (mut issuers, mut keys) = (Vec::new(), Vec::new());
-            for chunk in ids.chunks(READ_CHUNK) {
-                let chunk = || chunk.iter().copied();
-                issuers.extend(issuer::Entity::find().filter(issuer::Column::Id.is_in(chunk())).all(&self.database).await?);
-                let own = signing_key::Entity::find().filter(signing_key::Column::IssuerId.is_in(chunk()));
-                keys.extend(own.all(&self.database).await?);
-            }
-            Ok((now, urls, issuers, keys))
-        };
-        let (now, urls, issuers, keys) = read.await.map_err(cannot("read changes of issuers"))?;
+    async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError> {
+        // Nothing new is the rule: one cheap statement finds it out.
+        if revision == current_revision(self.database.reader()).await? {
+            return Ok(IssuerChanges { revision, changed: Vec::new() });
+        }
+        let moment = self.database.begin_read().await?;
+        let now = current_revision(&moment).await?;
+        let urls = issuer_url::Entity::find().filter(issuer_url::Column::ChangeRevision.gt(revision)).all(&moment).await?;
+        let ids: Vec<&str> = urls.iter().filter(|url| url.deleted_at.is_none()).map(|url| url.issuer_id.as_str()).collect();
+        let (mut issuers, mut keys) = (Vec::new(), Vec::new());
+        for chunk in ids.chunks(READ_CHUNK) {
+            let chunk = || chunk.iter().copied();
+            issuers.extend(issuer::Entity::find().filter(issuer::Column::Id.is_in(chunk())).all(&moment).await?);
+            let own = signing_key::Entity::find().filter(signing_key::Column::IssuerId.is_in(chunk()));
+            keys.extend(own.all(&moment).await?);
+        }
+        moment.commit().await?;
         let issuers: HashMap<_, _> = issuers.into_iter().map(|model| (model.id.clone(), model)).collect();
         let mut keys_of: HashMap<_, Vec<_>> = HashMap::new();
         for key in keys {
@@ -368,7 +334,7 @@ fn changed_issuer(
         (issuer_url::ACCESS_TOKENS, None) => {
             row::to_issuer_url(url).map(|issuer_url| IssuerIdentity::AccessTokens { id: id.clone(), issuer_url })
         }
-        // Deleted between two reads, or claimed for the one and used for the other.
+        // Claimed for the one and used for the other.
         _ => return Some(ChangedIssuer::Gone(id)),
     };
     let Ok(identity) = identity.inspect_err(report) else { return Some(ChangedIssuer::Gone(id)) };
@@ -376,10 +342,14 @@ fn changed_issuer(
     Some(ChangedIssuer::Present(Box::new(identity), keys))
 }
 
-fn report(error: &IssuerStoreError) {
-    tracing::error!(%error, "a damaged row is left out");
+async fn current_revision<C: ConnectionTrait>(connection: &C) -> Result<i64, DbErr> {
+    Ok(directory::Entity::find_by_id(1).one(connection).await?.ok_or_else(no_directory)?.revision)
 }
 
-fn cannot(operation: &'static str) -> impl FnOnce(DbErr) -> IssuerStoreError {
-    move |source| IssuerStoreError::Database { operation, source }
+fn no_directory() -> DbErr {
+    DbErr::RecordNotFound("issuer_directory has no row".to_owned())
+}
+
+fn report(error: &StoreError) {
+    tracing::error!(%error, "a damaged row is left out");
 }
