@@ -1,1 +1,27 @@
-//! See the module list.
+//! Other issuers' keys: the only outbound HTTP of the system to addresses that strangers chose.
+//!
+//! [`Discovery::key_set`] answers from the memory of the process and keeps that memory fresh behind the caller's back: OpenID
+//! Connect Discovery, then the JWKS it names, under the limits, the timing and the address rules of SECURITY C. A second level,
+//! shared by all gateways, is optional. Callers cannot tell why keys are missing ([`KeysUnavailable`]); operators find the cause
+//! in the logs, though never a body.
+//!
+//! The crate deliberately does not know tokens, workspaces or trust relationships, and never decides which issuer may be asked:
+//! whoever makes a [`KeySetSource`] has found it registered. It reads no environment, so no proxy variable reaches it, and has no
+//! switch that turns the verification of certificates off.
+//!
+//! Start at [`Discovery`]; [`address`] holds the rules on addresses as pure functions, `entry` the timing of one source.
+
+pub mod address;
+mod back_off;
+mod discovery;
+mod document;
+mod entry;
+mod fetch;
+mod freshness;
+mod http_fetcher;
+mod negative_cache;
+mod refresh;
+mod source;
+
+pub use crate::discovery::{Discovery, DiscoveryError, DiscoverySettings, KeysUnavailable};
+pub use crate::source::KeySetSource;

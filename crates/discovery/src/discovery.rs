@@ -1,0 +1,231 @@
+//! The cache of all sources.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::time::Entropy;
+use countersign_jose::KeySet;
+use countersign_jose::hash::sha256;
+use countersign_store::key_set_cache::KeySetCache;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::address::AddressRules;
+use crate::entry::{Cause, Departure, Entry, Flight, Phase};
+use crate::fetch::Fetch;
+use crate::http_fetcher::HttpFetcher;
+use crate::negative_cache::NegativeCache;
+use crate::refresh::refresh;
+use crate::source::KeySetSource;
+
+/// The longest that anybody waits for a newer set than the one that is held (SECURITY C).
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(1);
+/// The longest that anybody waits for a first set.
+const FIRST_WAIT_LIMIT: Duration = Duration::from_secs(5);
+/// How many issuers are asked at one time.
+const CONCURRENT_FETCHES: usize = 128;
+/// How many sources are remembered.
+const CAPACITY: usize = 4_096;
+/// A source not used for so long is forgotten when room is needed; its set is of no use by then.
+const IDLE: Duration = Duration::from_hours(1);
+
+/// The issuer's keys are not to be had. The cause is in the logs; callers are not told (SECURITY 42).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the issuer's keys are unavailable")]
+pub struct KeysUnavailable;
+
+/// Why [`Discovery`] cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// TLS cannot be set up.
+    #[error("the http client cannot be made")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What a deployment decides about fetching.
+#[derive(Debug, Clone, Default)]
+pub struct DiscoverySettings {
+    /// Which addresses may be dialled, and whether plain http to loopback may be used.
+    pub address_rules: AddressRules,
+}
+
+/// The keys of other issuers, cached. Cloning shares the cache.
+#[derive(Clone)]
+pub struct Discovery(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) fetcher: Arc<dyn Fetch>,
+    pub(crate) second_level: Option<Arc<dyn KeySetCache>>,
+    pub(crate) loopback_http: LoopbackHttp,
+    /// A hash of the address rules, which are part of every source (SECURITY 34).
+    pub(crate) rules_digest: [u8; 32],
+    /// Tells this process from the others that share the second level.
+    pub(crate) owner: [u8; 16],
+    pub(crate) fetches: Semaphore,
+    entropy: Arc<dyn Entropy>,
+    entries: RwLock<HashMap<[u8; 32], Arc<Entry>>>,
+    absent_keys: NegativeCache,
+    started: Instant,
+}
+
+impl Discovery {
+    /// A cache that fetches over HTTP. `second_level` is shared with other processes; without it each asks for itself.
+    pub fn new(
+        settings: &DiscoverySettings,
+        second_level: Option<Arc<dyn KeySetCache>>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, DiscoveryError> {
+        let fetcher = HttpFetcher::new(settings.address_rules.clone()).map_err(DiscoveryError::Client)?;
+        Ok(Self::with_fetcher(Arc::new(fetcher), settings, second_level, entropy))
+    }
+
+    pub(crate) fn with_fetcher(
+        fetcher: Arc<dyn Fetch>,
+        settings: &DiscoverySettings,
+        second_level: Option<Arc<dyn KeySetCache>>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let rules = &settings.address_rules;
+        Self(Arc::new(Inner {
+            fetcher,
+            second_level,
+            loopback_http: rules.loopback,
+            rules_digest: sha256(&[format!("{rules:?}").as_bytes()]),
+            owner: entropy.bits128(),
+            fetches: Semaphore::new(CONCURRENT_FETCHES),
+            entropy,
+            entries: RwLock::default(),
+            absent_keys: NegativeCache::default(),
+            started: Instant::now(),
+        }))
+    }
+
+    /// The keys of a source.
+    ///
+    /// From memory, without waiting, while they are fresh; a refresh starts in the background in time. The first time, the
+    /// answer takes as long as the issuer does, at most five seconds. A set that is past its lifetime is used for up to an hour
+    /// if the issuer cannot be reached, and never after.
+    pub async fn key_set(&self, source: &KeySetSource) -> Result<Arc<KeySet>, KeysUnavailable> {
+        let entry = self.entry(source);
+        let now = Instant::now();
+        let held = entry.held();
+        let phase = held.as_ref().map_or(Phase::Unusable, |held| held.phase(now));
+        match (held, phase) {
+            (Some(held), Phase::Fresh) => return Ok(Arc::clone(&held.key_set)),
+            (Some(held), Phase::Due) => {
+                self.start(&entry, Cause::Age);
+                return Ok(Arc::clone(&held.key_set));
+            }
+            (_, Phase::Stale) => {
+                // An issuer that failed last time is asked, but not waited for again.
+                let was_failing = entry.is_failing();
+                if let Some(flight) = self.start(&entry, Cause::Age)
+                    && !was_failing
+                {
+                    flight.landed_by(now + WAIT_LIMIT).await;
+                }
+            }
+            _ => {
+                if let Some(flight) = self.start(&entry, Cause::Age) {
+                    flight.landed_by(now + FIRST_WAIT_LIMIT).await;
+                }
+            }
+        }
+        current(&entry)
+    }
+
+    /// The keys of a source, after a token named a key that [`Discovery::key_set`] does not have: newer ones if they can be had.
+    ///
+    /// An issuer is asked at most once in 30 seconds for this cause, by all gateways together if they share a second level, and
+    /// nobody waits longer than a second. Call it only when the key is unknown, never because a signature is bad.
+    pub async fn refresh_for_unknown_key(
+        &self,
+        source: &KeySetSource,
+        key_id: Option<&str>,
+    ) -> Result<Arc<KeySet>, KeysUnavailable> {
+        let key_id = key_id.unwrap_or_default();
+        let entry = self.entry(source);
+        let deadline = Instant::now() + WAIT_LIMIT;
+        loop {
+            let now = Instant::now();
+            let is_known = entry.usable(now).is_some_and(|held| held.has_key(key_id));
+            if is_known || now >= deadline || self.0.absent_keys.contains(source.digest(), key_id) {
+                return current(&entry);
+            }
+            let Some(flight) = self.start(&entry, Cause::UnknownKey) else { return current(&entry) };
+            let cause = flight.cause;
+            flight.landed_by(deadline).await;
+            if cause == Cause::UnknownKey {
+                let answered_since = entry.usable(now).filter(|held| held.fetched_at >= now);
+                if answered_since.is_some_and(|held| !held.has_key(key_id)) {
+                    self.0.absent_keys.insert(source.digest(), key_id);
+                }
+                return current(&entry);
+            }
+        }
+    }
+
+    /// The flight for that cause, started if need be; none while the issuer is to be left alone.
+    fn start(&self, entry: &Arc<Entry>, cause: Cause) -> Option<Flight> {
+        match entry.depart(cause, Instant::now()) {
+            Departure::Running(flight) => Some(flight),
+            Departure::New(flight, guard) => {
+                tokio::spawn(refresh(Arc::clone(&self.0), guard, cause));
+                Some(flight)
+            }
+            Departure::Grounded => None,
+        }
+    }
+
+    fn entry(&self, source: &KeySetSource) -> Arc<Entry> {
+        let second = self.0.started.elapsed().as_secs();
+        let known = {
+            let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+            entries.get(source.digest()).cloned()
+        };
+        let entry = known.unwrap_or_else(|| self.insert(source, second));
+        entry.used_at(second);
+        entry
+    }
+
+    fn insert(&self, source: &KeySetSource, second: u64) -> Arc<Entry> {
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= CAPACITY {
+            entries.retain(|_, entry| entry.last_used() + IDLE.as_secs() > second);
+        }
+        if entries.len() >= CAPACITY
+            && let Some(oldest) = entries.iter().min_by_key(|(_, entry)| entry.last_used()).map(|(digest, _)| *digest)
+        {
+            entries.remove(&oldest);
+        }
+        let entry = entries.entry(*source.digest()).or_insert_with(|| {
+            let entry = Entry::new(source.clone());
+            entry.used_at(second);
+            Arc::new(entry)
+        });
+        Arc::clone(entry)
+    }
+}
+
+fn current(entry: &Entry) -> Result<Arc<KeySet>, KeysUnavailable> {
+    entry.usable(Instant::now()).map(|held| Arc::clone(&held.key_set)).ok_or(KeysUnavailable)
+}
+
+impl Inner {
+    /// A random byte, for jitter.
+    pub(crate) fn chance(&self) -> u8 {
+        let mut chance = [0];
+        self.entropy.fill(&mut chance);
+        let [chance] = chance;
+        chance
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("fetcher", &self.0.fetcher).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,48 @@
+//! The port through which documents are fetched.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::address::RefusedAddress;
+
+/// The most bytes that a document may have, after decompression (SECURITY 41).
+pub(crate) const MAX_BYTES: usize = 100 * 1024;
+
+/// A document and how long it counts as fresh.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) lifetime: Duration,
+}
+
+/// Whether an intermediary may answer from what it has stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Acceptable,
+    /// `Cache-Control: no-cache`.
+    Refused,
+}
+
+/// Why a document could not be fetched. For operators; callers are told none of it (SECURITY 42).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("the url may not be fetched")]
+    Url(#[from] countersign_domain::issuer_url::InvalidUrl),
+    #[error("the url's host may not be dialled")]
+    Address(#[from] RefusedAddress),
+    #[error("the request failed")]
+    Http(#[source] reqwest::Error),
+    #[error("the answer has status {0}")]
+    Status(u16),
+    #[error("the answer is longer than 100 KiB")]
+    TooLong,
+}
+
+/// Fetches documents.
+#[async_trait]
+pub(crate) trait Fetch: Send + Sync + fmt::Debug {
+    /// The document at that URL. The caller sets the deadline.
+    async fn fetch(&self, url: &str, stored: Stored) -> Result<Fetched, FetchError>;
+}
