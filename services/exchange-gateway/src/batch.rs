@@ -1,0 +1,131 @@
+//! Natural batching: while one call is in flight, the next gathers.
+//!
+//! An idle batcher sends a single item at once, so a lone caller waits for nobody. Under load the items that arrive during a call
+//! leave together in the next. The batcher lives in a task of its own: a caller who goes away takes neither his own item nor
+//! anybody else's answer with him.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
+
+/// The most items of one call.
+const MAX_ITEMS: usize = 64;
+/// The most calls in flight.
+const MAX_CALLS: usize = 4;
+/// How long a batch that is not full waits for a call in flight before it leaves beside it. A call that hangs holds nobody up
+/// for longer.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Items waiting to be gathered; beyond, callers wait.
+const QUEUE: usize = 1024;
+
+/// The batcher is gone, or dropped the item, without saying what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the batch came to no end")]
+pub(crate) struct Lost;
+
+/// Sends items in batches. Cheap to clone.
+pub(crate) struct Batcher<I, O> {
+    queue: mpsc::Sender<Waiting<I, O>>,
+}
+
+/// An item, where it came from, and where its answer goes.
+struct Waiting<I, O> {
+    item: I,
+    span: Span,
+    answer: oneshot::Sender<O>,
+}
+
+impl<I, O> Clone for Batcher<I, O> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
+    /// A batcher that sends its batches by `call`, which answers every item in the order of the items. It runs until every
+    /// clone is dropped and everything sent is answered. `name` names its calls in traces. Must be called within a tokio runtime.
+    pub(crate) fn new<F, R>(name: &'static str, call: F) -> Self
+    where
+        F: Fn(Vec<I>) -> R + Send + Sync + 'static,
+        R: Future<Output = Vec<O>> + Send + 'static,
+    {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(run(name, Arc::new(call), waiting));
+        Self { queue }
+    }
+
+    /// Sends an item and waits for its answer. Once the item is queued it is sent, whether the caller still waits or not.
+    pub(crate) async fn send(&self, item: I) -> Result<O, Lost> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Waiting { item, span: Span::current(), answer }).await.map_err(|_| Lost)?;
+        answered.await.map_err(|_| Lost)
+    }
+}
+
+async fn run<I, O, F, R>(name: &'static str, call: Arc<F>, mut queue: mpsc::Receiver<Waiting<I, O>>)
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: Fn(Vec<I>) -> R + Send + Sync + 'static,
+    R: Future<Output = Vec<O>> + Send + 'static,
+{
+    let mut calls = FuturesUnordered::new();
+    let mut batch: Vec<Waiting<I, O>> = Vec::new();
+    let mut oldest = Instant::now();
+    let mut open = true;
+    while open || !batch.is_empty() || !calls.is_empty() {
+        // Whoever is queued already comes along.
+        while batch.len() < MAX_ITEMS {
+            let Ok(waiting) = queue.try_recv() else { break };
+            if batch.is_empty() {
+                oldest = Instant::now();
+            }
+            batch.push(waiting);
+        }
+        let due = calls.is_empty() || batch.len() >= MAX_ITEMS || oldest.elapsed() >= PATIENCE;
+        if !batch.is_empty() && calls.len() < MAX_CALLS && due {
+            // A task each, so that a panic costs one batch.
+            calls.push(tokio::spawn(send_batch(name, Arc::clone(&call), std::mem::take(&mut batch))));
+            continue;
+        }
+        tokio::select! {
+            biased;
+            Some(_) = calls.next() => {}
+            waiting = queue.recv(), if open && batch.len() < MAX_ITEMS => match waiting {
+                Some(waiting) => {
+                    if batch.is_empty() {
+                        oldest = Instant::now();
+                    }
+                    batch.push(waiting);
+                }
+                None => open = false,
+            },
+            () = tokio::time::sleep_until(oldest + PATIENCE), if !batch.is_empty() && calls.len() < MAX_CALLS => {}
+        }
+    }
+}
+
+/// One call. It belongs to the trace of its first item and is linked to those of the others.
+async fn send_batch<I, O, F, R>(name: &'static str, call: Arc<F>, batch: Vec<Waiting<I, O>>)
+where
+    F: Fn(Vec<I>) -> R,
+    R: Future<Output = Vec<O>>,
+{
+    let span =
+        tracing::info_span!(parent: batch.first().map_or(&Span::none(), |first| &first.span), "batch", name, items = batch.len());
+    for other in batch.iter().skip(1) {
+        span.follows_from(&other.span);
+    }
+    let (items, answers): (Vec<I>, Vec<oneshot::Sender<O>>) =
+        batch.into_iter().map(|waiting| (waiting.item, waiting.answer)).unzip();
+    // A missing answer drops its sender, which tells the caller that his item is lost.
+    for (answer, sender) in call(items).instrument(span).await.into_iter().zip(answers) {
+        // A caller who went away needs no answer.
+        let _ = sender.send(answer);
+    }
+}

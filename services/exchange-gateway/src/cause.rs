@@ -1,0 +1,124 @@
+//! Why an exchange came to nothing: in full for the operator, in part for the caller.
+
+use countersign_domain::exchange::{NOT_TRUSTED, Refused};
+use countersign_domain::reason::Reason;
+use countersign_jose::{MalformedToken, VerifyError};
+use countersign_proto::status::Refusal;
+
+use crate::ports::{CatchUpCause, CommitError, CutOff, KeysUnavailable, SignError};
+
+/// Why an exchange came to nothing. Displayed, it is the full cause, for the operator's log; [`Cause::refusal`] is what the
+/// caller is told (SECURITY 63).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error("no subject token was presented")]
+    TokenMissing,
+    #[error("the subject token is malformed: {0}")]
+    Malformed(MalformedToken),
+    #[error("the named workspace does not exist, or did not register the token's issuer")]
+    NotRegistered,
+    #[error("no workspace was named, and none registered the token's issuer")]
+    IssuerUnknown,
+    #[error("no workspace was named, and several registered the token's issuer")]
+    WorkspaceAmbiguous,
+    #[error("no workspace was named, and none that registered the token's issuer owns the named trust relationship")]
+    RelationshipNowhere,
+    #[error("before verification: {0}")]
+    IssuerRefused(Refused),
+    #[error("the subject token does not verify: {0}")]
+    NotVerified(VerifyError),
+    #[error(transparent)]
+    Refused(Refused),
+    #[error("the replay cache knows the subject token")]
+    ReplayedInCache,
+    #[error("the commit point knows the subject token")]
+    Replayed,
+    #[error("the policy changed again during the exchange")]
+    StaleTwice,
+    #[error("the commit point finds workspace, issuer or relationship disabled, which the policy feed does not")]
+    Disabled,
+    #[error(transparent)]
+    Keys(#[from] KeysUnavailable),
+    #[error(transparent)]
+    CutOff(#[from] CutOff),
+    #[error(transparent)]
+    Sign(SignError),
+    #[error(transparent)]
+    Commit(CommitError),
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+impl Cause {
+    /// Whether a newer policy could turn the answer, and how much it may cost to find out.
+    pub(crate) fn worth_catching_up(&self) -> Option<CatchUpCause> {
+        match self {
+            Self::NotRegistered
+            | Self::IssuerUnknown
+            | Self::RelationshipNowhere
+            | Self::IssuerRefused(_)
+            | Self::NotVerified(VerifyError::AlgorithmNotAllowed | VerifyError::TypeNotAllowed) => Some(CatchUpCause::Unverified),
+            Self::Refused(refused) if refused.depends_on_policy() => Some(CatchUpCause::Verified),
+            _ => None,
+        }
+    }
+
+    /// Whether it is our trouble rather than the caller's.
+    pub(crate) fn is_trouble(&self) -> bool {
+        matches!(
+            self,
+            Self::Keys(_)
+                | Self::CutOff(_)
+                | Self::Sign(_)
+                | Self::Commit(_)
+                | Self::Internal(_)
+                | Self::StaleTwice
+                | Self::Disabled
+        )
+    }
+
+    /// What the caller is told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::TokenMissing => Refusal::new(Reason::SubjectTokenMissing, "the subject token is missing"),
+            Self::Malformed(_) | Self::NotVerified(VerifyError::Malformed(_)) => {
+                Refusal::new(Reason::SubjectTokenMalformed, "the subject token is not a JWT that is ever accepted")
+            }
+            // One reason and one message for all that happens before the signature verifies.
+            Self::NotRegistered
+            | Self::IssuerUnknown
+            | Self::WorkspaceAmbiguous
+            | Self::RelationshipNowhere
+            | Self::IssuerRefused(_)
+            | Self::NotVerified(
+                VerifyError::AlgorithmNotAllowed
+                | VerifyError::TypeNotAllowed
+                | VerifyError::UnknownKey
+                | VerifyError::KeyNotPermitted
+                | VerifyError::AmbiguousKey
+                | VerifyError::BadSignature,
+            ) => Refusal::new(Reason::SubjectTokenNotTrusted, NOT_TRUSTED),
+            Self::NotVerified(VerifyError::InvalidClaims(invalid)) => {
+                Refusal::new(Reason::SubjectTokenClaimsInvalid, invalid.to_string())
+            }
+            Self::Refused(refused) => Refusal::new(refused.reason(), refused.message()),
+            Self::ReplayedInCache | Self::Replayed => {
+                Refusal::new(Reason::SubjectTokenReplayed, "the subject token was exchanged before")
+            }
+            Self::StaleTwice => Refusal::unavailable("the policy changed during the exchange; try again"),
+            Self::Disabled => Refusal::new(Reason::SubjectNotTrusted, Refused::SubjectNotAccepted.message()),
+            Self::Commit(CommitError::OutcomeUnknown(_)) => {
+                // No retry is advised: the token counts as used.
+                Refusal::new(
+                    Reason::TemporarilyUnavailable,
+                    "the exchange could not be completed; the subject token counts as used",
+                )
+            }
+            Self::Keys(_) => Refusal::unavailable("the issuer's keys cannot be had at the moment"),
+            Self::CutOff(_) | Self::Sign(SignError::Unavailable(_)) | Self::Commit(CommitError::NotMade(_)) => {
+                Refusal::unavailable("tokens cannot be exchanged at the moment")
+            }
+            Self::Sign(SignError::Refused(_)) | Self::Internal(_) => Refusal::internal(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `countersign.exchange.v1.ExchangeService`.
+
+use async_trait::async_trait;
+use countersign_domain::name::{Audience, DisplayName, Scope};
+use countersign_domain::violation::Violations;
+use countersign_proto::common;
+use countersign_proto::exchange_v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
+use countersign_proto::exchange_v1::{ExchangeTokenRequest, ExchangeTokenResponse};
+use countersign_proto::status::Refusal;
+use tonic::{Request, Response, Status};
+
+use crate::pipeline::{ExchangeInput, Exchanged, Pipeline, SubjectToken};
+use crate::request::{Addresses, RequestReader, request_id};
+
+/// The largest request: as over HTTP.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The service over a pipeline.
+pub(crate) struct Exchange {
+    pipeline: Pipeline,
+    addresses: Addresses,
+}
+
+/// The generated server of the service.
+pub(crate) fn server(pipeline: Pipeline, addresses: Addresses) -> ExchangeServiceServer<Exchange> {
+    ExchangeServiceServer::new(Exchange { pipeline, addresses }).max_decoding_message_size(MAX_MESSAGE)
+}
+
+#[async_trait]
+impl ExchangeService for Exchange {
+    async fn exchange_token(&self, request: Request<ExchangeTokenRequest>) -> Result<Response<ExchangeTokenResponse>, Status> {
+        let input = read_request(request.into_inner(), &self.addresses).map_err(Refusal::from)?;
+        let exchanged = self.pipeline.exchange(input).await?;
+        Ok(Response::new(write_response(exchanged)))
+    }
+}
+
+fn read_request(request: ExchangeTokenRequest, addresses: &Addresses) -> Result<ExchangeInput, Violations> {
+    let ExchangeTokenRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration } = request;
+    let mut reader = RequestReader::new(addresses);
+    reader.workspace("workspace_id", &workspace_id);
+    reader.trust_relationship("trust_relationship_id", &trust_relationship_id);
+    for (index, audience) in audiences.iter().enumerate() {
+        reader.audience(&format!("audiences[{index}]"), audience);
+    }
+    for (index, scope) in scopes.iter().enumerate() {
+        reader.scope(&format!("scopes[{index}]"), scope);
+    }
+    match duration.as_ref().map(common::read_duration) {
+        None => {}
+        Some(Ok(duration)) => reader.duration("duration", duration),
+        Some(Err(unreadable)) => reader.violation("duration", unreadable.to_string()),
+    }
+    reader.finish(SubjectToken::from(subject_token), request_id())
+}
+
+fn write_response(exchanged: Exchanged) -> ExchangeTokenResponse {
+    ExchangeTokenResponse {
+        expire_time: Some(common::timestamp(exchanged.access_token.expires_at)),
+        access_token: exchanged.access_token.token,
+        workspace_id: exchanged.workspace_id.to_string(),
+        trust_relationship_id: exchanged.trust_relationship_id.to_string(),
+        scopes: exchanged.scopes.into_iter().map(|scope: Scope| scope.into()).collect(),
+        audiences: exchanged.audiences.into_iter().map(|audience: Audience| audience.into()).collect(),
+        workspace_display_name: exchanged.workspace_display_name.map(|name: DisplayName| name.into()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,153 @@
+//! What the pipeline asks of the other two services, over their internal ports, in batches.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
+use countersign_proto::common;
+use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
+use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
+use countersign_proto::issuer_v1::{AccessTokenToSign, SignAccessTokensRequest, SignAccessTokensResponse, SignedAccessToken};
+use countersign_proto::trust::commit::{commit_request, read_commit_response};
+use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
+use countersign_runtime::client::PeerChannel;
+use tonic::{Code, Request, Status};
+
+use crate::batch::{Batcher, Lost};
+use crate::ports::{CommitError, CommitPoint, SignError, SignedToken, Signer, UnsignedToken};
+
+/// The longest a batch of signatures may take.
+const SIGN_LIMIT: Duration = Duration::from_secs(3);
+/// The longest a batch of commits may take. An outcome that comes later is unknown, and its token is used up.
+const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// issuer-service as the signer of access tokens.
+pub(crate) struct IssuerService {
+    batches: Batcher<UnsignedToken, Result<SignedToken, SignError>>,
+}
+
+impl IssuerService {
+    pub(crate) fn new(channel: PeerChannel) -> Self {
+        let client = AccessTokenServiceClient::new(channel);
+        Self { batches: Batcher::new("sign access tokens", move |tokens| sign_batch(client.clone(), tokens)) }
+    }
+}
+
+#[async_trait]
+impl Signer for IssuerService {
+    async fn sign(&self, token: UnsignedToken) -> Result<SignedToken, SignError> {
+        match self.batches.send(token).await {
+            Ok(signed) => signed,
+            Err(lost @ Lost) => Err(SignError::Unavailable(lost.to_string())),
+        }
+    }
+}
+
+async fn sign_batch(
+    mut client: AccessTokenServiceClient<PeerChannel>,
+    tokens: Vec<UnsignedToken>,
+) -> Vec<Result<SignedToken, SignError>> {
+    let sent = tokens.len();
+    let access_tokens = tokens
+        .into_iter()
+        .map(|UnsignedToken { claims_json, duration }| AccessTokenToSign {
+            claims_json: claims_json.into(),
+            duration: Some(common::duration(duration)),
+        })
+        .collect();
+    let mut request = Request::new(SignAccessTokensRequest { access_tokens });
+    request.set_timeout(SIGN_LIMIT);
+    match client.sign_access_tokens(request).await {
+        Ok(response) => read_signed(response.into_inner(), sent),
+        Err(status) => {
+            let error = SignError::Unavailable(describe(&status));
+            vec![Err(error); sent]
+        }
+    }
+}
+
+fn read_signed(response: SignAccessTokensResponse, sent: usize) -> Vec<Result<SignedToken, SignError>> {
+    if response.access_tokens.len() != sent {
+        return vec![
+            Err(SignError::Unavailable("issuer-service answered another number of tokens than asked for".to_owned()));
+            sent
+        ];
+    }
+    response.access_tokens.into_iter().map(read_signed_token).collect()
+}
+
+fn read_signed_token(signed: SignedAccessToken) -> Result<SignedToken, SignError> {
+    match (signed.result, signed.expire_time.as_ref().map(common::read_timestamp)) {
+        (Some(Signed::AccessToken(token)), Some(Ok(expires_at))) => Ok(SignedToken { token, expires_at }),
+        (Some(Signed::Refusal(refusal)), _) => Err(SignError::Refused(refusal)),
+        _ => Err(SignError::Unavailable("issuer-service's answer cannot be read".to_owned())),
+    }
+}
+
+/// trust-service as the commit point.
+pub(crate) struct TrustService {
+    batches: Batcher<ExchangeCommit, Result<CommitOutcome, CommitError>>,
+}
+
+impl TrustService {
+    pub(crate) fn new(channel: PeerChannel) -> Self {
+        let client = CommitServiceClient::new(channel);
+        Self { batches: Batcher::new("commit exchanges", move |exchanges| commit_batch(client.clone(), exchanges)) }
+    }
+}
+
+#[async_trait]
+impl CommitPoint for TrustService {
+    async fn commit(&self, exchange: ExchangeCommit) -> Result<CommitOutcome, CommitError> {
+        match self.batches.send(exchange).await {
+            Ok(outcome) => outcome,
+            // The batch may have been on its way.
+            Err(lost @ Lost) => Err(CommitError::OutcomeUnknown(lost.to_string())),
+        }
+    }
+}
+
+async fn commit_batch(
+    mut client: CommitServiceClient<PeerChannel>,
+    exchanges: Vec<ExchangeCommit>,
+) -> Vec<Result<CommitOutcome, CommitError>> {
+    let sent = exchanges.len();
+    let mut request = Request::new(commit_request(exchanges));
+    request.set_timeout(COMMIT_LIMIT);
+    match client.commit_exchanges(request).await {
+        Ok(response) => match read_commit_response(response.into_inner(), sent) {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(violations) => vec![Err(CommitError::OutcomeUnknown(violations.to_string())); sent],
+        },
+        Err(status) => vec![Err(commit_error(&status)); sent],
+    }
+}
+
+/// An error says that nothing was committed only when the request cannot have reached a transaction: no connection was made, or
+/// the request was refused as malformed or unauthorised. Everything else may have happened after the commit (SECURITY 51).
+fn commit_error(status: &Status) -> CommitError {
+    let refused =
+        matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied);
+    if refused || never_connected(status) {
+        CommitError::NotMade(describe(status))
+    } else {
+        CommitError::OutcomeUnknown(describe(status))
+    }
+}
+
+fn never_connected(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Code and message, for the operator's log.
+fn describe(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}

@@ -1,0 +1,137 @@
+//! The policies of all workspaces, followed over one stream from trust-service.
+//!
+//! [`FollowedPolicies`] answers from memory. [`Follower`] is the task that keeps the stream and the memory. A workspace's policy is
+//! loaded when it is first used, followed from then on, and forgotten when nobody used it for a while. What is here may always be
+//! a little old: the commit point is the authority, and before a refusal [`Policies::catch_up`] asks for what was committed
+//! meanwhile.
+
+mod follower;
+mod memory;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_domain::id::WorkspaceId;
+use countersign_domain::name::DisplayName;
+use countersign_domain::policy::WorkspacePolicy;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+pub(crate) use follower::Follower;
+use memory::{Memory, Sought};
+
+use crate::ports::{CatchUpCause, CaughtUp, CutOff, Policies};
+
+/// How long a request waits for the stream to come back, when it cannot go on without it.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request waits for a barrier.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a request waits for a workspace to be loaded.
+const LOAD_PATIENCE: Duration = Duration::from_secs(3);
+/// The most requests that wait for a barrier for reasons that anybody can make up. Beyond, they are answered from what is known,
+/// so that a flood of them holds up nobody else.
+const MAX_UNVERIFIED_WAITING: usize = 64;
+
+/// What the pipeline asks of the follower.
+enum Command {
+    /// A workspace that is not followed yet.
+    Load(WorkspaceId),
+    /// A barrier that begins after this moment.
+    Barrier { cause: CatchUpCause, reached: oneshot::Sender<()> },
+}
+
+/// The policies as the follower keeps them.
+#[derive(Clone)]
+pub(crate) struct FollowedPolicies {
+    memory: Arc<Memory>,
+    commands: mpsc::UnboundedSender<Command>,
+    connected: watch::Receiver<bool>,
+    unverified_waiting: Arc<AtomicUsize>,
+}
+
+impl FollowedPolicies {
+    /// Whether the directory has been received and the stream stands.
+    pub(crate) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+
+    async fn stream_stands(&self) -> Result<(), CutOff> {
+        let mut connected = self.connected.clone();
+        match timeout(RECONNECT_PATIENCE, connected.wait_for(|connected| *connected)).await {
+            Ok(Ok(_)) => Ok(()),
+            // Out of patience, or the follower is gone.
+            Err(_) | Ok(Err(_)) => Err(CutOff),
+        }
+    }
+
+    async fn barrier(&self, cause: CatchUpCause) -> Result<(), CutOff> {
+        self.stream_stands().await?;
+        let (sender, reached) = oneshot::channel();
+        self.commands.send(Command::Barrier { cause, reached: sender }).map_err(|_| CutOff)?;
+        timeout(BARRIER_PATIENCE, reached).await.map_err(|_| CutOff)?.map_err(|_| CutOff)
+    }
+}
+
+#[async_trait]
+impl Policies for FollowedPolicies {
+    fn display_name(&self, workspace_id: &WorkspaceId) -> Option<DisplayName> {
+        self.memory.display_name(workspace_id)
+    }
+
+    fn registered(&self, workspace_id: &WorkspaceId, issuer_url: &str) -> bool {
+        self.memory.registered(workspace_id, issuer_url)
+    }
+
+    fn registrants(&self, issuer_url: &str, limit: usize) -> Vec<WorkspaceId> {
+        self.memory.registrants(issuer_url, limit)
+    }
+
+    async fn policy(&self, workspace_id: &WorkspaceId) -> Result<Option<Arc<WorkspacePolicy>>, CutOff> {
+        let mut policy = match self.memory.seek(workspace_id) {
+            Sought::Loaded(policy) => return Ok(Some(policy)),
+            Sought::Unknown => return Ok(None),
+            Sought::Loading(policy) => policy,
+            Sought::New(policy) => {
+                self.commands.send(Command::Load(workspace_id.clone())).map_err(|_| CutOff)?;
+                policy
+            }
+        };
+        match timeout(LOAD_PATIENCE, policy.wait_for(Option::is_some)).await {
+            Ok(Ok(policy)) => Ok(policy.clone()),
+            // The workspace was deleted meanwhile.
+            Ok(Err(_)) => Ok(None),
+            Err(_) => Err(CutOff),
+        }
+    }
+
+    async fn catch_up(&self, cause: CatchUpCause) -> Result<CaughtUp, CutOff> {
+        match cause {
+            CatchUpCause::Verified => self.barrier(cause).await?,
+            CatchUpCause::Unverified => {
+                let Some(_place) = Place::take(&self.unverified_waiting) else { return Ok(CaughtUp::Rationed) };
+                self.barrier(cause).await?;
+            }
+        }
+        Ok(CaughtUp::Fresh)
+    }
+}
+
+/// One of the places for requests that wait for reasons anybody can make up; given back when dropped, also by a caller who hangs
+/// up.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+        let more = |taken: usize| (taken < MAX_UNVERIFIED_WAITING).then_some(taken + 1);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(waiting)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,87 @@
+//! The settings of the binary.
+
+use std::path::PathBuf;
+
+use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
+use countersign_runtime::config::{InternalTls, Listen, Peer, Problems, Redis, Settings, Telemetry};
+use countersign_runtime::secret;
+use serde::{Deserialize, Serialize};
+
+/// The settings of exchange-gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewaySettings {
+    /// The URL that callers know, without a path: `iss` of the access tokens, and the audience that is unique to the deployment.
+    pub public_url: String,
+    /// Where to listen.
+    pub listen: Listen,
+    /// The certificates for calls to the other services.
+    pub internal_tls: InternalTls,
+    /// trust-service's internal port.
+    pub trust_service: Peer,
+    /// issuer-service's internal port.
+    pub issuer_service: Peer,
+    /// The shared caches. Without them each gateway keeps its own.
+    pub redis: Redis,
+    /// At least 32 random bytes, the same for the whole deployment. It authenticates what lies in Redis.
+    pub deployment_secret_file: Option<PathBuf>,
+    /// For development: issuers and this gateway may be plain http on loopback addresses.
+    pub allow_loopback_http: bool,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            public_url: String::new(),
+            listen: Listen::on_loopback(7403),
+            internal_tls: InternalTls::default(),
+            trust_service: Peer::at("https://trust-service:7422"),
+            issuer_service: Peer::at("https://issuer-service:7421"),
+            redis: Redis::default(),
+            deployment_secret_file: None,
+            allow_loopback_http: false,
+            telemetry: Telemetry::default(),
+        }
+    }
+}
+
+impl GatewaySettings {
+    /// Whether plain http on loopback addresses is acceptable.
+    pub fn loopback_http(&self) -> LoopbackHttp {
+        if self.allow_loopback_http { LoopbackHttp::Allowed } else { LoopbackHttp::Refused }
+    }
+
+    /// The URL that callers know.
+    ///
+    /// # Errors
+    /// When it is not an acceptable URL.
+    pub fn issuer_url(&self) -> Result<IssuerUrl, InvalidUrl> {
+        IssuerUrl::parse(&self.public_url, self.loopback_http())
+    }
+}
+
+impl Settings for GatewaySettings {
+    fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        if self.public_url.is_empty() {
+            problems.add("public_url", "must be given");
+        } else if problems.check("public_url", self.issuer_url()).is_some() && self.public_url.splitn(4, '/').nth(3).is_some() {
+            // Well-known documents and addresses are made from it by appending.
+            problems.add("public_url", "must have no path, not even a trailing slash");
+        }
+        self.internal_tls.check("internal_tls", problems);
+        self.trust_service.check("trust_service", problems);
+        self.issuer_service.check("issuer_service", problems);
+        self.redis.check("redis", problems);
+        match &self.deployment_secret_file {
+            None => problems.add("deployment_secret_file", "must be given"),
+            Some(file) => {
+                problems.check("deployment_secret_file", secret::read(file));
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Puts the service together.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use axum::Router;
+use countersign_domain::exchange::DeploymentAudience;
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::time::{Clock, Entropy};
+use countersign_runtime::client::PeerChannel;
+use countersign_runtime::health::{Condition, Readiness};
+use countersign_runtime::server::{Running, Server, Surface};
+use countersign_runtime::shutdown::Shutdown;
+use countersign_runtime::transport::Listeners;
+use countersign_store::replay::ReplayCache;
+use tokio::sync::watch;
+
+use crate::documents::{self, KeySetKeeper};
+use crate::grpc;
+use crate::peers::{IssuerService, TrustService};
+use crate::pipeline::{Parts, Pipeline};
+use crate::policies::Follower;
+use crate::ports::Keys;
+use crate::request::Addresses;
+use crate::token_endpoint::TokenEndpoint;
+
+/// What distinguishes one deployment's gateways from another's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The URL that callers know: `iss` of the access tokens, and the audience that is unique to the deployment.
+    pub public_url: IssuerUrl,
+}
+
+/// What the service needs of the world.
+pub struct Deps {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// trust-service's internal port.
+    pub trust_service: PeerChannel,
+    /// issuer-service's internal port.
+    pub issuer_service: PeerChannel,
+    /// The replay cache.
+    pub replay: Arc<dyn ReplayCache>,
+    /// The keys of other issuers.
+    pub keys: Arc<dyn Keys>,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").field("replay", &self.replay).finish_non_exhaustive()
+    }
+}
+
+/// Starts the gateway on bound listeners. It serves at once, and is ready when it has the directory of policies.
+///
+/// # Errors
+/// When the listeners do not fit the service.
+#[expect(clippy::unused_async, reason = "all three services are started alike; the others wait for their database")]
+pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let Config { public_url } = config;
+    let Deps { clock, entropy, trust_service, issuer_service, replay, keys } = deps;
+    let deployment = DeploymentAudience::new(&public_url)?;
+    let addresses = Addresses::below(&public_url);
+    let (follower, policies) = Follower::new(trust_service.clone(), Arc::clone(&entropy));
+    let (keeper, key_set) = KeySetKeeper::new(issuer_service.clone(), public_url.clone());
+    let readiness = Readiness::new();
+    let becoming_ready = become_ready(policies.connected(), readiness.condition("policies"));
+    let pipeline = Pipeline::new(Parts {
+        policies: Arc::new(policies),
+        keys,
+        replay,
+        signer: Arc::new(IssuerService::new(issuer_service)),
+        commits: Arc::new(TrustService::new(trust_service)),
+        clock,
+        entropy,
+        deployment,
+    });
+    let token_endpoint = TokenEndpoint { pipeline: pipeline.clone(), addresses: addresses.clone() };
+    let http = Router::new().route("/oauth2/token", token_endpoint.route()).merge(documents::routes(&public_url, key_set));
+    Server::new("exchange-gateway")
+        .readiness(readiness)
+        .public(Surface::new().grpc(grpc::server(pipeline, addresses)).http(http))
+        .task("follow policies", follower.run())
+        .task("keep the key set", keeper.run())
+        .task("become ready", becoming_ready)
+        .start(listeners, shutdown)
+}
+
+/// Ready from the first directory on. A gateway that is cut off later stays in service: it still publishes the key set, and says
+/// for itself that tokens cannot be exchanged.
+async fn become_ready(mut connected: watch::Receiver<bool>, condition: Condition) {
+    if connected.wait_for(|connected| *connected).await.is_ok() {
+        condition.set(true);
+    }
+    pending().await
+}
