@@ -2,32 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use yaml_rust2::{Yaml, YamlLoader};
+use serde_json::Value;
 
 /// The compose file.
 #[derive(Debug)]
-pub struct Compose(Yaml);
+pub struct Compose(Value);
 
 impl Compose {
     /// Reads the file at the root of the repository.
     pub fn read() -> Self {
         let path = crate::repository().join("docker-compose.yml");
         let text = std::fs::read_to_string(path).expect("docker-compose.yml can be read");
-        let mut documents = YamlLoader::load_from_str(&text).expect("docker-compose.yml is YAML");
-        assert_eq!(documents.len(), 1);
-        Self(documents.remove(0))
+        Self(serde_norway::from_str(&text).expect("docker-compose.yml is YAML"))
     }
 
     /// The names of all services.
     pub fn services(&self) -> Vec<String> {
-        let services = self.0["services"].as_hash().expect("there are services");
-        services.keys().map(text).collect()
+        let services = self.0["services"].as_object().expect("there are services");
+        services.keys().cloned().collect()
     }
 
     /// The environment of a service, with `${NAME:-default}` replaced by a given variable or the default.
     pub fn environment(&self, service: &str, variables: &BTreeMap<&str, String>) -> BTreeMap<String, String> {
-        let environment = self.service(service)["environment"].as_hash().cloned().unwrap_or_default();
-        environment.iter().map(|(name, value)| (text(name), interpolate(&text(value), variables))).collect()
+        let environment = self.service(service)["environment"].as_object().cloned().unwrap_or_default();
+        environment.iter().map(|(name, value)| (name.clone(), interpolate(&text(value), variables))).collect()
     }
 
     /// The program a service runs, and its arguments.
@@ -40,23 +38,21 @@ impl Compose {
         list(&self.service(service)["healthcheck"]["test"])
     }
 
-    fn service(&self, name: &str) -> &Yaml {
-        let service = &self.0["services"][name];
-        assert!(!service.is_badvalue(), "docker-compose.yml has no service {name}");
-        service
+    fn service(&self, name: &str) -> &Value {
+        self.0["services"].get(name).unwrap_or_else(|| panic!("docker-compose.yml has no service {name}"))
     }
 }
 
-fn list(yaml: &Yaml) -> Vec<String> {
-    yaml.as_vec().into_iter().flatten().map(text).collect()
+fn list(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(text).collect()
 }
 
-fn text(yaml: &Yaml) -> String {
-    match yaml {
-        Yaml::String(text) | Yaml::Real(text) => text.clone(),
-        Yaml::Integer(number) => number.to_string(),
-        Yaml::Boolean(truth) => truth.to_string(),
-        other => panic!("{other:?} where a text is expected"),
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(truth) => truth.to_string(),
+        other => panic!("{other} where a text is expected"),
     }
 }
 
