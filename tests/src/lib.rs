@@ -1,7 +1,8 @@
 //! The harness of the end-to-end tests: a deployment of the real binaries, as separate processes, started from the environment
 //! of `docker-compose.yml` with a private PostgreSQL and Redis.
 //!
-//! It knows the services by their binaries, their variables and their wire alone. Start reading at [`deployment::Deployment`].
+//! It knows the services by their binaries, their variables and their wire alone. Start reading at [`deployment::Deployment`] and
+//! [`operator::Operator`].
 
 #![expect(clippy::expect_used, clippy::panic, clippy::missing_panics_doc, reason = "a helper of a test fails the test")]
 
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub mod compose;
 pub mod deployment;
 pub mod http1;
+pub mod operator;
+pub mod token_endpoint;
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {

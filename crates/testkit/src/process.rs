@@ -5,6 +5,7 @@
 //! never dropped, and a test runner may be killed.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
@@ -64,7 +65,7 @@ impl Process {
             .arg(program.remove.as_deref().unwrap_or(Path::new("")))
             .args(&program.command)
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
+            .env("PATH", search_path())
             .envs(&program.environment)
             .current_dir(&program.directory)
             .stdin(Stdio::piped())
@@ -158,14 +159,18 @@ pub fn accepts(port: u16) -> bool {
 }
 
 /// The path of a server's executable: on `PATH`, or below one of the directories.
-#[expect(clippy::disallowed_methods, reason = "the one thing read is where programs are")]
 pub(crate) fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> PathBuf {
-    let path = std::env::var("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    std::env::split_paths(&search_path())
         .chain(directories)
         .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| panic!("`{name}` is not installed, so this test cannot run: `./tests/run` installs what tests need"))
+}
+
+/// Where programs are.
+#[expect(clippy::disallowed_methods, reason = "the one variable that finding a program needs")]
+fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
 }
 
 /// Whether this process runs as root, which some servers refuse.

@@ -1,7 +1,17 @@
 //! Whole-system tests, in one binary: linking is what costs.
 //!
-//! `tidy` holds the rules of the source tree.
+//! `exchange` is the main job; `deployments` and `verify` are what the others share; `tidy` holds the rules of the source tree.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
 
+mod command_line;
+mod compose;
+mod deployments;
+mod dev;
+mod exchange;
+mod refusals;
+mod replay;
+mod restart;
+mod surface;
 mod tidy;
+mod verify;

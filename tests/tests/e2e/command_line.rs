@@ -1,0 +1,78 @@
+//! The `countersign` command against separate services.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use countersign_tests::deployment::Deployment;
+use serde_json::Value;
+
+use crate::deployments::{Scene, shared};
+
+/// Runs a command line; the result is what it printed to standard output.
+fn run(deployment: &Deployment, arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = deployment.command_line(arguments).output().unwrap();
+    assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap().trim_end().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relationships_are_added_listed_updated_and_removed() {
+    let scene = Scene::in_deployment(shared()).await;
+    let workspace = scene.trust.workspace_id.as_str();
+    let relationships =
+        |arguments: &[&str]| run(shared(), &[&["--workspace", workspace, "auth", "trust-relationships"], arguments].concat());
+    let issuer = scene.provider.issuer_url();
+    let grant = r#"{"resource_type":"cluster","resource_id":"staging","actions":["deploy"]}"#;
+    let id = relationships(&["add", "--issuer", issuer, "--subject-match", "org:my-org:vault:staging", "--grant", grant]);
+    assert!(id.starts_with("tr_"), "{id}");
+
+    let listed = |id: &str| {
+        let list: Value = serde_json::from_str(&relationships(&["list", "-o", "json"])).unwrap();
+        list.as_array().unwrap().iter().find(|relationship| relationship["id"] == id).cloned()
+    };
+    assert_eq!(listed(&id).unwrap()["subject_matches"][0], "org:my-org:vault:staging");
+    relationships(&["update", "--id", &id, "--subject-match", "org:my-org:vault:test"]);
+    let updated = listed(&id).unwrap();
+    assert_eq!(updated["subject_matches"][0], "org:my-org:vault:test");
+    assert_eq!(updated["grants"][0]["resource_id"], "staging", "flags that were not given change nothing");
+    relationships(&["remove", &id]);
+    assert_eq!(listed(&id), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_is_issued_bare_and_exchanged_and_the_access_token_is_kept_private() {
+    let scene = Scene::in_deployment(shared()).await;
+    let workspace = scene.trust.workspace_id.as_str();
+    let issuer = scene.operator.create_rwx_issuer(workspace, &["ES256"]).await;
+    scene.operator.trust_in(workspace, &issuer.issuer_url).await;
+
+    let audience = shared().public_url();
+    let issue = ["--workspace", workspace, "auth", "issue-id-token", "--audience", &audience];
+    let attributes = ["--attribute", "org=my-org", "--attribute", "vault=deploy-vault"];
+    let id_token = run(shared(), &[issue.as_slice(), &attributes].concat());
+    assert_eq!(id_token.split('.').count(), 3, "only the token is printed: {}", id_token.len());
+
+    let token_file = shared().file("id-token");
+    std::fs::write(&token_file, &id_token).unwrap();
+    let exchange = ["auth", "exchange-oidc-token", "--token-file", token_file.to_str().unwrap(), "--tenant_id", workspace];
+    assert_eq!(run(shared(), &exchange), "My workspace");
+
+    let mut stored = Vec::new();
+    let mut folders = vec![shared().file("home")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { stored.push(path) }
+        }
+    }
+    assert!(!stored.is_empty(), "the access token is stored");
+    for path in stored {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+
+    let refused = shared().command_line(&exchange).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "the same token again");
+    assert!(refused.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("SUBJECT_TOKEN_REPLAYED"), "{refused:?}");
+}

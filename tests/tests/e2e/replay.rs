@@ -1,0 +1,94 @@
+//! Of many presentations of one token exactly one is minted, whatever becomes of Redis (SECURITY 49).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use countersign_domain::reason::Reason;
+use countersign_proto::exchange_v1::ExchangeTokenRequest;
+use countersign_testkit::status::wire_name;
+use countersign_tests::deployment::{Deployment, Instance, RedisAtStart};
+use countersign_tests::operator::exchange_client;
+use countersign_tests::token_endpoint::exchange;
+use futures::StreamExt as _;
+use tonic_types::StatusExt as _;
+
+use crate::deployments::{Scene, shared};
+
+const PRESENTATIONS: usize = 200;
+const AT_ONCE: usize = 50;
+
+/// Presents one token many times, by turns on both gateways and over HTTP and gRPC, and asserts that one got an access token
+/// and all others were told that it was used. `in_the_middle` is called when a quarter has been answered.
+async fn exactly_one_of_many_is_minted(scene: &Scene<'_>, in_the_middle: impl Fn()) {
+    let token = scene.token();
+    let clients = [Instance::Gateway, Instance::SecondGateway].map(|gateway| exchange_client(scene.deployment, gateway));
+    let urls = [Instance::Gateway, Instance::SecondGateway].map(|gateway| scene.deployment.url(gateway));
+    let answered = AtomicUsize::new(0);
+
+    let presentations = (0..PRESENTATIONS).map(|number| {
+        let (token, gateway) = (token.clone(), number % 2);
+        let (mut client, url) = (clients[gateway].clone(), urls[gateway].as_str());
+        let (answered, in_the_middle) = (&answered, &in_the_middle);
+        async move {
+            let refusal = if number % 4 < 2 {
+                let request = ExchangeTokenRequest { subject_token: token, ..ExchangeTokenRequest::default() };
+                let answer = client.exchange_token(request).await;
+                answer.err().map(|status| {
+                    status.get_error_details().error_info().map_or_else(|| format!("{status:?}"), |info| info.reason.clone())
+                })
+            } else {
+                let answer = exchange(url, &token, &[]).await;
+                answer.reason().map(str::to_owned)
+            };
+            if answered.fetch_add(1, Ordering::SeqCst) == PRESENTATIONS / 4 {
+                in_the_middle();
+            }
+            refusal
+        }
+    });
+    let refusals: Vec<Option<String>> = futures::stream::iter(presentations).buffer_unordered(AT_ONCE).collect().await;
+
+    let replayed = wire_name(Reason::SubjectTokenReplayed);
+    let minted = refusals.iter().filter(|refusal| refusal.is_none()).count();
+    let others: Vec<&String> = refusals.iter().flatten().filter(|reason| **reason != replayed).collect();
+    assert_eq!((minted, others), (1, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s49_one_is_minted_with_redis() {
+    let scene = Scene::in_deployment(shared()).await;
+    exactly_one_of_many_is_minted(&scene, || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s49_one_is_minted_with_redis_flushed_in_the_middle() {
+    let scene = Scene::in_deployment(shared()).await;
+    exactly_one_of_many_is_minted(&scene, || scene.deployment.redis().as_ref().unwrap().flush()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s49_one_is_minted_with_redis_killed_in_the_middle() {
+    let deployment = Deployment::start(RedisAtStart::Running);
+    let scene = Scene::in_deployment(&deployment).await;
+    exactly_one_of_many_is_minted(&scene, || deployment.redis().as_mut().unwrap().kill()).await;
+    // It stays dead: exchanges go on, and used tokens stay used.
+    let token = scene.token();
+    exchange(&deployment.url(Instance::Gateway), &token, &[]).await.access_token();
+    let again = exchange(&deployment.url(Instance::SecondGateway), &token, &[]).await;
+    assert_eq!(again.reason(), Some("SUBJECT_TOKEN_REPLAYED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s49_one_is_minted_with_redis_hung_in_the_middle() {
+    let deployment = Deployment::start(RedisAtStart::Running);
+    let scene = Scene::in_deployment(&deployment).await;
+    exactly_one_of_many_is_minted(&scene, || deployment.redis().as_ref().unwrap().pause()).await;
+    deployment.redis().as_ref().unwrap().resume();
+    exactly_one_of_many_is_minted(&scene, || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s49_one_is_minted_with_redis_never_started() {
+    let deployment = Deployment::start(RedisAtStart::NeverStarted);
+    let scene = Scene::in_deployment(&deployment).await;
+    exactly_one_of_many_is_minted(&scene, || {}).await;
+}
