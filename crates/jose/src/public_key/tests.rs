@@ -141,8 +141,9 @@ fn s09_points_off_the_curve_or_of_another_length_are_unusable() {
             (x[1..].to_vec(), y.clone()),
             (x.clone(), y[1..].to_vec()),
             (x.clone(), vec![]),
-            // The sum of the lengths is right, each of them is wrong.
-            (x[1..].to_vec(), over_long(&y)),
+            // Joined they are the point; each of them has a wrong length.
+            (x[..x.len() - 1].to_vec(), [&x[x.len() - 1..], &y].concat()),
+            (vec![], [x.as_slice(), &y].concat()),
         ] {
             assert_eq!(unusable(&point(&x, &y)), Some(UnusableKey::Point), "{algorithm} {x:02x?} {y:02x?}");
         }

@@ -42,6 +42,8 @@ fn s03_only_algorithms_of_the_allow_list_reach_the_verifier() {
         let others: Vec<_> = SignatureAlgorithm::ALL.into_iter().filter(|other| *other != algorithm).collect();
         assert_eq!(verify(&token, &keys, &others), Err(VerifyError::AlgorithmNotAllowed), "{algorithm}");
         assert_eq!(verify(&token, &keys, &[]), Err(VerifyError::AlgorithmNotAllowed));
+        let others = others.into_iter().collect();
+        assert_eq!(verify_signature(&token, &keys, &others), Err(VerifyError::AlgorithmNotAllowed), "{algorithm}");
     }
 }
 
