@@ -1,6 +1,6 @@
 //! The storage ports and their adapters.
 //!
-//! Each port is an async trait beside the contract suite that every adapter passes. `trust` belongs to trust-service, the
+//! Each port is an async trait beside the contract suite that every adapter passes. [`trust`] belongs to trust-service, the
 //! authority over replay and policy. What lies in Redis is a cache, with an embedded twin of each role for one process.
 //!
 //! The crate decides nothing: what is stored was checked by `domain`, and what a refusal means to a caller is the services'
@@ -12,3 +12,4 @@ pub mod issuer;
 pub mod key_set_cache;
 pub mod redis_link;
 pub mod replay;
+pub mod trust;

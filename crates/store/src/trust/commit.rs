@@ -1,0 +1,296 @@
+//! The commit point (DESIGN §5).
+//!
+//! One transaction: share the workspaces' locks, read what is live, claim the replay hashes, append the audit events. The
+//! statements do not grow with the batch on PostgreSQL (arrays), so that they stay prepared; on SQLite, which is in the process,
+//! each row is a statement.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use async_trait::async_trait;
+use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::time::Timestamp;
+use sea_orm::ActiveValue::NotSet;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, Value,
+};
+
+use super::entity::{audit_event, replay_hash};
+use super::write::LOCK_SEED;
+use super::{CommitStore, SeaTrustStore, rows};
+use crate::database::{Database, StoreError};
+
+#[async_trait]
+impl CommitStore for SeaTrustStore {
+    async fn commit_exchanges(&self, exchanges: &[ExchangeCommit], now: Timestamp) -> Result<Vec<CommitOutcome>, StoreError> {
+        if exchanges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let transaction = self.database.begin_write().await?;
+        let dialect = Dialect { database: &self.database, transaction: &transaction };
+        dialect.share_locks(exchanges).await?;
+        // Read after the locks are held, by a statement that began after: what it sees cannot change before the commit.
+        let found = dialect.read(exchanges).await?;
+        let mut outcomes: Vec<CommitOutcome> =
+            exchanges.iter().zip(&found).map(|(exchange, found)| judge(exchange, found, now)).collect();
+
+        // Only what is live claims its hash. Within the batch the first of equal hashes wins.
+        let mut claims = BTreeMap::new();
+        for (exchange, outcome) in exchanges.iter().zip(&mut outcomes) {
+            if let (CommitOutcome::Committed, Some(mark)) = (*outcome, &exchange.replay)
+                && claims.insert(mark.hash, mark.expires_at).is_some()
+            {
+                *outcome = CommitOutcome::Replayed;
+            }
+        }
+        let claimed = dialect.claim(&claims).await?;
+        for (exchange, outcome) in exchanges.iter().zip(&mut outcomes) {
+            if let (CommitOutcome::Committed, Some(mark)) = (*outcome, &exchange.replay)
+                && !claimed.contains(mark.hash.as_slice())
+            {
+                *outcome = CommitOutcome::Replayed;
+            }
+        }
+
+        let committed: Vec<&ExchangeCommit> = exchanges
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == CommitOutcome::Committed)
+            .map(|(exchange, _)| exchange)
+            .collect();
+        if !committed.is_empty() {
+            dialect.append_audit(&committed, now).await?;
+        }
+        transaction.commit().await?;
+        Ok(outcomes)
+    }
+
+    async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        use replay_hash::Column;
+        let transaction = self.database.begin_write().await?;
+        let mut ended = replay_hash::Entity::find()
+            .filter(Column::ExpiresAt.lt(rows::time(ended_before)))
+            .order_by_asc(Column::ExpiresAt)
+            .limit(limit);
+        if self.database.backend() == DatabaseBackend::Postgres {
+            // Another replica may be at the same rows: it shall not be waited for.
+            ended = ended.lock_with_behavior(sea_orm::sea_query::LockType::Update, sea_orm::sea_query::LockBehavior::SkipLocked);
+        }
+        let ended: Vec<Vec<u8>> = ended.select_only().column(Column::Hash).into_tuple().all(&transaction).await?;
+        let forgotten = if ended.is_empty() {
+            0
+        } else {
+            replay_hash::Entity::delete_many().filter(Column::Hash.is_in(ended)).exec(&transaction).await?.rows_affected
+        };
+        transaction.commit().await?;
+        Ok(forgotten)
+    }
+}
+
+/// What stands in the tables for one exchange. `None` where there is nothing.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    state: Option<String>,
+    issuer_revision: Option<i64>,
+    issuer_enabled: Option<bool>,
+    relationship_revision: Option<i64>,
+    relationship_enabled: Option<bool>,
+    relationship_expires_at: Option<i64>,
+}
+
+fn judge(exchange: &ExchangeCommit, found: &Found, now: Timestamp) -> CommitOutcome {
+    let active = rows::state(countersign_domain::workspace::WorkspaceState::Active);
+    let live = found.state.as_deref() == Some(active)
+        && found.issuer_enabled == Some(true)
+        && found.relationship_enabled == Some(true)
+        && found.relationship_expires_at.is_none_or(|end| end > rows::time(now));
+    let current = found.issuer_revision == Some(exchange.trusted_issuer_revision)
+        && found.relationship_revision == Some(exchange.trust_relationship_revision);
+    match (live, current) {
+        (false, _) => CommitOutcome::Disabled,
+        (true, false) => CommitOutcome::Stale,
+        (true, true) => CommitOutcome::Committed,
+    }
+}
+
+/// The statements, as each database likes them.
+struct Dialect<'a> {
+    database: &'a Database,
+    transaction: &'a DatabaseTransaction,
+}
+
+impl Dialect<'_> {
+    fn is_postgres(&self) -> bool {
+        self.database.backend() == DatabaseBackend::Postgres
+    }
+
+    /// Keeps the policies of these workspaces as they are until the transaction ends. SQLite has one writer at a time anyway.
+    async fn share_locks(&self, exchanges: &[ExchangeCommit]) -> Result<(), StoreError> {
+        if self.is_postgres() {
+            // In one order, so that two batches cannot wait for each other.
+            let ids: BTreeSet<&str> = exchanges.iter().map(|exchange| exchange.workspace_id.as_str()).collect();
+            let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+            let sql = "SELECT pg_advisory_xact_lock_shared(hashtextextended(id, $2)) FROM unnest($1::text[]) AS id";
+            let values = [ids.into(), LOCK_SEED.into()];
+            self.transaction.execute_raw(self.database.statement(sql, values)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads what stands for each exchange. Every id counts only together with its workspace.
+    async fn read(&self, exchanges: &[ExchangeCommit]) -> Result<Vec<Found>, StoreError> {
+        const COLUMNS: &str = "w.state AS state, i.revision AS issuer_revision, i.enabled AS issuer_enabled,
+            r.revision AS relationship_revision, r.enabled AS relationship_enabled, r.expires_at AS relationship_expires_at";
+        const JOINS: &str = "LEFT JOIN workspaces w ON w.id = item.workspace_id
+            LEFT JOIN trusted_issuers i ON i.id = item.issuer_id AND i.workspace_id = item.workspace_id
+            LEFT JOIN trust_relationships r ON r.id = item.relationship_id AND r.workspace_id = item.workspace_id
+                AND r.trusted_issuer_id = item.issuer_id";
+        if self.is_postgres() {
+            let column = |id: fn(&ExchangeCommit) -> &str| -> Value {
+                exchanges.iter().map(|exchange| id(exchange).to_owned()).collect::<Vec<String>>().into()
+            };
+            let values = [
+                column(|exchange| exchange.workspace_id.as_str()),
+                column(|exchange| exchange.trusted_issuer_id.as_str()),
+                column(|exchange| exchange.trust_relationship_id.as_str()),
+            ];
+            let sql = format!(
+                "SELECT {COLUMNS} FROM unnest($1::text[], $2::text[], $3::text[])
+                    WITH ORDINALITY AS item(workspace_id, issuer_id, relationship_id, place) {JOINS} ORDER BY item.place"
+            );
+            let rows = self.transaction.query_all_raw(self.database.statement(sql, values)).await?;
+            return rows.iter().map(found).collect();
+        }
+        let sql =
+            format!("SELECT {COLUMNS} FROM (SELECT $1 AS workspace_id, $2 AS issuer_id, $3 AS relationship_id) AS item {JOINS}");
+        let mut known: HashMap<[&str; 3], Found> = HashMap::new();
+        let mut all = Vec::with_capacity(exchanges.len());
+        for exchange in exchanges {
+            let ids =
+                [exchange.workspace_id.as_str(), exchange.trusted_issuer_id.as_str(), exchange.trust_relationship_id.as_str()];
+            if let Some(known) = known.get(&ids) {
+                all.push(known.clone());
+                continue;
+            }
+            let statement = self.database.statement(sql.as_str(), ids.map(Value::from));
+            let row = self.transaction.query_one_raw(statement).await?;
+            let found = row.as_ref().map(found).transpose()?.unwrap_or_default();
+            known.insert(ids, found.clone());
+            all.push(found);
+        }
+        Ok(all)
+    }
+
+    /// Claims hashes, in their order, so that two batches cannot wait for each other; returns those that were free.
+    async fn claim(&self, claims: &BTreeMap<[u8; 32], Timestamp>) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+        if claims.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        if self.is_postgres() {
+            let hashes: Vec<Vec<u8>> = claims.keys().map(|hash| hash.to_vec()).collect();
+            let ends: Vec<i64> = claims.values().map(|end| rows::time(*end)).collect();
+            let sql = "INSERT INTO replay_hashes (hash, expires_at) SELECT * FROM unnest($1::bytea[], $2::bigint[])
+                ON CONFLICT (hash) DO NOTHING RETURNING hash";
+            let rows = self.transaction.query_all_raw(self.database.statement(sql, [hashes.into(), ends.into()])).await?;
+            return Ok(rows.iter().map(|row| row.try_get("", "hash")).collect::<Result<_, _>>()?);
+        }
+        let mut claimed = BTreeSet::new();
+        for (hash, end) in claims {
+            let sql = "INSERT INTO replay_hashes (hash, expires_at) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING";
+            let values = [hash.to_vec().into(), rows::time(*end).into()];
+            let inserted = self.transaction.execute_raw(self.database.statement(sql, values)).await?;
+            if inserted.rows_affected() == 1 {
+                claimed.insert(hash.to_vec());
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn append_audit(&self, exchanges: &[&ExchangeCommit], now: Timestamp) -> Result<(), StoreError> {
+        let events = exchanges.iter().map(|exchange| event(exchange, now)).collect::<Result<Vec<_>, _>>()?;
+        if !self.is_postgres() {
+            for event in events {
+                let row = audit_event::ActiveModel { sequence: NotSet, ..event.into_active_model() };
+                audit_event::Entity::insert(row).exec_without_returning(self.transaction).await?;
+            }
+            return Ok(());
+        }
+        let texts = |column: fn(&audit_event::Model) -> Option<&str>| -> Value {
+            events.iter().map(|event| column(event).unwrap_or_default().to_owned()).collect::<Vec<String>>().into()
+        };
+        let numbers = |column: fn(&audit_event::Model) -> Option<i64>| -> Value {
+            events.iter().map(|event| column(event).unwrap_or_default()).collect::<Vec<i64>>().into()
+        };
+        let hashes: Vec<Vec<u8>> = events.iter().map(|event| event.subject_token_hash.clone().unwrap_or_default()).collect();
+        let sql = "INSERT INTO audit_events (time, kind, decision, workspace_id, request_id, trusted_issuer_id,
+                trust_relationship_id, subject_issuer, subject, subject_token_id, subject_key_id, access_token_id,
+                access_token_audiences, scopes, trusted_issuer_revision, trust_relationship_revision, policy_revision,
+                access_token_expires_at, subject_token_hash)
+            SELECT $1, $2, $3, t1, t2, t3, t4, t5, t6, NULLIF(t7, ''), NULLIF(t8, ''), t9, t10, t11, n1, n2, n3, n4, hash
+            FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+                $12::text[], $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[])
+                AS event(t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, n1, n2, n3, n4, hash)";
+        let values = [
+            rows::time(now).into(),
+            audit_event::EXCHANGE.into(),
+            audit_event::ALLOWED.into(),
+            texts(|event| Some(&event.workspace_id)),
+            texts(|event| Some(&event.request_id)),
+            texts(|event| event.trusted_issuer_id.as_deref()),
+            texts(|event| event.trust_relationship_id.as_deref()),
+            texts(|event| event.subject_issuer.as_deref()),
+            texts(|event| event.subject.as_deref()),
+            texts(|event| event.subject_token_id.as_deref()),
+            texts(|event| event.subject_key_id.as_deref()),
+            texts(|event| event.access_token_id.as_deref()),
+            texts(|event| event.access_token_audiences.as_deref()),
+            texts(|event| event.scopes.as_deref()),
+            numbers(|event| event.trusted_issuer_revision),
+            numbers(|event| event.trust_relationship_revision),
+            numbers(|event| event.policy_revision),
+            numbers(|event| event.access_token_expires_at),
+            hashes.into(),
+        ];
+        self.transaction.execute_raw(self.database.statement(sql, values)).await?;
+        Ok(())
+    }
+}
+
+fn found(row: &QueryResult) -> Result<Found, StoreError> {
+    Ok(Found {
+        state: row.try_get("", "state")?,
+        issuer_revision: row.try_get("", "issuer_revision")?,
+        issuer_enabled: row.try_get("", "issuer_enabled")?,
+        relationship_revision: row.try_get("", "relationship_revision")?,
+        relationship_enabled: row.try_get("", "relationship_enabled")?,
+        relationship_expires_at: row.try_get("", "relationship_expires_at")?,
+    })
+}
+
+/// The audit event of a committed exchange. Its sequence is the database's to give.
+fn event(exchange: &ExchangeCommit, now: Timestamp) -> Result<audit_event::Model, StoreError> {
+    let audit = &exchange.audit;
+    Ok(audit_event::Model {
+        sequence: 0,
+        time: rows::time(now),
+        workspace_id: exchange.workspace_id.to_string(),
+        kind: audit_event::EXCHANGE.to_owned(),
+        decision: audit_event::ALLOWED.to_owned(),
+        reason: None,
+        request_id: audit.request_id.clone(),
+        trusted_issuer_id: Some(exchange.trusted_issuer_id.to_string()),
+        trusted_issuer_revision: Some(exchange.trusted_issuer_revision),
+        trust_relationship_id: Some(exchange.trust_relationship_id.to_string()),
+        trust_relationship_revision: Some(exchange.trust_relationship_revision),
+        policy_revision: Some(exchange.policy_revision),
+        subject_issuer: Some(audit.subject_issuer.to_string()),
+        subject: Some(audit.subject.to_string()),
+        subject_token_hash: Some(audit.subject_token_hash.to_vec()),
+        subject_token_id: audit.subject_token_id.as_ref().map(ToString::to_string),
+        subject_key_id: audit.subject_key_id.as_ref().map(ToString::to_string),
+        access_token_id: Some(audit.access_token_id.to_string()),
+        access_token_audiences: Some(rows::json("list of audiences", &audit.access_token_audiences)?),
+        scopes: Some(rows::json("list of scopes", &audit.scopes)?),
+        access_token_expires_at: Some(rows::time(audit.access_token_expires_at)),
+    })
+}

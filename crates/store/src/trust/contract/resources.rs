@@ -1,0 +1,160 @@
+//! Workspaces, trusted issuers, trust relationships.
+
+use super::*;
+
+on_every_database! {
+    resources_read_back_as_they_were_written
+    lists_are_in_the_order_of_creation_and_continue_behind_their_last_element
+    a_write_needs_the_revision_that_was_read
+    one_url_is_registered_once_in_a_workspace
+    what_is_referred_to_is_not_deleted
+    s33_nothing_of_one_workspace_is_reached_from_another
+    every_change_raises_the_policy_revision_by_one
+}
+
+async fn resources_read_back_as_they_were_written(replicas: Replicas) {
+    let Replicas { one, other, .. } = &replicas;
+    let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
+    let read = other.workspace(&workspace.id).await.unwrap().unwrap();
+    assert_eq!(read, Workspace { policy_revision: 3, ..workspace.clone() });
+    assert_eq!(other.trusted_issuer(&workspace.id, &issuer.id).await.unwrap().as_ref(), Some(&issuer));
+    assert_eq!(other.trust_relationship(&workspace.id, &relationship.id).await.unwrap().as_ref(), Some(&relationship));
+
+    let settings = TrustedIssuerSettings {
+        enabled: false,
+        clock_skew: Duration::ZERO,
+        jwks_url: Some("https://keys.example/jwks?v=1".parse().unwrap()),
+        issuer_url: "https://elsewhere.example".parse().unwrap(),
+        ..issuer.settings.clone()
+    };
+    let updated = one.update_trusted_issuer(&workspace.id, &issuer.id, 1, settings.clone(), later(1)).await.unwrap();
+    let issuer_url = issuer.settings.issuer_url.clone();
+    let expected = TrustedIssuerSettings { issuer_url, ..settings };
+    assert_eq!((&updated.settings, updated.revision), (&expected, 2), "the URL never changes");
+    assert_eq!(other.trusted_issuer(&workspace.id, &issuer.id).await.unwrap(), Some(updated));
+
+    let settings = TrustRelationshipSettings { display_name: None, expires_at: None, ..relationship.settings.clone() };
+    let updated = one.update_trust_relationship(&workspace.id, &relationship.id, 1, settings, later(1)).await.unwrap();
+    assert_eq!(other.trust_relationship(&workspace.id, &relationship.id).await.unwrap(), Some(updated));
+
+    let settings = WorkspaceSettings { display_name: "New".parse().unwrap(), state: WorkspaceState::Disabled };
+    let updated = one.update_workspace(&workspace.id, 1, settings, later(1)).await.unwrap();
+    assert_eq!(other.workspace(&workspace.id).await.unwrap(), Some(updated));
+}
+
+async fn lists_are_in_the_order_of_creation_and_continue_behind_their_last_element(replicas: Replicas) {
+    let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
+    let mut expected = vec![relationship.id];
+    for second in [0, 0, 0, 1, 2] {
+        let new = replicas.new_relationship(&issuer);
+        let created = replicas.one.create_trust_relationship(new, later(second)).await.unwrap();
+        expected.push(created.id);
+    }
+    // The first four were created at once.
+    expected[..4].sort();
+    let mut seen = Vec::new();
+    let mut page = Page { after: None, limit: 2 };
+    loop {
+        let part = replicas.other.list_trust_relationships(&workspace.id, None, &page).await.unwrap();
+        let Some(last) = part.last() else { break };
+        page.after = Some(PageKey { created_at: last.created_at, id: last.id.to_string() });
+        seen.extend(part.into_iter().map(|relationship| relationship.id));
+    }
+    assert_eq!(seen, expected);
+    let of_other = TrustedIssuerId::from_random([0; 16]);
+    assert!(replicas.one.list_trust_relationships(&workspace.id, Some(&of_other), &super::page()).await.unwrap().is_empty());
+    let of_issuer = replicas.one.list_trust_relationships(&workspace.id, Some(&issuer.id), &super::page()).await.unwrap();
+    assert_eq!(of_issuer.len(), 6);
+
+    let second = replicas.workspace().await;
+    assert_eq!(replicas.one.list_workspaces(None, &super::page()).await.unwrap().len(), 2);
+    let only = replicas.one.list_workspaces(Some(&second.id), &super::page()).await.unwrap();
+    assert_eq!(only, [second]);
+}
+
+async fn a_write_needs_the_revision_that_was_read(replicas: Replicas) {
+    let Replicas { one, .. } = &replicas;
+    let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
+    let (ws, is, tr) = (&workspace.id, &issuer.id, &relationship.id);
+    let changed = |result: Result<(), WriteError>| assert!(matches!(result, Err(WriteError::Changed)), "{result:?}");
+    for stale in [0, 2] {
+        changed(one.update_workspace(ws, stale, workspace.settings(), now()).await.map(|_| ()));
+        changed(one.update_trusted_issuer(ws, is, stale, issuer.settings.clone(), now()).await.map(|_| ()));
+        changed(one.update_trust_relationship(ws, tr, stale, relationship.settings.clone(), now()).await.map(|_| ()));
+        changed(one.delete_trust_relationship(ws, tr, stale, now()).await);
+        changed(one.delete_trusted_issuer(ws, is, stale, now()).await);
+    }
+    // Of two writers who read the same revision, one is told.
+    let write = |store: &SeaTrustStore| {
+        let (store, workspace, relationship) = (store.clone(), workspace.clone(), relationship.clone());
+        async move { store.update_trust_relationship(&workspace.id, &relationship.id, 1, relationship.settings.clone(), now()).await }
+    };
+    let (first, second) = tokio::join!(write(&replicas.one), write(&replicas.other));
+    assert_eq!([first.is_ok(), second.is_ok()].iter().filter(|ok| **ok).count(), 1, "{first:?} {second:?}");
+
+    one.delete_trust_relationship(ws, tr, 2, now()).await.unwrap();
+    one.delete_trusted_issuer(ws, is, 1, now()).await.unwrap();
+    changed(one.delete_workspace(ws, 2, now()).await);
+    one.delete_workspace(ws, 1, now()).await.unwrap();
+    assert_eq!(one.workspace(ws).await.unwrap(), None);
+}
+
+async fn one_url_is_registered_once_in_a_workspace(replicas: Replicas) {
+    let Tenant { workspace, issuer, .. } = replicas.tenant().await;
+    let other = replicas.workspace().await;
+    replicas.issuer(&other.id, issuer.settings.issuer_url.as_str()).await;
+    // A trailing slash is part of the name.
+    replicas.issuer(&workspace.id, "https://cloud.rwx.com/mint/").await;
+    let again =
+        replicas.other.create_trusted_issuer(&workspace.id, TrustedIssuerId::from_random([5; 16]), issuer.settings, now()).await;
+    assert!(matches!(again, Err(WriteError::AlreadyExists)), "{again:?}");
+}
+
+async fn what_is_referred_to_is_not_deleted(replicas: Replicas) {
+    let Tenant { workspace, issuer, .. } = replicas.tenant().await;
+    let referenced = |result: Result<(), WriteError>| assert!(matches!(result, Err(WriteError::Referenced)), "{result:?}");
+    referenced(replicas.one.delete_workspace(&workspace.id, 1, now()).await);
+    referenced(replicas.one.delete_trusted_issuer(&workspace.id, &issuer.id, 1, now()).await);
+}
+
+async fn s33_nothing_of_one_workspace_is_reached_from_another(replicas: Replicas) {
+    let Replicas { one, .. } = &replicas;
+    let victim = replicas.tenant().await;
+    let (intruder, unknown) = (replicas.workspace().await.id, WorkspaceId::from_random([0; 16]));
+    let (is, tr) = (&victim.issuer.id, &victim.relationship.id);
+    let missing = |result: Result<(), WriteError>, what| {
+        assert!(matches!(result, Err(WriteError::NotFound(resource)) if resource == what), "{result:?}");
+    };
+    for (ws, issuer, relationship) in
+        [(&intruder, Resource::TrustedIssuer, Resource::TrustRelationship), (&unknown, Resource::Workspace, Resource::Workspace)]
+    {
+        assert_eq!(one.trusted_issuer(ws, is).await.unwrap(), None);
+        assert_eq!(one.trust_relationship(ws, tr).await.unwrap(), None);
+        assert!(one.list_trusted_issuers(ws, &page()).await.unwrap().is_empty());
+        assert!(one.list_trust_relationships(ws, Some(is), &page()).await.unwrap().is_empty());
+        let settings = victim.issuer.settings.clone();
+        missing(one.update_trusted_issuer(ws, is, 1, settings, now()).await.map(|_| ()), issuer);
+        let settings = victim.relationship.settings.clone();
+        missing(one.update_trust_relationship(ws, tr, 1, settings, now()).await.map(|_| ()), relationship);
+        missing(one.delete_trusted_issuer(ws, is, 1, now()).await, issuer);
+        missing(one.delete_trust_relationship(ws, tr, 1, now()).await, relationship);
+        let new = NewTrustRelationship { workspace_id: ws.clone(), ..replicas.new_relationship(&victim.issuer) };
+        missing(one.create_trust_relationship(new, now()).await.map(|_| ()), issuer);
+    }
+    assert_eq!(one.trusted_issuer(&victim.workspace.id, is).await.unwrap(), Some(victim.issuer));
+    assert_eq!(one.trust_relationship(&victim.workspace.id, tr).await.unwrap(), Some(victim.relationship));
+}
+
+async fn every_change_raises_the_policy_revision_by_one(replicas: Replicas) {
+    let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
+    let revision = || async { replicas.one.workspace(&workspace.id).await.unwrap().unwrap().policy_revision };
+    assert_eq!(revision().await, 3);
+    let (ws, tr) = (&workspace.id, &relationship.id);
+    replicas.one.update_trust_relationship(ws, tr, 1, relationship.settings, now()).await.unwrap();
+    assert_eq!(revision().await, 4);
+    replicas.one.delete_trust_relationship(ws, tr, 2, now()).await.unwrap();
+    assert_eq!(revision().await, 5);
+    // What fails changes nothing.
+    replicas.one.delete_trusted_issuer(ws, &issuer.id, 7, now()).await.unwrap_err();
+    assert_eq!(revision().await, 5);
+}

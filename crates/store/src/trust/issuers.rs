@@ -1,0 +1,108 @@
+//! Trusted issuers.
+
+use async_trait::async_trait;
+use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::time::Timestamp;
+use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select, SqlErr,
+};
+
+use super::entity::{trust_relationship, trusted_issuer};
+use super::write::{PolicyWrite, TRUSTED_ISSUER};
+use super::{Page, Resource, SeaTrustStore, TrustedIssuerStore, WriteError};
+use crate::database::StoreError;
+
+fn find(workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Select<trusted_issuer::Entity> {
+    use trusted_issuer::Column;
+    trusted_issuer::Entity::find().filter(Column::WorkspaceId.eq(workspace_id.as_str())).filter(Column::Id.eq(id.as_str()))
+}
+
+#[async_trait]
+impl TrustedIssuerStore for SeaTrustStore {
+    async fn create_trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: TrustedIssuerId,
+        settings: TrustedIssuerSettings,
+        now: Timestamp,
+    ) -> Result<TrustedIssuer, WriteError> {
+        let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
+        let issuer =
+            TrustedIssuer { id, workspace_id: workspace_id.clone(), settings, revision: 1, created_at: now, updated_at: now };
+        let inserted = trusted_issuer::Model::try_from(&issuer)?.into_active_model().insert(&write.transaction).await;
+        inserted.map_err(|error| match error.sql_err() {
+            // The id is fresh, so it is the URL.
+            Some(SqlErr::UniqueConstraintViolation(_)) => WriteError::AlreadyExists,
+            _ => error.into(),
+        })?;
+        write.commit(TRUSTED_ISSUER, issuer.id.as_str(), false).await?;
+        Ok(issuer)
+    }
+
+    async fn trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+    ) -> Result<Option<TrustedIssuer>, StoreError> {
+        let row = find(workspace_id, id).one(self.database.reader()).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError> {
+        use trusted_issuer::Column;
+        let mut query = trusted_issuer::Entity::find().filter(Column::WorkspaceId.eq(workspace_id.as_str()));
+        if let Some(after) = &page.after {
+            query = query.filter(super::later(Column::CreatedAt, Column::Id, after));
+        }
+        let query = query.order_by_asc(Column::CreatedAt).order_by_asc(Column::Id).limit(page.limit);
+        let rows = query.all(self.database.reader()).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn update_trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+        revision: i64,
+        settings: TrustedIssuerSettings,
+        now: Timestamp,
+    ) -> Result<TrustedIssuer, WriteError> {
+        let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
+        let row = find(workspace_id, id).one(&write.transaction).await?;
+        let mut issuer = TrustedIssuer::try_from(row.ok_or(WriteError::NotFound(Resource::TrustedIssuer))?)?;
+        if issuer.revision != revision {
+            return Err(WriteError::Changed);
+        }
+        issuer.settings = TrustedIssuerSettings { issuer_url: issuer.settings.issuer_url, ..settings };
+        issuer.revision += 1;
+        issuer.updated_at = now;
+        trusted_issuer::Model::try_from(&issuer)?.into_active_model().reset_all().update(&write.transaction).await?;
+        write.commit(TRUSTED_ISSUER, id.as_str(), false).await?;
+        Ok(issuer)
+    }
+
+    async fn delete_trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+        revision: i64,
+        now: Timestamp,
+    ) -> Result<(), WriteError> {
+        let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
+        let row = find(workspace_id, id).one(&write.transaction).await?;
+        let row = row.ok_or(WriteError::NotFound(Resource::TrustedIssuer))?;
+        if row.revision != revision {
+            return Err(WriteError::Changed);
+        }
+        let users = trust_relationship::Entity::find()
+            .filter(trust_relationship::Column::WorkspaceId.eq(workspace_id.as_str()))
+            .filter(trust_relationship::Column::TrustedIssuerId.eq(id.as_str()));
+        if users.count(&write.transaction).await? > 0 {
+            return Err(WriteError::Referenced);
+        }
+        row.into_active_model().delete(&write.transaction).await?;
+        write.commit(TRUSTED_ISSUER, id.as_str(), true).await
+    }
+}

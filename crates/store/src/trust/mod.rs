@@ -1,0 +1,301 @@
+//! What trust-service keeps: workspaces, trusted issuers, trust relationships, replay hashes, audit events.
+//!
+//! [`TrustStore`] is the sum of the ports; [`SeaTrustStore`] is the adapter for SQLite and PostgreSQL. Two rules hold everywhere:
+//!
+//! - Every call names the workspace, and every statement carries it: a resource of another workspace is not there.
+//! - Every write that bears on exchanges excludes the commits of its workspace, raises `workspaces.policy_revision` and leaves a
+//!   row in `policy_changes`, in one transaction. So a commit sees a policy or the next one, never a mixture, and what a commit
+//!   saw was current when it became durable (SECURITY 30).
+
+mod commit;
+mod entity;
+mod feed;
+mod issuers;
+mod migration;
+mod relationships;
+mod rows;
+mod workspaces;
+mod write;
+
+#[cfg(test)]
+mod contract;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
+use countersign_domain::time::Timestamp;
+use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::workspace::{Workspace, WorkspaceSettings};
+
+use crate::database::{Database, StoreError};
+
+pub use migration::migrations;
+
+/// The PostgreSQL schema of trust-service.
+pub const SCHEMA: &str = "countersign_trust";
+
+/// The kinds of resource, as errors name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// A workspace.
+    Workspace,
+    /// A trusted issuer.
+    TrustedIssuer,
+    /// A trust relationship.
+    TrustRelationship,
+}
+
+/// Why a resource was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is no such resource in this workspace, or no such workspace.
+    #[error("the {0:?} does not exist")]
+    NotFound(Resource),
+    /// The resource is not at the revision that was read.
+    #[error("the resource changed since it was read")]
+    Changed,
+    /// Another resource of the workspace has this name.
+    #[error("the name is taken")]
+    AlreadyExists,
+    /// Something still refers to the resource.
+    #[error("the resource is still referred to")]
+    Referenced,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sea_orm::DbErr> for WriteError {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// A page of a list that is ordered by creation, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The last element of the page before.
+    pub after: Option<PageKey>,
+    /// The most elements to return.
+    pub limit: u64,
+}
+
+/// Where an element stands in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageKey {
+    /// When the element was created.
+    pub created_at: Timestamp,
+    /// Its id, which decides among elements created at once.
+    pub id: String,
+}
+
+/// Workspaces.
+#[async_trait]
+pub trait WorkspaceStore: Send + Sync {
+    /// Creates a workspace under a fresh id.
+    async fn create_workspace(
+        &self,
+        id: WorkspaceId,
+        settings: WorkspaceSettings,
+        now: Timestamp,
+    ) -> Result<Workspace, WriteError>;
+    /// Returns a workspace.
+    async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, StoreError>;
+    /// Lists workspaces: all, or the only one there is for the caller.
+    async fn list_workspaces(&self, only: Option<&WorkspaceId>, page: &Page) -> Result<Vec<Workspace>, StoreError>;
+    /// Replaces the settings of a workspace that is at this revision.
+    async fn update_workspace(
+        &self,
+        id: &WorkspaceId,
+        revision: i64,
+        settings: WorkspaceSettings,
+        now: Timestamp,
+    ) -> Result<Workspace, WriteError>;
+    /// Deletes a workspace that is at this revision and holds no trusted issuer.
+    async fn delete_workspace(&self, id: &WorkspaceId, revision: i64, now: Timestamp) -> Result<(), WriteError>;
+}
+
+/// Trusted issuers.
+#[async_trait]
+pub trait TrustedIssuerStore: Send + Sync {
+    /// Creates a trusted issuer under a fresh id. Its URL must be new to the workspace.
+    async fn create_trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: TrustedIssuerId,
+        settings: TrustedIssuerSettings,
+        now: Timestamp,
+    ) -> Result<TrustedIssuer, WriteError>;
+    /// Returns a trusted issuer.
+    async fn trusted_issuer(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId)
+    -> Result<Option<TrustedIssuer>, StoreError>;
+    /// Lists a workspace's trusted issuers.
+    async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError>;
+    /// Replaces the settings, but not the URL, of a trusted issuer that is at this revision.
+    async fn update_trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+        revision: i64,
+        settings: TrustedIssuerSettings,
+        now: Timestamp,
+    ) -> Result<TrustedIssuer, WriteError>;
+    /// Deletes a trusted issuer that is at this revision and that no trust relationship uses.
+    async fn delete_trusted_issuer(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+        revision: i64,
+        now: Timestamp,
+    ) -> Result<(), WriteError>;
+}
+
+/// Trust relationships.
+#[async_trait]
+pub trait TrustRelationshipStore: Send + Sync {
+    /// Creates a trust relationship under a fresh id.
+    async fn create_trust_relationship(&self, new: NewTrustRelationship, now: Timestamp)
+    -> Result<TrustRelationship, WriteError>;
+    /// Returns a trust relationship.
+    async fn trust_relationship(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustRelationshipId,
+    ) -> Result<Option<TrustRelationship>, StoreError>;
+    /// Lists a workspace's trust relationships: all, or those of one trusted issuer.
+    async fn list_trust_relationships(
+        &self,
+        workspace_id: &WorkspaceId,
+        trusted_issuer_id: Option<&TrustedIssuerId>,
+        page: &Page,
+    ) -> Result<Vec<TrustRelationship>, StoreError>;
+    /// Replaces the settings of a trust relationship that is at this revision.
+    async fn update_trust_relationship(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustRelationshipId,
+        revision: i64,
+        settings: TrustRelationshipSettings,
+        now: Timestamp,
+    ) -> Result<TrustRelationship, WriteError>;
+    /// Deletes a trust relationship that is at this revision.
+    async fn delete_trust_relationship(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustRelationshipId,
+        revision: i64,
+        now: Timestamp,
+    ) -> Result<(), WriteError>;
+}
+
+/// A trust relationship to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTrustRelationship {
+    /// A fresh id.
+    pub id: TrustRelationshipId,
+    /// The owner.
+    pub workspace_id: WorkspaceId,
+    /// The issuer whose tokens are meant; of the same workspace.
+    pub trusted_issuer_id: TrustedIssuerId,
+    /// What was checked.
+    pub settings: TrustRelationshipSettings,
+    /// Who creates it.
+    pub creator: String,
+}
+
+/// The commit point.
+#[async_trait]
+pub trait CommitStore: Send + Sync {
+    /// Commits exchanges in one transaction: claims each replay hash, checks that workspace, issuer and relationship are live at
+    /// the revision that was matched, and appends the audit event. Of equal hashes in one batch the first wins.
+    ///
+    /// # Errors
+    /// On any error the outcome is unknown, and nothing may be released.
+    async fn commit_exchanges(&self, exchanges: &[ExchangeCommit], now: Timestamp) -> Result<Vec<CommitOutcome>, StoreError>;
+    /// Forgets at most `limit` replay hashes whose time ended before this; returns how many.
+    async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError>;
+}
+
+/// What gateways follow.
+#[async_trait]
+pub trait PolicyFeedStore: Send + Sync {
+    /// Every workspace, and the place in the feed that this is the state of.
+    async fn directory(&self) -> Result<(FeedPosition, Vec<DirectoryEntry>), StoreError>;
+    /// Everything that bears on the exchanges of a workspace, as of one revision.
+    async fn policy(&self, workspace_id: &WorkspaceId) -> Result<Option<PolicySnapshot>, StoreError>;
+    /// What was committed since a place in the feed. `followed` says whose policies are wanted; it is asked after the changes
+    /// were read, so that whoever begins to follow before he loads a policy misses nothing.
+    async fn changes_since(&self, position: FeedPosition, followed: &Followed<'_>) -> Result<FeedChanges, StoreError>;
+    /// Forgets at most `limit` changes made before this; returns how many. A reader further behind gets [`FeedChanges::Lost`].
+    async fn forget_policy_changes(&self, made_before: Timestamp, limit: u64) -> Result<u64, StoreError>;
+}
+
+/// Says whether somebody follows a workspace's policy.
+pub type Followed<'a> = dyn Fn(&WorkspaceId) -> bool + Send + Sync + 'a;
+
+/// A place in the feed of changes. Grows by one with every change in the deployment, in the order of commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FeedPosition(pub i64);
+
+/// What was committed since a place in the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedChanges {
+    /// These changes lead to a new place; several changes of one resource are one.
+    Upto {
+        /// The place they lead to.
+        position: FeedPosition,
+        /// Every changed workspace.
+        directory: Vec<DirectoryChange>,
+        /// Those that are followed.
+        policies: Vec<FollowedChange>,
+    },
+    /// The changes from that place on are no longer kept: begin with the directory again.
+    Lost,
+}
+
+/// What became of a followed workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FollowedChange {
+    /// Some of its resources changed.
+    Changed(PolicyChange),
+    /// So many changed that all of it is told again.
+    Replaced(PolicySnapshot),
+    /// It is gone.
+    Deleted(WorkspaceId),
+}
+
+/// All ports of trust-service.
+pub trait TrustStore: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + PolicyFeedStore {}
+
+impl<T: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + PolicyFeedStore> TrustStore for T {}
+
+/// The adapter for SQLite and PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct SeaTrustStore {
+    database: Arc<Database>,
+}
+
+impl SeaTrustStore {
+    /// A store over a database of its own, which it migrates.
+    pub async fn open(database: Database) -> Result<Self, StoreError> {
+        database.migrate(&migrations()).await?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// Asks the database for a sign of life; for readiness.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+}
+
+/// The condition that a row stands behind this place in a list.
+fn later<C: sea_orm::ColumnTrait>(created_at: C, id: C, after: &PageKey) -> sea_orm::Condition {
+    let time = rows::time(after.created_at);
+    sea_orm::Condition::any()
+        .add(created_at.gt(time))
+        .add(sea_orm::Condition::all().add(created_at.eq(time)).add(id.gt(after.id.as_str())))
+}

@@ -1,0 +1,228 @@
+//! Rows to resources and back. A row that cannot be read is an error, never a default.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use countersign_domain::policy_feed::DirectoryEntry;
+use countersign_domain::time::Timestamp;
+use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::workspace::{Workspace, WorkspaceState};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::entity::{trust_relationship, trusted_issuer, workspace};
+use crate::database::StoreError;
+
+impl TryFrom<workspace::Model> for Workspace {
+    type Error = StoreError;
+
+    fn try_from(row: workspace::Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parse("workspace id", &row.id)?,
+            display_name: parse("workspace name", &row.display_name)?,
+            state: read_state(&row.state)?,
+            revision: row.revision,
+            policy_revision: row.policy_revision,
+            created_at: read_time(row.created_at)?,
+            updated_at: read_time(row.updated_at)?,
+        })
+    }
+}
+
+impl From<&Workspace> for workspace::Model {
+    fn from(workspace: &Workspace) -> Self {
+        Self {
+            id: workspace.id.to_string(),
+            display_name: workspace.display_name.to_string(),
+            state: state(workspace.state).to_owned(),
+            revision: workspace.revision,
+            policy_revision: workspace.policy_revision,
+            created_at: time(workspace.created_at),
+            updated_at: time(workspace.updated_at),
+        }
+    }
+}
+
+impl TryFrom<trusted_issuer::Model> for TrustedIssuer {
+    type Error = StoreError;
+
+    fn try_from(row: trusted_issuer::Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parse("trusted issuer id", &row.id)?,
+            workspace_id: parse("workspace id", &row.workspace_id)?,
+            settings: TrustedIssuerSettings {
+                display_name: row.display_name.as_deref().map(|name| parse("trusted issuer name", name)).transpose()?,
+                issuer_url: parse("issuer URL", &row.issuer_url)?,
+                jwks_url: row.jwks_url.as_deref().map(|url| parse("key set URL", url)).transpose()?,
+                subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
+                algorithms: read_json("list of algorithms", &row.algorithms)?,
+                token_types: read_json::<BTreeSet<Option<String>>>("list of token types", &row.token_types)?,
+                max_token_lifetime: read_seconds(row.max_token_lifetime)?,
+                clock_skew: read_seconds(row.clock_skew)?,
+                replay_policy: read_replay_policy(&row.replay_policy)?,
+                enabled: row.enabled,
+            },
+            revision: row.revision,
+            created_at: read_time(row.created_at)?,
+            updated_at: read_time(row.updated_at)?,
+        })
+    }
+}
+
+impl TryFrom<&TrustedIssuer> for trusted_issuer::Model {
+    type Error = StoreError;
+
+    fn try_from(issuer: &TrustedIssuer) -> Result<Self, StoreError> {
+        let settings = &issuer.settings;
+        Ok(Self {
+            id: issuer.id.to_string(),
+            workspace_id: issuer.workspace_id.to_string(),
+            display_name: settings.display_name.as_ref().map(ToString::to_string),
+            issuer_url: settings.issuer_url.to_string(),
+            jwks_url: settings.jwks_url.as_ref().map(ToString::to_string),
+            subject_audiences: json("list of audiences", &settings.subject_audiences)?,
+            algorithms: json("list of algorithms", &settings.algorithms)?,
+            token_types: json("list of token types", &settings.token_types)?,
+            max_token_lifetime: seconds(settings.max_token_lifetime)?,
+            clock_skew: seconds(settings.clock_skew)?,
+            replay_policy: replay_policy(settings.replay_policy).to_owned(),
+            enabled: settings.enabled,
+            revision: issuer.revision,
+            created_at: time(issuer.created_at),
+            updated_at: time(issuer.updated_at),
+        })
+    }
+}
+
+impl TryFrom<trust_relationship::Model> for TrustRelationship {
+    type Error = StoreError;
+
+    fn try_from(row: trust_relationship::Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parse("trust relationship id", &row.id)?,
+            workspace_id: parse("workspace id", &row.workspace_id)?,
+            trusted_issuer_id: parse("trusted issuer id", &row.trusted_issuer_id)?,
+            settings: TrustRelationshipSettings {
+                display_name: row.display_name.as_deref().map(|name| parse("trust relationship name", name)).transpose()?,
+                subject_matches: read_json("list of subject matches", &row.subject_matches)?,
+                subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
+                access_token_audiences: read_json("list of audiences", &row.access_token_audiences)?,
+                scopes: read_json("list of scopes", &row.scopes)?,
+                grants: read_json("list of grants", &row.grants)?,
+                token_duration: read_seconds(row.token_duration)?,
+                expires_at: row.expires_at.map(read_time).transpose()?,
+                enabled: row.enabled,
+            },
+            revision: row.revision,
+            creator: row.creator,
+            created_at: read_time(row.created_at)?,
+            updated_at: read_time(row.updated_at)?,
+        })
+    }
+}
+
+impl TryFrom<&TrustRelationship> for trust_relationship::Model {
+    type Error = StoreError;
+
+    fn try_from(relationship: &TrustRelationship) -> Result<Self, StoreError> {
+        let settings = &relationship.settings;
+        Ok(Self {
+            id: relationship.id.to_string(),
+            workspace_id: relationship.workspace_id.to_string(),
+            trusted_issuer_id: relationship.trusted_issuer_id.to_string(),
+            display_name: settings.display_name.as_ref().map(ToString::to_string),
+            subject_matches: json("list of subject matches", &settings.subject_matches)?,
+            subject_audiences: json("list of audiences", &settings.subject_audiences)?,
+            access_token_audiences: json("list of audiences", &settings.access_token_audiences)?,
+            scopes: json("list of scopes", &settings.scopes)?,
+            grants: json("list of grants", &settings.grants)?,
+            token_duration: seconds(settings.token_duration)?,
+            expires_at: settings.expires_at.map(time),
+            enabled: settings.enabled,
+            revision: relationship.revision,
+            creator: relationship.creator.clone(),
+            created_at: time(relationship.created_at),
+            updated_at: time(relationship.updated_at),
+        })
+    }
+}
+
+/// A workspace and the URLs of its issuers.
+pub(super) fn directory_entry(row: workspace::Model, issuer_urls: &[String]) -> Result<DirectoryEntry, StoreError> {
+    let workspace = Workspace::try_from(row)?;
+    Ok(DirectoryEntry {
+        workspace_id: workspace.id,
+        state: workspace.state,
+        policy_revision: workspace.policy_revision,
+        issuer_urls: issuer_urls.iter().map(|url| parse("issuer URL", url)).collect::<Result<_, _>>()?,
+        display_name: workspace.display_name,
+    })
+}
+
+pub(super) const fn state(state: WorkspaceState) -> &'static str {
+    match state {
+        WorkspaceState::Active => "active",
+        WorkspaceState::Disabled => "disabled",
+    }
+}
+
+fn read_state(text: &str) -> Result<WorkspaceState, StoreError> {
+    match text {
+        "active" => Ok(WorkspaceState::Active),
+        "disabled" => Ok(WorkspaceState::Disabled),
+        other => Err(StoreError::unreadable("workspace state", other)),
+    }
+}
+
+const fn replay_policy(policy: ReplayPolicy) -> &'static str {
+    match policy {
+        ReplayPolicy::SingleUse => "single_use",
+        ReplayPolicy::RequireJti => "require_jti",
+        ReplayPolicy::Reusable => "reusable",
+    }
+}
+
+fn read_replay_policy(text: &str) -> Result<ReplayPolicy, StoreError> {
+    match text {
+        "single_use" => Ok(ReplayPolicy::SingleUse),
+        "require_jti" => Ok(ReplayPolicy::RequireJti),
+        "reusable" => Ok(ReplayPolicy::Reusable),
+        other => Err(StoreError::unreadable("replay policy", other)),
+    }
+}
+
+/// Microseconds since the epoch.
+pub(super) fn time(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+fn read_time(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(|cause| StoreError::unreadable("time", cause))
+}
+
+fn seconds(duration: Duration) -> Result<i64, StoreError> {
+    i64::try_from(duration.as_secs()).map_err(|cause| StoreError::unreadable("duration", cause))
+}
+
+fn read_seconds(seconds: i64) -> Result<Duration, StoreError> {
+    u64::try_from(seconds).map(Duration::from_secs).map_err(|cause| StoreError::unreadable("duration", cause))
+}
+
+pub(super) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|cause| StoreError::unreadable(what, cause))
+}
+
+fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|cause| StoreError::unreadable(what, cause))
+}
+
+pub(super) fn parse<T>(what: &'static str, text: &str) -> Result<T, StoreError>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    text.parse().map_err(|cause: T::Err| StoreError::unreadable(what, cause.to_string()))
+}
