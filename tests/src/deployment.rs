@@ -84,6 +84,7 @@ pub struct Deployment {
     processes: Mutex<BTreeMap<Instance, Process>>,
     redis: Mutex<Option<Redis>>,
     redis_url: String,
+    postgres: Option<Mutex<Postgres>>,
     database_url: String,
     ports: BTreeMap<(Instance, u16), u16>,
     compose: Compose,
@@ -91,9 +92,18 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Starts everything, and waits until all are ready.
+    /// Starts everything, and waits until all are ready. The database is one of many on the server that tests share.
     pub fn start(redis: RedisAtStart) -> Self {
-        let deployment = Self::prepare(redis);
+        Self::prepare(redis, None).launched()
+    }
+
+    /// Starts everything with a PostgreSQL server of its own, for tests that break it.
+    pub fn start_with_own_postgres() -> Self {
+        Self::prepare(RedisAtStart::Running, Some(Postgres::start())).launched()
+    }
+
+    fn launched(self) -> Self {
+        let deployment = self;
         // All at once and in no order: services wait for each other.
         for instance in Instance::ALL {
             deployment.launch(instance);
@@ -105,7 +115,7 @@ impl Deployment {
     }
 
     /// Makes database, Redis, secrets and certificates; starts no service yet.
-    pub fn prepare(redis: RedisAtStart) -> Self {
+    fn prepare(redis: RedisAtStart, postgres: Option<Postgres>) -> Self {
         let folder = tempfile::Builder::new().prefix("countersign-deployment-").tempdir().expect("can make a folder");
         let redis = (redis == RedisAtStart::Running).then(Redis::start);
         let redis_url = redis.as_ref().map_or_else(Redis::never_started, Redis::url);
@@ -117,7 +127,8 @@ impl Deployment {
             processes: Mutex::default(),
             redis: Mutex::new(redis),
             redis_url,
-            database_url: Postgres::shared().database(),
+            database_url: postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database(),
+            postgres: postgres.map(Mutex::new),
             ports,
             compose: Compose::read(),
             folder,
@@ -173,6 +184,12 @@ impl Deployment {
     /// The name of its database on the shared server.
     pub fn database(&self) -> &str {
         self.database_url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Its own PostgreSQL server.
+    pub fn postgres(&self) -> MutexGuard<'_, Postgres> {
+        let postgres = self.postgres.as_ref().expect("a server that others use too is not for breaking");
+        postgres.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its Redis, `None` when that was never started.
@@ -251,6 +268,14 @@ impl Deployment {
         let process = self.processes().remove(&instance);
         if let Some(process) = process {
             process.kill();
+        }
+    }
+
+    /// Starts an instance again when it has given up, as the compose file's `restart: unless-stopped` would.
+    pub fn restart_if_ended(&self, instance: Instance) {
+        if !self.is_running(instance) {
+            self.processes().remove(&instance);
+            self.launch(instance);
         }
     }
 

@@ -9,6 +9,7 @@ mod compose;
 mod deployments;
 mod dev;
 mod exchange;
+mod faults;
 mod refusals;
 mod replay;
 mod restart;

@@ -151,18 +151,24 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 #[test]
 fn every_source_file_belongs_to_a_crate_and_is_a_module_of_it() {
     for file in source_files() {
-        let directory = file.parent().unwrap();
-        let stem = file.file_stem().unwrap().to_str().unwrap();
-        let is_root = matches!(stem, "lib" | "main" | "build");
-        if is_root {
+        // `mod.rs` stands for the folder it is in.
+        let module = if file.ends_with("mod.rs") { file.parent().unwrap().to_owned() } else { file.with_extension("") };
+        let name = module.file_name().unwrap().to_str().unwrap();
+        if matches!(name, "lib" | "main" | "build") {
             continue;
         }
-        // A module is declared by the root or `mod.rs` of its directory, or by the file that the directory is named after.
+        let folder = module.parent().unwrap();
+        let is_test_binary = folder.ends_with("tests") && folder.with_file_name("Cargo.toml").is_file();
+        if is_test_binary {
+            continue;
+        }
+        // A module is declared by the root or `mod.rs` of its folder, or by the file that the folder is named after.
         let declared = |parent: PathBuf| {
             std::fs::read_to_string(parent)
-                .is_ok_and(|text| text.lines().any(|line| line.trim_start().ends_with(&format!("mod {stem};"))))
+                .is_ok_and(|text| text.lines().any(|line| line.trim_start().ends_with(&format!("mod {name};"))))
         };
-        let parents = [directory.join("lib.rs"), directory.join("main.rs"), directory.with_extension("rs")];
+        let mut parents = vec![folder.with_extension("rs")];
+        parents.extend(["lib.rs", "main.rs", "mod.rs"].map(|root| folder.join(root)));
         assert!(parents.into_iter().any(declared), "{} is nobody's module", file.display());
     }
 }

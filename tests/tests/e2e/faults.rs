@@ -1,0 +1,61 @@
+//! What a deployment does while a part of it is missing (SECURITY, "Faults and what is expected").
+
+use std::time::{Duration, Instant};
+
+use countersign_testkit::wait;
+use countersign_tests::deployment::{Deployment, Instance};
+use countersign_tests::token_endpoint::{document, exchange};
+
+use crate::deployments::Scene;
+use crate::verify;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_database_nothing_is_released_and_keys_are_still_served() {
+    let deployment = Deployment::start_with_own_postgres();
+    let scene = Scene::in_deployment(&deployment).await;
+    let gateway = deployment.url(Instance::Gateway);
+    let public_url = deployment.public_url();
+    let access_token = exchange(&gateway, &scene.token(), &[]).await.access_token();
+    let issuer = scene.operator.create_rwx_issuer(&scene.trust.workspace_id, &["ES256"]).await;
+    document(&format!("{}/.well-known/jwks.json", issuer.issuer_url)).await;
+
+    deployment.postgres().kill();
+    let token = scene.token();
+    let asked = Instant::now();
+    let refused = exchange(&gateway, &token, &[]).await;
+    assert_eq!((refused.status, refused.reason()), (503, Some("TEMPORARILY_UNAVAILABLE")), "{}", refused.body);
+    assert!(asked.elapsed() < Duration::from_secs(5), "refused after {:?}", asked.elapsed());
+    assert!(refused.headers.contains_key("retry-after"));
+    verify::access_token(&access_token, &public_url, &public_url).await;
+    document(&format!("{}/.well-known/jwks.json", issuer.issuer_url)).await;
+
+    deployment.postgres().restart();
+    wait::until("exchanges work again", || async { exchange(&gateway, &scene.token(), &[]).await.status == 200 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_start_before_their_database_become_ready_when_it_comes() {
+    let deployment = Deployment::start_with_own_postgres();
+    for instance in [Instance::TrustService, Instance::IssuerService] {
+        deployment.terminate(instance);
+        deployment.wait_for_end(instance);
+    }
+    deployment.postgres().kill();
+    deployment.launch(Instance::TrustService);
+    deployment.launch(Instance::IssuerService);
+    // Both are there, and neither says that it is ready.
+    for instance in [Instance::TrustService, Instance::IssuerService] {
+        let port = deployment.private_port(instance);
+        let answers = || countersign_tests::http1::get(port, "/livez").is_some();
+        wait::blocking("the process answers", Duration::from_secs(30), || answers() || !deployment.is_running(instance));
+        let ready = countersign_tests::http1::get(port, "/readyz").is_some_and(|answer| answer.status == 200);
+        assert!(!ready, "{instance} is ready without its database");
+    }
+    deployment.postgres().restart();
+    for instance in Instance::ALL {
+        deployment.restart_if_ended(instance);
+        deployment.wait_until_ready(instance);
+    }
+    let scene = Scene::in_deployment(&deployment).await;
+    exchange(&deployment.url(Instance::Gateway), &scene.token(), &[]).await.access_token();
+}
