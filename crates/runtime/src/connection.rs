@@ -138,6 +138,7 @@ async fn accept(listener: Listener, endpoint: &Endpoint, most: usize, tasks: &Ta
         Listener::Tls { listener, identity, allowed_peers } => loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = accept_tcp(&listener).await;
+            // Made anew each time, so that the next connection sees new certificates; internal connections are few and long.
             let config = match identity.server_config(&allowed_peers) {
                 Ok(config) => config,
                 Err(error) => {

@@ -20,6 +20,7 @@ mod metrics;
 pub mod page_token;
 pub mod process;
 mod reflection;
+pub mod refusal;
 pub mod secret;
 pub mod server;
 pub mod shutdown;

@@ -117,3 +117,57 @@ impl fmt::Debug for BootstrapToken {
         f.write_str("BootstrapToken(<redacted>)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_and_the_mode_named() {
+        for mode in [0o600, 0o400, 0o700] {
+            let (_folder, path) = file("x", mode);
+            assert!(read(&path).is_ok(), "{mode:o}");
+        }
+        for mode in [0o640, 0o604, 0o660, 0o610, 0o644] {
+            let (_folder, path) = file("x", mode);
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("{mode:04o}")) && error.contains("chmod 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn white_space_around_a_secret_is_not_part_of_it() {
+        let (_folder, path) = file("  secret\n", 0o600);
+        assert_eq!(read_text(&path).unwrap().as_str(), "secret");
+    }
+
+    #[test]
+    fn a_secret_has_a_largest_size() {
+        let (_folder, path) = file(&"x".repeat(64 * 1024 + 1), 0o600);
+        assert!(matches!(read(&path), Err(SecretFileError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_bootstrap_token_has_32_characters_and_hides_itself() {
+        let good = "0123456789abcdef0123456789abcdef";
+        let token = BootstrapToken::new(good).unwrap();
+        assert!(token.matches(good));
+        assert!(!token.matches(&good[1..]) && !token.matches(""));
+        assert_eq!(format!("{token:?}"), "BootstrapToken(<redacted>)");
+        for bad in [&good[1..], &format!("{good} x"), &format!("{good}é"), ""] {
+            assert_eq!(BootstrapToken::new(bad).unwrap_err(), WeakBootstrapToken, "{bad}");
+        }
+        let (_folder, path) = file("short", 0o600);
+        assert!(BootstrapToken::from_file(&path).unwrap_err().to_string().contains("at least 32"));
+    }
+}

@@ -76,13 +76,9 @@ impl TlsIdentity {
     /// Reads the files again whenever they change, until the process stops. Connections that exist stay as they are; a set of
     /// files that does not fit together (half of it written) is left for the next look.
     pub fn reload_on_change(self: &Arc<Self>, shutdown: Shutdown) {
-        self.reload_every(RELOAD_INTERVAL, shutdown);
-    }
-
-    fn reload_every(self: &Arc<Self>, interval: Duration, shutdown: Shutdown) {
         let identity = Arc::clone(self);
         tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(interval);
+            let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
@@ -90,24 +86,28 @@ impl TlsIdentity {
                 }
                 let identity = Arc::clone(&identity);
                 // Reading files blocks.
-                if tokio::task::spawn_blocking(move || identity.reload_if_changed()).await.is_err() {
-                    tracing::error!("reading the certificates panicked");
+                match tokio::task::spawn_blocking(move || identity.reload()).await {
+                    Ok(Ok(true)) => tracing::info!("certificates reloaded"),
+                    Ok(Ok(false)) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "changed certificates cannot be used yet");
+                    }
+                    Err(_) => tracing::error!("reading the certificates panicked"),
                 }
             }
         });
     }
 
-    fn reload_if_changed(&self) {
+    /// Reads the files again if one of them changed since; says whether it did.
+    ///
+    /// # Errors
+    /// They do not fit together. The certificates in use stay in use.
+    pub fn reload(&self) -> Result<bool, TlsError> {
         if self.files.written() == self.current.load().written {
-            return;
+            return Ok(false);
         }
-        match Material::read(&self.files) {
-            Ok(material) => {
-                self.current.store(Arc::new(material));
-                tracing::info!("certificates reloaded");
-            }
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "changed certificates cannot be used yet"),
-        }
+        self.current.store(Arc::new(Material::read(&self.files)?));
+        Ok(true)
     }
 
     /// For a listener that lets in clients with one of these names.

@@ -240,3 +240,153 @@ fn remove(table: &mut Table, path: &[String]) -> bool {
 pub fn masked<S: Settings>(settings: &S) -> Result<String, toml::ser::Error> {
     toml::to_string_pretty(settings)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::config::{Database, InternalTls, Listen, Peer, SecretText};
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Example {
+        listen: Listen,
+        database: Database,
+        internal_tls: InternalTls,
+        peer: Peer,
+        telemetry: Telemetry,
+        public_url: String,
+        max_age_seconds: u32,
+        names: Vec<String>,
+        loopback: bool,
+        optional: Option<u16>,
+    }
+
+    impl Default for Example {
+        fn default() -> Self {
+            Self {
+                listen: Listen::on_loopback(7402),
+                database: Database { url: Some(SecretText::new("sqlite::memory:")), url_file: None },
+                internal_tls: InternalTls::allowing(["exchange-gateway"]),
+                peer: Peer::at("https://issuer-service:7421"),
+                telemetry: Telemetry::default(),
+                public_url: "https://example.com".to_owned(),
+                max_age_seconds: 300,
+                names: vec!["a".to_owned()],
+                loopback: false,
+                optional: None,
+            }
+        }
+    }
+
+    impl Settings for Example {
+        fn telemetry(&self) -> &Telemetry {
+            &self.telemetry
+        }
+
+        fn check(&self, problems: &mut Problems) {
+            self.database.check("database", problems);
+            if self.public_url.is_empty() {
+                problems.add("public_url", "must be given");
+            }
+        }
+    }
+
+    fn from(toml: &str, variables: &[(&str, &str)]) -> Result<Example, Problems> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, toml).unwrap();
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        match load_from(Some(&path), variables) {
+            Ok(settings) => Ok(settings),
+            Err(ConfigError::Invalid(problems)) => Err(problems),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn keys(problems: &Problems) -> Vec<&str> {
+        let mut keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+        let settings = from(
+            "public_url = 'https://file'\nmax_age_seconds = 60\n[listen]\nprivate = '0.0.0.0:1'",
+            &[("COUNTERSIGN_PUBLIC_URL", "https://environment"), ("OTHER", "x"), ("COUNTERSIGN_LISTEN__INTERNAL", "0.0.0.0:2")],
+        )
+        .unwrap();
+        assert_eq!(settings.public_url, "https://environment");
+        assert_eq!(settings.max_age_seconds, 60);
+        assert_eq!(settings.listen.public.to_string(), "127.0.0.1:7402");
+        assert_eq!(settings.listen.private.to_string(), "0.0.0.0:1");
+        assert_eq!(settings.listen.internal.to_string(), "0.0.0.0:2");
+        assert_eq!(settings.internal_tls.allowed_peers, ["exchange-gateway".to_owned()].into());
+    }
+
+    #[test]
+    fn the_environment_gives_every_type_and_never_mistakes_text_for_it() {
+        let settings = from(
+            "",
+            &[
+                ("COUNTERSIGN_MAX_AGE_SECONDS", "90"),
+                ("COUNTERSIGN_LOOPBACK", "true"),
+                ("COUNTERSIGN_OPTIONAL", "7"),
+                ("COUNTERSIGN_NAMES", "b, c"),
+                ("COUNTERSIGN_PUBLIC_URL", "12345"),
+                ("COUNTERSIGN_INTERNAL_TLS__ALLOWED_PEERS", "[\"x\", \"y\"]"),
+            ],
+        )
+        .unwrap();
+        assert_eq!((settings.max_age_seconds, settings.loopback, settings.optional), (90, true, Some(7)));
+        assert_eq!(settings.names, ["b", "c"]);
+        assert_eq!(settings.public_url, "12345");
+        assert_eq!(settings.internal_tls.allowed_peers, ["x".to_owned(), "y".to_owned()].into());
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_its_key() {
+        let file = "public_url = ''\nmax_age_seconds = 'soon'\nunknown = 1\n[listen]\npublic = 'nowhere'\n\
+                    [database]\nurll = 'x'\nurl_file = 'y'";
+        let problems = from(file, &[("COUNTERSIGN_LOOPBACK", "perhaps"), ("COUNTERSIGN_PEER__URLS", "x")]).unwrap_err();
+        let expected = [
+            "database.url_file",
+            "database.urll",
+            "listen.public",
+            "loopback",
+            "max_age_seconds",
+            "peer.urls",
+            "public_url",
+            "unknown",
+        ];
+        assert_eq!(keys(&problems), expected);
+    }
+
+    #[test]
+    fn a_section_of_the_wrong_type_is_one_problem() {
+        assert_eq!(keys(&from("listen = 3\npublic_url = ''", &[]).unwrap_err()), ["listen", "public_url"]);
+    }
+
+    #[test]
+    fn s61_printing_masks_secrets() {
+        let settings = from("[database]\nurl = 'postgres://me:hunter2@db/x'", &[]).unwrap();
+        let printed = masked(&settings).unwrap();
+        assert!(!printed.contains("hunter2") && !format!("{settings:?}").contains("hunter2"));
+        assert!(printed.contains("url = \"<redacted>\""), "{printed}");
+        assert_eq!(settings.database.resolve().unwrap().reveal(), "postgres://me:hunter2@db/x");
+    }
+
+    #[test]
+    fn a_missing_file_and_a_broken_one_are_named() {
+        let missing = load_from::<Example>(Some(Path::new("/nowhere/config.toml")), std::iter::empty()).unwrap_err();
+        assert!(missing.to_string().contains("/nowhere/config.toml"));
+        let variables = [("COUNTERSIGN_CONFIG".to_owned(), "/nowhere/else.toml".to_owned())];
+        let named = load_from::<Example>(None, variables.into_iter()).unwrap_err();
+        assert!(named.to_string().contains("/nowhere/else.toml"));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), "a = = b").unwrap();
+        let broken = load_from::<Example>(Some(&folder.path().join("config.toml")), std::iter::empty()).unwrap_err();
+        assert!(matches!(broken, ConfigError::Syntax { .. }), "{broken}");
+    }
+}

@@ -252,3 +252,34 @@ impl Peer {
         Ok(PeerAddress::mutual_tls(&self.url, self.server_name.as_deref(), identity)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s71_loopback_is_never_an_allowed_peer() {
+        for name in ["localhost", "LOCALHOST", "127.0.0.1", "::1"] {
+            let mut problems = Problems::default();
+            InternalTls::allowing([name, "exchange-gateway"]).check("internal_tls", &mut problems);
+            let described = problems.iter().filter(|problem| problem.key == "internal_tls.allowed_peers").count();
+            assert_eq!(described, 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn peers_are_reached_over_https_only() {
+        for (url, problems_found) in [
+            ("https://issuer-service:7421", 0),
+            ("https://[::1]:7421", 0),
+            ("http://issuer-service:7421", 1),
+            ("https://issuer-service:7421/path", 1),
+            ("issuer-service:7421", 1),
+            ("", 1),
+        ] {
+            let mut problems = Problems::default();
+            Peer::at(url).check("peer", &mut problems);
+            assert_eq!(problems.iter().count(), problems_found, "{url}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! and for gRPC authorise.
 
 mod authorise;
+mod body;
 mod deadline;
 mod observe;
 mod panic;
@@ -11,17 +12,12 @@ mod shed;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::sync::Semaphore;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::auth::Authenticator;
 use crate::metrics::Metrics;
 use crate::server::Limits;
-
-/// The largest body of an HTTP request (SECURITY 65).
-const HTTP_BODY_BYTES: usize = 64 * 1024;
 
 /// Whom a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +40,7 @@ pub(crate) fn stack(
     let gate = authorise::Gate { audience, authenticator: Arc::clone(authenticator) };
     let observer = observe::Observer::new(audience, Arc::clone(metrics), limits.deadline);
     let grpc = grpc.layer(from_fn_with_state(gate, authorise::authorise));
-    let http = http.layer(DefaultBodyLimit::disable()).layer(RequestBodyLimitLayer::new(HTTP_BODY_BYTES));
+    let http = http.layer(from_fn(body::bound));
     grpc.merge(http)
         .fallback(refuse::unknown_path)
         .layer(from_fn(deadline::bound))

@@ -64,7 +64,9 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     }
     let status = outcome(wire, &response);
     span.record("status", &*status);
-    observer.metrics.answered(&route, &status, begun.elapsed());
+    let elapsed = begun.elapsed();
+    observer.metrics.answered(&route, &status, elapsed);
+    span.in_scope(|| tracing::debug!(milliseconds = elapsed.as_millis(), "answered"));
     response
 }
 

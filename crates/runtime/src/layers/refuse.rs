@@ -3,8 +3,10 @@
 use axum::body::Body;
 use axum::response::Response;
 use countersign_proto::status::{OAuthGrant, Refusal};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use tonic::Status;
+
+use crate::refusal::oauth_response;
 
 /// What a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,29 +26,10 @@ impl Wire {
 
     pub(super) fn refuse(self, refusal: Refusal) -> Response {
         match self {
-            Self::Grpc => grpc(Status::from(refusal)),
-            Self::Http => http(&refusal),
+            Self::Grpc => Status::from(refusal).into_http(),
+            Self::Http => oauth_response(&refusal, OAuthGrant::TokenExchange),
         }
     }
-}
-
-pub(super) fn grpc(status: Status) -> Response {
-    status.into_http()
-}
-
-fn http(refusal: &Refusal) -> Response {
-    let error = refusal.to_oauth(OAuthGrant::TokenExchange);
-    // Plain data with string keys always serialises.
-    let body = serde_json::to_vec(&error).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = error.http_status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(after) = error.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
-    }
-    response
 }
 
 /// A path that nobody serves.
@@ -63,5 +46,5 @@ pub(super) async fn unknown_path(request: Request<Body>) -> Response {
 
 /// The gRPC protocol's own answer to a method that does not exist here.
 pub(super) fn unimplemented() -> Response {
-    grpc(Status::unimplemented("there is no such method here"))
+    Status::unimplemented("there is no such method here").into_http()
 }
