@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use futures::FutureExt as _;
 use http::{StatusCode, header};
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
@@ -90,23 +91,22 @@ impl Condition {
 pub(crate) fn add_to(surface: Surface, readiness: &Readiness) -> Surface {
     let (reporter, service) = tonic_health::server::health_reporter();
     let names: Vec<&'static str> = surface.services().chain([""]).collect();
-    let readiness = readiness.clone();
-    tokio::spawn(async move { report(&readiness, &reporter, &names).await });
+    let mut states = readiness.0.subscribe();
+    // Before anybody can ask; nobody else holds the reporter's lock yet, so this does not wait.
+    let _ = report(&mut states, &reporter, &names).now_or_never();
+    tokio::spawn(async move {
+        while states.changed().await.is_ok() {
+            report(&mut states, &reporter, &names).await;
+        }
+    });
     surface.grpc(service)
 }
 
-/// Follows the readiness until everybody who could change it is gone.
-async fn report(readiness: &Readiness, reporter: &HealthReporter, names: &[&'static str]) {
-    let mut states = readiness.0.subscribe();
-    loop {
-        let ready = states.borrow_and_update().is_ready();
-        let serving = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in names {
-            reporter.set_service_status(name, serving).await;
-        }
-        if states.changed().await.is_err() {
-            return;
-        }
+async fn report(states: &mut watch::Receiver<State>, reporter: &HealthReporter, names: &[&'static str]) {
+    let ready = states.borrow_and_update().is_ready();
+    let serving = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in names {
+        reporter.set_service_status(name, serving).await;
     }
 }
 

@@ -36,7 +36,10 @@
 //! A handler finds in the request's extensions: [`crate::context::RequestContext`] (request id, deadline),
 //! [`PeerIdentity`](crate::transport::PeerIdentity), and `Arc<Caller>` by way of [`crate::auth::caller`]. Bodies of HTTP requests
 //! are at most 64 KiB; of gRPC messages 4 MiB (tonic's `max_decoding_message_size`, after decompression) unless the service
-//! lowers it.
+//! lowers it. A gRPC status that is no `Refusal` loses its text on the way out.
+//!
+//! A stream that lives on selects on [`Shutdown::requested`] and ends, or every drain takes the whole grace period. Where several
+//! services share a process, stop the ones that call before the ones that are called.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;

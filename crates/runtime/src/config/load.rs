@@ -21,7 +21,7 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// Where logs and traces go.
     fn telemetry(&self) -> &Telemetry;
 
-    /// Notes everything wrong with the values, files that they name included.
+    /// Notes everything wrong with the values, files that they name included. [`Telemetry`] is checked by [`load`].
     fn check(&self, problems: &mut Problems);
 }
 
@@ -121,7 +121,8 @@ fn load_from<S: Settings>(file: Option<&Path>, variables: impl Iterator<Item = (
         None => Table::new(),
     };
     let mut from_environment = Vec::new();
-    for (name, text) in variables.into_iter().filter(|(name, _)| name != FILE_VARIABLE) {
+    // An empty variable gives nothing: compose files cannot leave one out.
+    for (name, text) in variables.into_iter().filter(|(name, text)| name != FILE_VARIABLE && !text.is_empty()) {
         let path: Vec<String> = name.trim_start_matches(PREFIX).to_lowercase().split("__").map(str::to_owned).collect();
         set(&mut given, &path, Value::String(text));
         from_environment.push(path.join("."));
@@ -129,6 +130,7 @@ fn load_from<S: Settings>(file: Option<&Path>, variables: impl Iterator<Item = (
     let mut problems = Problems::default();
     let settings: S = typed(&defaults, given, &from_environment, &mut problems)?;
     settings.check(&mut problems);
+    settings.telemetry().check("telemetry", &mut problems);
     if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems)) }
 }
 
@@ -335,6 +337,7 @@ mod tests {
                 ("COUNTERSIGN_OPTIONAL", "7"),
                 ("COUNTERSIGN_NAMES", "b, c"),
                 ("COUNTERSIGN_PUBLIC_URL", "12345"),
+                ("COUNTERSIGN_TELEMETRY__OTLP_ENDPOINT", ""),
                 ("COUNTERSIGN_INTERNAL_TLS__ALLOWED_PEERS", "[\"x\", \"y\"]"),
             ],
         )
@@ -342,12 +345,13 @@ mod tests {
         assert_eq!((settings.max_age_seconds, settings.loopback, settings.optional), (90, true, Some(7)));
         assert_eq!(settings.names, ["b", "c"]);
         assert_eq!(settings.public_url, "12345");
+        assert_eq!(settings.telemetry.otlp_endpoint, None);
         assert_eq!(settings.internal_tls.allowed_peers, ["x".to_owned(), "y".to_owned()].into());
     }
 
     #[test]
     fn every_problem_is_reported_at_once_with_its_key() {
-        let file = "public_url = ''\nmax_age_seconds = 'soon'\nunknown = 1\n[listen]\npublic = 'nowhere'\n\
+        let file = "telemetry.log_filter = 'a=b=c'\ntelemetry.otlp_endpoint = 'https://collector'\npublic_url = ''\nmax_age_seconds = 'soon'\nunknown = 1\n[listen]\npublic = 'nowhere'\n\
                     [database]\nurll = 'x'\nurl_file = 'y'";
         let problems = from(file, &[("COUNTERSIGN_LOOPBACK", "perhaps"), ("COUNTERSIGN_PEER__URLS", "x")]).unwrap_err();
         let expected = [
@@ -358,6 +362,8 @@ mod tests {
             "max_age_seconds",
             "peer.urls",
             "public_url",
+            "telemetry.log_filter",
+            "telemetry.otlp_endpoint",
             "unknown",
         ];
         assert_eq!(keys(&problems), expected);

@@ -48,7 +48,7 @@
 //! }
 //! ```
 //!
-//! In the file, `[database] url = "…"`; in the environment, `COUNTERSIGN_DATABASE__URL`, with `__` between sections. Unknown keys
+//! In the file, `[database] url = "…"`; in the environment, `COUNTERSIGN_DATABASE__URL`, with `__` between sections; an empty variable gives nothing. Unknown keys
 //! are errors, and every problem is reported at once with the path of its key, before any port opens. Do not use
 //! `serde(flatten)` or `serde(default)`: the first hides unknown keys, the second is not needed, since what is not given is taken
 //! from `Default`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::Problems;
@@ -167,6 +168,17 @@ pub struct Telemetry {
 impl Default for Telemetry {
     fn default() -> Self {
         Self { log_format: LogFormat::Text, log_filter: "info".to_owned(), otlp_endpoint: None }
+    }
+}
+
+impl Telemetry {
+    /// Notes what is wrong.
+    pub fn check(&self, section: &str, problems: &mut Problems) {
+        let Self { log_format: _, log_filter, otlp_endpoint } = self;
+        problems.check(&format!("{section}.log_filter"), EnvFilter::try_new(log_filter));
+        if let Some(endpoint) = otlp_endpoint {
+            problems.check(&format!("{section}.otlp_endpoint"), crate::client::check_url(endpoint, "http"));
+        }
     }
 }
 

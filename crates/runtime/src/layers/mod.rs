@@ -1,8 +1,9 @@
-//! What happens to every request, whatever it asks for. From the outside in: observe, catch panics, shed load, bound the time,
-//! and for gRPC authorise.
+//! What happens to every request, whatever it asks for. From the outside in: observe, catch panics, shed load, bound the time;
+//! for gRPC keep to the closed list of refusals and authorise, for HTTP bound the body.
 
 mod authorise;
 mod body;
+mod closed;
 mod deadline;
 mod observe;
 mod panic;
@@ -39,7 +40,7 @@ pub(crate) fn stack(
 ) -> Router {
     let gate = authorise::Gate { audience, authenticator: Arc::clone(authenticator) };
     let observer = observe::Observer::new(audience, Arc::clone(metrics), limits.deadline);
-    let grpc = grpc.layer(from_fn_with_state(gate, authorise::authorise));
+    let grpc = grpc.layer(from_fn_with_state(gate, authorise::authorise)).layer(from_fn(closed::close));
     let http = http.layer(from_fn(body::bound));
     grpc.merge(http)
         .fallback(refuse::unknown_path)

@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::support::{Service, ask, bootstrap, call, text};
+use crate::support::{Service, ask, bootstrap, call, call_with, text};
 
 const KEYS: &str = "/countersign.issuer.v1.KeySetService/GetJsonWebKeySet";
 
@@ -96,6 +96,27 @@ async fn s63_refusals_keep_their_reason_and_details_on_the_way() {
     assert_refused(&service.ask("unknown").await.unwrap_err(), Code::NotFound, Reason::ResourceNotFound);
     let status = call(service.public(), "/countersign.issuer.v1.KeySetService/GetOpenIdConfiguration", &[]).await;
     assert_eq!(violated_fields(&status), ["issuer_url"]);
+}
+
+#[tokio::test]
+async fn s63_no_status_outside_the_closed_list_gets_out() {
+    let service = Service::start();
+    let slip = service.ask("slip").await.unwrap_err();
+    assert_refused(&slip, Code::Internal, Reason::Internal);
+    assert!(!slip.message().contains("10.0.0.7"));
+    let garbage = call_with(service.public(), KEYS, &[], b"\0\0\0\0\x02\xff\xff").await;
+    assert_refused(&garbage, Code::InvalidArgument, Reason::InvalidRequest);
+    let huge = call_with(service.public(), KEYS, &[], b"\0\x7f\xff\xff\xff").await;
+    assert_refused(&huge, Code::InvalidArgument, Reason::InvalidRequest);
+    let health = call(service.public(), "/grpc.health.v1.Health/Check", &[]).await;
+    assert_eq!(health.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn s66_a_message_is_bounded() {
+    let service = Service::start();
+    let long = service.ask(&"x".repeat(4 * 1024 * 1024)).await.unwrap_err();
+    assert_refused(&long, Code::InvalidArgument, Reason::InvalidRequest);
 }
 
 #[tokio::test]

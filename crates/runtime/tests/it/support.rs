@@ -56,6 +56,7 @@ impl KeySetService for Shared {
                 self.0.release.notified().await;
                 answer("late".to_owned())
             }
+            "slip" => Err(Status::internal("the database at 10.0.0.7 said no")),
             "request id" => {
                 let context = request.extensions().get::<RequestContext>().unwrap();
                 assert_eq!(context.request_id, context::current().unwrap().request_id);
@@ -208,12 +209,17 @@ pub(crate) fn bootstrap() -> Authenticator {
 
 /// Calls any method with an empty message and these headers; the status it ends with.
 pub(crate) async fn call(channel: PeerChannel, path: &str, headers: &[(&str, &str)]) -> Status {
+    // Not compressed, no bytes.
+    call_with(channel, path, headers, &[0, 0, 0, 0, 0]).await
+}
+
+/// Calls any method with this body.
+pub(crate) async fn call_with(channel: PeerChannel, path: &str, headers: &[(&str, &str)], body: &'static [u8]) -> Status {
     let mut request = http::Request::post(format!("http://test{path}")).header("content-type", "application/grpc");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    // One empty message: not compressed, no bytes.
-    let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from_static(&[0, 0, 0, 0, 0])));
+    let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from_static(body)));
     let response = tower::ServiceExt::oneshot(channel, request.body(body).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers) {
