@@ -10,7 +10,10 @@
 mod batch;
 mod cause;
 mod documents;
+#[cfg(test)]
+mod fakes;
 mod grpc;
+mod keys;
 mod peers;
 mod pipeline;
 mod policies;

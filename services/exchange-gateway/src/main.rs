@@ -1,3 +1,72 @@
-//! The binary.
+//! The `exchange-gateway` binary: settings, dependencies, listeners, then [`exchange_gateway::start`].
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use countersign_discovery::{Discovery, DiscoverySettings};
+use countersign_domain::time::{Clock, Entropy};
+use countersign_jose::secret::DeploymentSecret;
+use countersign_runtime::ambient::{SystemClock, SystemEntropy};
+use countersign_runtime::client::PeerChannel;
+use countersign_runtime::config::Redis;
+use countersign_runtime::process::{self, Program};
+use countersign_runtime::secret;
+use countersign_runtime::server::Running;
+use countersign_runtime::shutdown::Shutdown;
+use countersign_store::key_set_cache::{KeySetCache, RedisKeySetCache};
+use countersign_store::redis_link::{RedisLink, RedisUrl};
+use countersign_store::replay::{EmbeddedReplayCache, RedisReplayCache, ReplayCache};
+use exchange_gateway::{Config, Deps, GatewaySettings, Keys};
+
+fn main() -> ExitCode {
+    process::run(Program { name: "exchange-gateway", version: env!("CARGO_PKG_VERSION") }, start)
+}
+
+async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let (public_url, address_rules) = (settings.issuer_url()?, settings.address_rules()?);
+    // Everything is named, so that a setting that nobody uses does not compile.
+    let GatewaySettings {
+        public_url: _,
+        listen,
+        internal_tls,
+        trust_service,
+        issuer_service,
+        redis,
+        deployment_secret_file,
+        issuer_networks: _,
+        allow_loopback_http: _,
+        telemetry: _,
+    } = settings;
+    let secret_file = deployment_secret_file.context("deployment_secret_file must be given")?;
+    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&secret_file)?)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let (replay, key_set_cache) = caches(&redis, &deployment_secret, &clock)?;
+    let discovery = Discovery::new(&DiscoverySettings { address_rules }, key_set_cache, Arc::clone(&entropy))?;
+    let keys: Arc<dyn Keys> = Arc::new(discovery);
+    let identity = internal_tls.identity()?;
+    let deps = Deps {
+        clock,
+        entropy,
+        trust_service: PeerChannel::new("trust-service", trust_service.address(Arc::clone(&identity))?),
+        issuer_service: PeerChannel::new("issuer-service", issuer_service.address(identity)?),
+        replay,
+        keys,
+    };
+    let listeners = listen.bind(None).await?;
+    exchange_gateway::start(Config { public_url }, deps, listeners, shutdown).await
+}
+
+type Caches = (Arc<dyn ReplayCache>, Option<Arc<dyn KeySetCache>>);
+
+/// The caches that gateways share, or without Redis this gateway's own. Redis need not be there, now or ever.
+fn caches(redis: &Redis, secret: &DeploymentSecret, clock: &Arc<dyn Clock>) -> anyhow::Result<Caches> {
+    let Some(url) = redis.resolve()? else {
+        return Ok((Arc::new(EmbeddedReplayCache::default()), None));
+    };
+    let url: RedisUrl = url.reveal().parse().context("redis.url")?;
+    let link = RedisLink::new(url)?;
+    let key_sets = RedisKeySetCache::new(link.clone(), secret.derive("key set cache"), Arc::clone(clock));
+    Ok((Arc::new(RedisReplayCache::new(link)), Some(Arc::new(key_sets))))
+}

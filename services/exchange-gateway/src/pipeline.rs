@@ -205,9 +205,9 @@ impl Pipeline {
 
     async fn verify(&self, token: UnverifiedToken, policy: &WorkspacePolicy) -> Result<VerifiedToken, Cause> {
         let issuer = exchange::trusted_issuer(policy, token.unverified_issuer()).map_err(Cause::IssuerRefused)?;
-        let mut keys: Arc<KeySet> = self.0.keys.key_set(issuer, false).await?;
+        let mut keys: Arc<KeySet> = self.0.keys.key_set(issuer).await?;
         if token.lacks_key_in(&keys) {
-            keys = self.0.keys.key_set(issuer, true).await?;
+            keys = self.0.keys.refresh_for_unknown_key(issuer, token.unverified_key_id()).await?;
         }
         let rules = VerificationPolicy { algorithms: &issuer.settings.algorithms, token_types: &issuer.settings.token_types };
         token.verify(&keys, &rules).map_err(|error| match error {
@@ -343,3 +343,6 @@ fn exchange_commit(
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,14 +58,18 @@ pub(crate) struct CutOff;
 /// The keys of other issuers.
 #[async_trait]
 pub trait Keys: Send + Sync {
-    /// The key set of an issuer. With `key_missing`, the set handed out before lacks a token's key, and a fresh one may be had.
-    async fn key_set(&self, issuer: &TrustedIssuer, key_missing: bool) -> Result<Arc<KeySet>, KeysUnavailable>;
+    /// The keys of an issuer.
+    async fn key_set(&self, issuer: &TrustedIssuer) -> Result<Arc<KeySet>, KeysUnavailable>;
+
+    /// The keys of an issuer, after a token named one that [`Keys::key_set`] does not have: newer ones, if they can be had.
+    async fn refresh_for_unknown_key(&self, issuer: &TrustedIssuer, key_id: Option<&str>)
+    -> Result<Arc<KeySet>, KeysUnavailable>;
 }
 
 /// The keys of an issuer cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the keys of the issuer are unavailable: {0}")]
-pub struct KeysUnavailable(pub String);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the issuer's keys are unavailable")]
+pub struct KeysUnavailable;
 
 /// Signs access tokens.
 #[async_trait]

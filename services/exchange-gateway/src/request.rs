@@ -117,7 +117,7 @@ impl<'a> RequestReader<'a> {
                 self.trust_relationship(field, relationship);
             }
             _ => {
-                self.violation(field, "below this gateway's URL must be of the form /workspaces/ws_…[/trust-relationships/tr_…]")
+                self.violation(field, "below this gateway's URL must be of the form /workspaces/ws_…[/trust-relationships/tr_…]");
             }
         }
     }

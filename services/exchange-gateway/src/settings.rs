@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use countersign_discovery::address::{AddressRules, InvalidNetwork, Network};
 use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
+use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{InternalTls, Listen, Peer, Problems, Redis, Settings, Telemetry};
 use countersign_runtime::secret;
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,8 @@ pub struct GatewaySettings {
     pub redis: Redis,
     /// At least 32 random bytes, the same for the whole deployment. It authenticates what lies in Redis.
     pub deployment_secret_file: Option<PathBuf>,
+    /// Private networks in which issuers may be, like `10.0.0.0/8`. Without, only public addresses are ever dialled.
+    pub issuer_networks: Vec<String>,
     /// For development: issuers and this gateway may be plain http on loopback addresses.
     pub allow_loopback_http: bool,
     /// Logs and traces.
@@ -40,6 +44,7 @@ impl Default for GatewaySettings {
             issuer_service: Peer::at("https://issuer-service:7421"),
             redis: Redis::default(),
             deployment_secret_file: None,
+            issuer_networks: Vec::new(),
             allow_loopback_http: false,
             telemetry: Telemetry::default(),
         }
@@ -59,6 +64,15 @@ impl GatewaySettings {
     pub fn issuer_url(&self) -> Result<IssuerUrl, InvalidUrl> {
         IssuerUrl::parse(&self.public_url, self.loopback_http())
     }
+
+    /// Which addresses may be dialled for issuers' keys.
+    ///
+    /// # Errors
+    /// When a network is not one.
+    pub fn address_rules(&self) -> Result<AddressRules, InvalidNetwork> {
+        let allowed_networks = self.issuer_networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        Ok(AddressRules { allowed_networks, loopback: self.loopback_http() })
+    }
 }
 
 impl Settings for GatewaySettings {
@@ -77,10 +91,15 @@ impl Settings for GatewaySettings {
         self.trust_service.check("trust_service", problems);
         self.issuer_service.check("issuer_service", problems);
         self.redis.check("redis", problems);
+        for (index, network) in self.issuer_networks.iter().enumerate() {
+            problems.check(&format!("issuer_networks[{index}]"), network.parse::<Network>());
+        }
         match &self.deployment_secret_file {
             None => problems.add("deployment_secret_file", "must be given"),
             Some(file) => {
-                problems.check("deployment_secret_file", secret::read(file));
+                if let Some(bytes) = problems.check("deployment_secret_file", secret::read(file)) {
+                    problems.check("deployment_secret_file", DeploymentSecret::from_bytes(&bytes));
+                }
             }
         }
     }

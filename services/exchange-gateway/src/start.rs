@@ -57,7 +57,6 @@ impl std::fmt::Debug for Deps {
 ///
 /// # Errors
 /// When the listeners do not fit the service.
-#[expect(clippy::unused_async, reason = "all three services are started alike; the others wait for their database")]
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config { public_url } = config;
     let Deps { clock, entropy, trust_service, issuer_service, replay, keys } = deps;
@@ -94,5 +93,5 @@ async fn become_ready(mut connected: watch::Receiver<bool>, condition: Condition
     if connected.wait_for(|connected| *connected).await.is_ok() {
         condition.set(true);
     }
-    pending().await
+    pending::<()>().await;
 }
