@@ -44,7 +44,7 @@ async fn s65_bodies_over_64_kib_are_refused() {
     let most = service.http(post("x".repeat(64 * 1024))).await;
     assert_eq!((most.status(), most.body().as_str()), (StatusCode::OK, "65536"));
     let more = service.http(post("x".repeat(64 * 1024 + 1))).await;
-    assert_eq!(more.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(more.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert!(more.body().contains("INVALID_REQUEST"));
 }
 
@@ -153,4 +153,15 @@ async fn s67_idle_connections_make_room_for_others() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn s67_dripping_after_a_first_request_is_cut_too() {
+    let limits = Limits { idle_timeout: Duration::from_hours(1), ..impatient() };
+    let service = Service::start_with(limits, bootstrap());
+    // HEADERS that end stream 1: GET http://a/answer, in HPACK's static table but for path and authority.
+    let request = [&[0, 0, 14, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x04, 7][..], b"/answer", &[0x41, 1, b'a']].concat();
+    let incomplete_frame = &[0x3f, 0xff, 0xff, 1, 4, 0, 0, 0, 3][..];
+    let opening = [PREFACE, EMPTY_SETTINGS, &request, incomplete_frame].concat();
+    drip(service.connectors.public.connect().await.unwrap(), &opening).await;
 }
