@@ -23,5 +23,8 @@ mod negative_cache;
 mod refresh;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::discovery::{Discovery, DiscoveryError, DiscoverySettings, KeysUnavailable};
 pub use crate::source::KeySetSource;
