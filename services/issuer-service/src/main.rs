@@ -1,3 +1,10 @@
-//! The binary.
+//! The issuer-service binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use countersign_runtime::process::{self, Program};
+
+fn main() -> ExitCode {
+    let program = Program { name: "issuer-service", version: env!("CARGO_PKG_VERSION") };
+    process::run(program, issuer_service::start_from_settings)
+}

@@ -1,0 +1,160 @@
+//! Private keys at rest: sealed under the key-encryption key, each bound to its row.
+
+use countersign_domain::id::IssuerId;
+use countersign_domain::name::KeyId;
+use countersign_domain::signing_key::SigningKeyRecord;
+use countersign_domain::time::Timestamp;
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_jose::sealed::{KeyEncryptionKey, SealError};
+use countersign_jose::{SigningError, SigningKey};
+use countersign_store::issuer::SealedSigningKey;
+use serde_json::Value;
+
+/// The members that make a public key what it is, of every type of key.
+const PUBLIC_MEMBERS: [&str; 6] = ["crv", "e", "kty", "n", "x", "y"];
+
+/// Makes, seals and opens signing keys.
+#[derive(Debug)]
+pub(crate) struct Custody {
+    key: KeyEncryptionKey,
+}
+
+/// Why a key is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CustodyError {
+    /// No key was made.
+    #[error("cannot make a key")]
+    Make(#[source] SigningError),
+    /// It was not sealed.
+    #[error("cannot seal the key")]
+    Seal(#[source] SealError),
+    /// Sealed under another key, altered, or moved from another row (SECURITY 58).
+    #[error("cannot open the sealed key")]
+    Open(#[source] SealError),
+    /// What was sealed is no key of this algorithm.
+    #[error("what was sealed is not a key of its algorithm")]
+    Read(#[source] SigningError),
+    /// The row names another public key than the one that belongs to the private key.
+    #[error("the public half in the row does not belong to the sealed private half")]
+    ForeignPublicHalf,
+}
+
+impl Custody {
+    pub(crate) const fn new(key: KeyEncryptionKey) -> Self {
+        Self { key }
+    }
+
+    /// Makes a key, ready to be stored. Takes long for RSA: not for an async thread.
+    pub(crate) fn make(
+        &self,
+        issuer_id: &IssuerId,
+        algorithm: SignatureAlgorithm,
+        generation: i32,
+        (created_at, activate_at): (Timestamp, Timestamp),
+    ) -> Result<SealedSigningKey, CustodyError> {
+        let key = SigningKey::generate(algorithm).map_err(CustodyError::Make)?;
+        let plain = key.to_pkcs8().map_err(CustodyError::Make)?;
+        let key_id = key.key_id().clone();
+        let sealed_private_key = self.key.seal(&plain, &context(issuer_id, &key_id, algorithm)).map_err(CustodyError::Seal)?;
+        Ok(SealedSigningKey {
+            record: SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement: None },
+            public_jwk: serde_json::to_string(key.public_jwk()).unwrap_or_default(),
+            sealed_private_key,
+        })
+    }
+
+    /// Opens a key. What is published is derived from the result, never taken from the row: whoever can write to the database
+    /// can add no key (SECURITY 58).
+    pub(crate) fn open(&self, issuer_id: &IssuerId, sealed: &SealedSigningKey) -> Result<SigningKey, CustodyError> {
+        let SigningKeyRecord { key_id, algorithm, .. } = &sealed.record;
+        let plain =
+            self.key.open(&sealed.sealed_private_key, &context(issuer_id, key_id, *algorithm)).map_err(CustodyError::Open)?;
+        let key = SigningKey::from_pkcs8(*algorithm, &plain).map_err(CustodyError::Read)?;
+        if key.key_id() != key_id || !same_public_key(&key, &sealed.public_jwk) {
+            return Err(CustodyError::ForeignPublicHalf);
+        }
+        Ok(key)
+    }
+}
+
+/// Names the row that a private key belongs to.
+fn context<'a>(issuer_id: &'a IssuerId, key_id: &'a KeyId, algorithm: SignatureAlgorithm) -> [&'a [u8]; 4] {
+    [b"signing key", issuer_id.as_str().as_bytes(), key_id.as_str().as_bytes(), algorithm.as_str().as_bytes()]
+}
+
+fn same_public_key(key: &SigningKey, stored: &str) -> bool {
+    let (Ok(own), Ok(stored)) = (serde_json::to_value(key.public_jwk()), serde_json::from_str::<Value>(stored)) else {
+        return false;
+    };
+    PUBLIC_MEMBERS.iter().all(|member| own.get(member) == stored.get(member))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn custody(byte: u8) -> Custody {
+        Custody::new(KeyEncryptionKey::from_bytes(&[byte; 32]).unwrap())
+    }
+
+    fn issuer(number: u8) -> IssuerId {
+        IssuerId::from_random([number; 16])
+    }
+
+    fn make(algorithm: SignatureAlgorithm) -> SealedSigningKey {
+        let now = "2026-11-20T10:00:00Z".parse().unwrap();
+        custody(1).make(&issuer(1), algorithm, 1, (now, now)).unwrap()
+    }
+
+    #[test]
+    fn a_key_comes_back_as_it_was_made() {
+        for algorithm in countersign_domain::issuer::IssuerSettings::ALGORITHMS {
+            let sealed = make(algorithm);
+            let opened = custody(1).open(&issuer(1), &sealed).unwrap();
+            assert_eq!((opened.key_id(), opened.algorithm()), (&sealed.record.key_id, algorithm));
+        }
+    }
+
+    #[test]
+    fn s58_a_key_opens_only_under_its_key_encryption_key_and_in_its_own_row() {
+        let sealed = make(SignatureAlgorithm::Es256);
+        assert!(matches!(custody(2).open(&issuer(1), &sealed), Err(CustodyError::Open(SealError::OtherKey(_)))));
+        assert!(matches!(custody(1).open(&issuer(2), &sealed), Err(CustodyError::Open(SealError::Opening))));
+
+        let other = make(SignatureAlgorithm::Es256);
+        let swapped = SealedSigningKey { sealed_private_key: other.sealed_private_key, ..sealed.clone() };
+        assert!(matches!(custody(1).open(&issuer(1), &swapped), Err(CustodyError::Open(SealError::Opening))));
+
+        let mut renamed = sealed.clone();
+        renamed.record.algorithm = SignatureAlgorithm::EdDsa;
+        assert!(matches!(custody(1).open(&issuer(1), &renamed), Err(CustodyError::Open(SealError::Opening))));
+    }
+
+    #[test]
+    fn s58_a_foreign_public_key_is_noticed() {
+        let sealed = make(SignatureAlgorithm::Es256);
+        for public_jwk in [make(SignatureAlgorithm::Es256).public_jwk, "{}".to_owned(), String::new()] {
+            let foreign = SealedSigningKey { public_jwk, ..sealed.clone() };
+            assert!(matches!(custody(1).open(&issuer(1), &foreign), Err(CustodyError::ForeignPublicHalf)));
+        }
+    }
+
+    #[test]
+    fn s61_no_form_of_a_key_shows_its_private_half() {
+        let sealed = make(SignatureAlgorithm::EdDsa);
+        let opened = custody(1).open(&issuer(1), &sealed).unwrap();
+        let secret = opened.to_pkcs8().unwrap();
+        let decimal = format!("{:?}", &secret[16..24]);
+        let decimal = decimal.trim_matches(['[', ']']);
+        let envelope = format!("{:?}", &sealed.sealed_private_key[24..32]);
+        let envelope = envelope.trim_matches(['[', ']']);
+        for shown in [format!("{sealed:?}"), format!("{opened:?}"), format!("{:?}", custody(7))] {
+            assert!(!shown.contains(decimal) && !shown.contains(envelope), "{shown}");
+            assert!(!shown.contains("7, 7, 7"), "{shown}");
+        }
+        let published = serde_json::to_value(opened.public_jwk()).unwrap();
+        for private in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+            assert!(published.get(private).is_none(), "{private}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The documents over HTTP: `<issuer path>/.well-known/openid-configuration` and `<issuer path>/.well-known/jwks.json`.
+//!
+//! Which issuer is meant follows from the path alone, never from `Host` or a forwarded header (SECURITY 70). Whatever is here is
+//! answered from memory.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use countersign_domain::issuer::IssuerNamespace;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tonic::Status;
+
+use crate::documents::{DISCOVERY_PATH, Document, Documents, KEY_SET_PATH};
+use crate::keeper::{Asker, Keeper, KeeperError};
+
+/// The routes of all issuers.
+pub(crate) fn routes(keeper: Arc<Keeper>, namespace: Arc<IssuerNamespace>) -> Router {
+    Router::new().route("/{*path}", any(serve)).with_state(Site { keeper, namespace })
+}
+
+#[derive(Debug, Clone)]
+struct Site {
+    keeper: Arc<Keeper>,
+    namespace: Arc<IssuerNamespace>,
+}
+
+/// One of the two documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Discovery,
+    KeySet,
+}
+
+impl Kind {
+    const fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Discovery => "application/json",
+            Self::KeySet => "application/jwk-set+json",
+        })
+    }
+
+    const fn of(self, documents: &Documents) -> &Document {
+        match self {
+            Self::Discovery => &documents.discovery,
+            Self::KeySet => &documents.key_set,
+        }
+    }
+}
+
+async fn serve(State(site): State<Site>, request: Request) -> Response {
+    // What reaches this route under gRPC is a method that does not exist.
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if content_type.starts_with(b"application/grpc") {
+        return Status::unimplemented("there is no such method here").into_http();
+    }
+    let Some((issuer_path, kind)) = split(request.uri().path()) else { return bare(StatusCode::NOT_FOUND) };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = bare(StatusCode::METHOD_NOT_ALLOWED);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match site.documents(issuer_path).await {
+        Ok(Some(documents)) => {
+            let max_age = site.keeper.policy().key_set_max_age.as_secs();
+            document(kind, kind.of(&documents), max_age, request.method() == Method::HEAD, request.headers())
+        }
+        Ok(None) => bare(StatusCode::NOT_FOUND),
+        Err(error) => {
+            tracing::warn!(%error, "cannot serve a document");
+            let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+    }
+}
+
+impl Site {
+    /// The documents of the issuer at this path; its first keys are made when nobody asked before.
+    async fn documents(&self, issuer_path: &str) -> Result<Option<Documents>, KeeperError> {
+        let url = format!("{}{issuer_path}", origin(self.namespace.base_url.as_str()));
+        // The gateway serves its own documents, unless its URL lies below the base.
+        if self.namespace.below_base(&url).is_none() {
+            return Ok(None);
+        }
+        let Some(issuer) = self.keeper.find(Asker::Stranger, |directory| directory.by_url(&url).cloned()).await? else {
+            return Ok(None);
+        };
+        match self.keeper.in_use(issuer).await {
+            Ok(issuer) => issuer.documents().cloned().map(Some).ok_or(KeeperError::Unusable),
+            Err(KeeperError::Gone) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn document(kind: Kind, document: &Document, max_age: u64, head: bool, headers: &HeaderMap) -> Response {
+    let unchanged = headers.get_all(IF_NONE_MATCH).iter().any(|given| names(given, &document.etag));
+    let length = document.bytes.len();
+    let (status, body) = match (unchanged, head) {
+        (true, _) => (StatusCode::NOT_MODIFIED, Bytes::new()),
+        (false, true) => (StatusCode::OK, Bytes::new()),
+        (false, false) => (StatusCode::OK, document.bytes.clone()),
+    };
+    let mut response = (status, Body::from(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, text(format!("public, max-age={max_age}")));
+    headers.insert(ETAG, text(document.etag.clone()));
+    if status == StatusCode::OK {
+        headers.insert(CONTENT_TYPE, kind.content_type());
+        // Also for HEAD: what GET would send (RFC 9110, section 8.6).
+        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+/// Whether a value of `If-None-Match` names this tag (RFC 9110, section 13.1.2: by weak comparison).
+fn names(given: &HeaderValue, etag: &str) -> bool {
+    given.to_str().is_ok_and(|given| {
+        given.trim() == "*" || given.split(',').any(|tag| tag.trim().strip_prefix("W/").unwrap_or(tag.trim()) == etag)
+    })
+}
+
+/// The issuer's path and the document of it that is meant.
+fn split(path: &str) -> Option<(&str, Kind)> {
+    [(DISCOVERY_PATH, Kind::Discovery), (KEY_SET_PATH, Kind::KeySet)]
+        .into_iter()
+        .find_map(|(suffix, kind)| path.strip_suffix(suffix).map(|issuer| (issuer, kind)))
+}
+
+/// Scheme, host and port of a canonical URL.
+fn origin(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url.get(authority..).and_then(|rest| rest.find('/')).map_or(url.len(), |path| authority + path);
+    url.get(..end).unwrap_or(url)
+}
+
+/// An answer without a document. Nobody keeps it: an issuer may be made the next moment.
+fn bare(status: StatusCode) -> Response {
+    let mut response = status.into_response();
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn text(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split_at_their_end_only() {
+        assert_eq!(split("/rwx/.well-known/jwks.json"), Some(("/rwx", Kind::KeySet)));
+        assert_eq!(split("/a/b/.well-known/openid-configuration"), Some(("/a/b", Kind::Discovery)));
+        for other in ["/rwx/.well-known/jwks.json/", "/rwx/jwks.json", "/.well-known", "/"] {
+            assert_eq!(split(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn origins_end_before_the_path() {
+        for (url, expected) in [
+            ("https://id.example.com", "https://id.example.com"),
+            ("https://id.example.com/", "https://id.example.com"),
+            ("https://id.example.com:8443/issuers/a", "https://id.example.com:8443"),
+            ("http://[::1]:7401/a", "http://[::1]:7401"),
+        ] {
+            assert_eq!(origin(url), expected);
+        }
+    }
+
+    #[test]
+    fn s60_conditional_requests_follow_rfc_9110() {
+        let names = |given: &'static str| names(&HeaderValue::from_static(given), "\"abc\"");
+        for given in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*", " \"abc\" "] {
+            assert!(names(given), "{given}");
+        }
+        for given in ["abc", "\"ab\"", "\"x\", \"y\"", ""] {
+            assert!(!names(given), "{given}");
+        }
+    }
+}

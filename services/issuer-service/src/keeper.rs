@@ -1,0 +1,362 @@
+//! Keeps the [`Directory`] fresh and the keys of issuers as they should be.
+//!
+//! Every replica polls the database and asks it after its own writes. Whatever keys are missing are made by whichever replica
+//! notices; unique constraints make them agree (SECURITY 57).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use countersign_domain::id::IssuerId;
+use countersign_domain::signing_key::{KeyPolicy, KeyStep};
+use countersign_domain::time::{Clock, Timestamp};
+use countersign_jose::KeySet;
+use countersign_runtime::auth::KeySource;
+use countersign_runtime::health::Condition;
+use countersign_store::database::StoreError;
+use countersign_store::issuer::{AddKeysOutcome, ChangedIssuer, IssuerStore};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use crate::custody::{Custody, CustodyError};
+use crate::directory::{Directory, LoadedIssuer};
+
+/// How often the database is asked for changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A database that answers later than this is as good as down.
+const POLL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long ago the database was last asked before a stranger who misses an issuer makes us ask again.
+const STRANGERS_PAUSE: Duration = Duration::from_millis(200);
+/// How long a stranger waits for the answer.
+const STRANGERS_PATIENCE: Duration = Duration::from_millis(500);
+/// RSA keys take a core for a while; the others shall have some left (SECURITY 72).
+const KEYS_MADE_AT_ONCE: usize = 2;
+
+/// The keeper of all issuers and keys of this replica.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    store: Arc<dyn IssuerStore>,
+    custody: Arc<Custody>,
+    clock: Arc<dyn Clock>,
+    policy: KeyPolicy,
+    directory: ArcSwap<Directory>,
+    asked: Mutex<Asked>,
+    refreshing: tokio::sync::Mutex<()>,
+    changed_here: Notify,
+    first_uses: Mutex<HashMap<IssuerId, Arc<tokio::sync::Mutex<()>>>>,
+    making: Semaphore,
+}
+
+/// When the database was asked. Monotonic, so that no clock jump revives a picture (SECURITY 77).
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The last time.
+    tried: Instant,
+    /// Whether it answered then.
+    answered: bool,
+    /// The last time it answered.
+    seen: Instant,
+}
+
+/// Who misses an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A caller we know: the answer is as of now.
+    Caller,
+    /// Anybody. However many ask for issuers that nobody made, the database is asked five times a second.
+    Stranger,
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    /// The database.
+    #[error("cannot use the database")]
+    Store(#[from] StoreError),
+    /// It does not answer.
+    #[error("the database does not answer in time")]
+    Timeout,
+    /// It did not answer when somebody else asked.
+    #[error("the database did not answer just now")]
+    NotNow,
+    /// The key itself.
+    #[error("cannot make a signing key")]
+    Custody(#[from] CustodyError),
+    /// A thread of ours ended early.
+    #[error("a task was lost")]
+    Lost(#[from] tokio::task::JoinError),
+    /// The database was not seen for too long to sign or serve (SECURITY 59).
+    #[error("the database was not seen for too long")]
+    Stale,
+    /// No key of the issuer opens and matches.
+    #[error("no signing key of the issuer can be used")]
+    Unusable,
+    /// Deleted meanwhile.
+    #[error("the issuer is gone")]
+    Gone,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: Arc<dyn IssuerStore>, custody: Custody, clock: Arc<dyn Clock>, policy: KeyPolicy) -> Self {
+        Self {
+            store,
+            custody: Arc::new(custody),
+            clock,
+            policy,
+            directory: ArcSwap::default(),
+            asked: Mutex::new(Asked { tried: Instant::now(), answered: false, seen: Instant::now() }),
+            refreshing: tokio::sync::Mutex::new(()),
+            changed_here: Notify::new(),
+            first_uses: Mutex::new(HashMap::new()),
+            making: Semaphore::new(KEYS_MADE_AT_ONCE),
+        }
+    }
+
+    /// How long verifiers may keep a key set, and replicas go without the database.
+    pub(crate) const fn policy(&self) -> KeyPolicy {
+        self.policy
+    }
+
+    /// The picture, unless it is too old to sign or serve by.
+    pub(crate) fn directory(&self) -> Result<Arc<Directory>, KeeperError> {
+        if self.age() > self.policy.staleness_limit { Err(KeeperError::Stale) } else { Ok(self.directory.load_full()) }
+    }
+
+    /// Looks something up; where it is missing, asks the database once.
+    pub(crate) async fn find<T>(&self, asker: Asker, find: impl Fn(&Directory) -> Option<T>) -> Result<Option<T>, KeeperError> {
+        if let Some(found) = find(&*self.directory()?) {
+            return Ok(Some(found));
+        }
+        let now = Instant::now();
+        let answer = match asker {
+            Asker::Caller => self.refresh_unless_since(now).await,
+            Asker::Stranger => {
+                let recent = now.checked_sub(STRANGERS_PAUSE).unwrap_or(now);
+                let in_time = tokio::time::timeout(STRANGERS_PATIENCE, self.refresh_unless_since(recent)).await;
+                in_time.unwrap_or(Err(KeeperError::NotNow))
+            }
+        };
+        match find(&*self.directory()?) {
+            Some(found) => Ok(Some(found)),
+            None => answer.map(|()| None),
+        }
+    }
+
+    /// This issuer with its keys, which are made if it never had any.
+    pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        if !issuer.is_unused() {
+            return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
+        }
+        // In a task of its own: a caller who goes away does not stop what others wait for.
+        let (keeper, id) = (Arc::clone(self), issuer.identity.id().clone());
+        tokio::spawn(async move { keeper.make_first_keys(id).await }).await?
+    }
+
+    async fn make_first_keys(&self, id: IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        let turn = self.first_use_of(&id);
+        let result = self.make_keys_in_turn(&id, &turn).await;
+        self.forget_first_use(&id, turn);
+        result
+    }
+
+    async fn make_keys_in_turn(&self, id: &IssuerId, turn: &tokio::sync::Mutex<()>) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        let _turn = turn.lock().await;
+        let issuer = |keeper: &Self| keeper.directory.load().by_id(id).cloned().ok_or(KeeperError::Gone);
+        let unused = issuer(self)?;
+        if unused.is_unused() {
+            self.take_steps(&unused).await?;
+            self.refresh().await?;
+        }
+        let used = issuer(self)?;
+        if used.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(used) }
+    }
+
+    /// Writes what has to be written for an issuer. Another replica may be first with all of it, which is as good.
+    async fn take_steps(&self, issuer: &LoadedIssuer) -> Result<(), KeeperError> {
+        // What is stored and what is held must be the same to the microsecond.
+        let now = Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or_default();
+        let id = issuer.identity.id();
+        let (mut wanted, mut retired) = (Vec::new(), Vec::new());
+        for step in issuer.next_steps(now, self.policy) {
+            match step {
+                KeyStep::Create { algorithm, generation, activate_at } => wanted.push((algorithm, generation, activate_at)),
+                KeyStep::Retire { key_id, retirement } => retired.push((key_id, retirement)),
+            }
+        }
+        if !wanted.is_empty() {
+            let (custody, owner) = (Arc::clone(&self.custody), id.clone());
+            let permit = self.making.acquire().await;
+            let make = move || -> Result<Vec<_>, CustodyError> {
+                let make = |(algorithm, generation, activate_at)| custody.make(&owner, algorithm, generation, (now, activate_at));
+                wanted.into_iter().map(make).collect()
+            };
+            let keys = tokio::task::spawn_blocking(make).await??;
+            drop(permit);
+            match self.store.add_signing_keys(id, &keys).await? {
+                AddKeysOutcome::Added => {
+                    for key in &keys {
+                        let (key_id, algorithm) = (&key.record.key_id, key.record.algorithm);
+                        tracing::info!(issuer.id = %id, key.id = %key_id, %algorithm, "made a signing key");
+                    }
+                }
+                AddKeysOutcome::AlreadyThere => tracing::info!(issuer.id = %id, "another replica made the signing keys"),
+                AddKeysOutcome::IssuerGone => return Err(KeeperError::Gone),
+            }
+        }
+        for (key_id, retirement) in retired {
+            self.store.retire_signing_key(id, &key_id, retirement).await?;
+            tracing::info!(issuer.id = %id, key.id = %key_id, "retires a signing key");
+        }
+        Ok(())
+    }
+
+    /// Asks the database for changes and applies them.
+    pub(crate) async fn refresh(&self) -> Result<(), KeeperError> {
+        self.refresh_unless_since(Instant::now()).await
+    }
+
+    /// Asks the database for changes, unless that was done after `since`, perhaps while we waited for our turn.
+    async fn refresh_unless_since(&self, since: Instant) -> Result<(), KeeperError> {
+        let _turn = self.refreshing.lock().await;
+        let last = self.asked();
+        if last.tried > since {
+            return if last.answered { Ok(()) } else { Err(KeeperError::NotNow) };
+        }
+        // The picture is as old as the question, not as the answer.
+        let tried = Instant::now();
+        let result = self.ask().await;
+        let answered = result.is_ok();
+        let seen = if answered { tried } else { last.seen };
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Asked { tried, answered, seen };
+        result
+    }
+
+    async fn ask(&self) -> Result<(), KeeperError> {
+        let changes_since = async |revision| {
+            let answer = tokio::time::timeout(POLL_TIMEOUT, self.store.changes_since(revision)).await;
+            answer.map_err(|_| KeeperError::Timeout)?.map_err(KeeperError::from)
+        };
+        let known = self.directory.load_full();
+        let changes = changes_since(known.revision()).await?;
+        if changes.revision < known.revision() {
+            tracing::warn!("the database is older than it was, as if restored from a backup; reading everything again");
+            let all = changes_since(0).await?;
+            self.apply(Arc::default(), all.revision, all.changed).await
+        } else if changes.changed.is_empty() {
+            Ok(())
+        } else {
+            self.apply(known, changes.revision, changes.changed).await
+        }
+    }
+
+    async fn apply(&self, known: Arc<Directory>, revision: i64, changed: Vec<ChangedIssuer>) -> Result<(), KeeperError> {
+        let (custody, now) = (Arc::clone(&self.custody), self.clock.now());
+        let next = tokio::task::spawn_blocking(move || known.with(revision, changed, &custody, now)).await?;
+        self.directory.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// After a write of ours: the sooner this replica knows, the better, but the write stands either way.
+    pub(crate) async fn follow_own_write(&self) {
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "cannot read back a change; the next poll will");
+        }
+        self.changed_here.notify_one();
+    }
+
+    /// Follows the database until it is dropped.
+    pub(crate) async fn follow(self: Arc<Self>, database: Condition) {
+        let mut trouble = false;
+        loop {
+            let result = self.refresh().await;
+            match &result {
+                Ok(()) if trouble => tracing::info!("the database is back"),
+                Err(error) if !trouble => {
+                    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(%error, cause, "cannot follow the database; going on from memory");
+                }
+                _ => {}
+            }
+            trouble = result.is_err();
+            database.set(self.age() <= self.policy.staleness_limit);
+            if result.is_ok() {
+                self.take_due_steps().await;
+            }
+            self.render_due().await;
+            tokio::select! {
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+                () = self.changed_here.notified() => {}
+            }
+        }
+    }
+
+    /// Keys for algorithms that came later, an end for those that went. First keys wait for the first use.
+    async fn take_due_steps(&self) {
+        let now = self.clock.now();
+        let directory = self.directory.load_full();
+        let due = directory.all().filter(|issuer| !issuer.is_unused() && !issuer.next_steps(now, self.policy).is_empty());
+        let mut any = false;
+        for issuer in due {
+            any = true;
+            if let Err(error) = self.take_steps(issuer).await {
+                tracing::warn!(issuer.id = %issuer.identity.id(), %error, "cannot bring an issuer's keys up to date; trying again");
+            }
+        }
+        if any && let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "cannot read back new keys; the next poll will");
+        }
+    }
+
+    async fn render_due(&self) {
+        let _turn = self.refreshing.lock().await;
+        if let Some(next) = self.directory.load().as_of(self.clock.now()) {
+            self.directory.store(Arc::new(next));
+        }
+    }
+
+    fn first_use_of(&self, id: &IssuerId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(first_uses.entry(id.clone()).or_default())
+    }
+
+    /// Drops the turn, and its entry when nobody else waits for one.
+    fn forget_first_use(&self, id: &IssuerId, turn: Arc<tokio::sync::Mutex<()>>) {
+        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(turn);
+        if let Entry::Occupied(entry) = first_uses.entry(id.clone())
+            && Arc::strong_count(entry.get()) == 1
+        {
+            entry.remove();
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn age(&self) -> Duration {
+        self.asked().seen.elapsed()
+    }
+}
+
+/// The keys that verify this deployment's own access tokens, for the administrative RPCs of this very service.
+#[derive(Debug)]
+pub(crate) struct OwnKeys {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) access_token_issuer: IssuerId,
+}
+
+#[async_trait]
+impl KeySource for OwnKeys {
+    async fn key_set(&self, unknown_key: bool) -> Option<Arc<KeySet>> {
+        if unknown_key {
+            // A token of an unknown key is a stranger's. In vain, the set that is known decides.
+            let none = self.keeper.find(Asker::Stranger, |_| None::<()>).await;
+            drop(none);
+        }
+        self.keeper.directory().ok()?.by_id(&self.access_token_issuer)?.verification().cloned()
+    }
+}

@@ -1,0 +1,110 @@
+//! `AccessTokenService`: signs what the gateway decided, if it is an access token.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use countersign_domain::access_token_check::{ACCESS_TOKEN_TYPE, CheckedAccessToken};
+use countersign_domain::id::IssuerId;
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::reason::Reason;
+use countersign_domain::time::{Clock, Timestamp};
+use countersign_jose::{SigningKey, json};
+use countersign_proto::common::{read_duration, timestamp};
+use countersign_proto::issuer_v1 as wire;
+use countersign_proto::issuer_v1::access_token_service_server::AccessTokenService;
+use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
+use countersign_proto::status::Refusal;
+use countersign_runtime::transport::PeerIdentity;
+use tonic::{Request, Response, Status};
+
+use super::key_trouble;
+use crate::directory::ACCESS_TOKEN_ALGORITHM;
+use crate::keeper::Keeper;
+
+/// The most tokens of one batch.
+const MAX_BATCH: usize = 256;
+/// From this many on, a batch is signed off the async threads.
+const LARGE_BATCH: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct AccessTokens {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) issuer_id: IssuerId,
+    /// Whose certificates may ask.
+    pub(crate) callers: BTreeSet<String>,
+}
+
+impl AccessTokens {
+    async fn sign(&self, batch: Vec<wire::AccessTokenToSign>) -> Result<Vec<wire::SignedAccessToken>, Refusal> {
+        if batch.len() > MAX_BATCH {
+            return Err(Refusal::invalid_field("access_tokens", format!("must be at most {MAX_BATCH}")));
+        }
+        let directory = self.keeper.directory().map_err(|error| key_trouble(&error, &self.issuer_id))?;
+        let now = self.clock.now();
+        let issuer = directory.by_id(&self.issuer_id);
+        let signer =
+            issuer.and_then(|issuer| Some((issuer.identity.issuer_url().clone(), issuer.signer(now, ACCESS_TOKEN_ALGORITHM)?)));
+        let Some((issuer_url, key)) = signer else {
+            tracing::error!(issuer.id = %self.issuer_id, "there is no key to sign access tokens with");
+            return Err(Refusal::unavailable("no key signs access tokens now"));
+        };
+        let key = Arc::clone(key);
+        let size = batch.len();
+        let sign_all = move || batch.iter().map(|item| sign_one(item, &issuer_url, &key, now)).collect();
+        if size < LARGE_BATCH {
+            return Ok(sign_all());
+        }
+        tokio::task::spawn_blocking(sign_all).await.map_err(|_| Refusal::internal())
+    }
+
+    /// The internal listener lets other services in too, for key sets; tokens are signed for gateways alone.
+    fn check_caller(&self, peer: Option<&PeerIdentity>) -> Result<(), Refusal> {
+        match peer {
+            Some(PeerIdentity::InProcess) => Ok(()),
+            Some(PeerIdentity::Service(name)) if self.callers.contains(&**name) => Ok(()),
+            _ => Err(Refusal::new(Reason::PermissionMissing, "only the gateway has access tokens signed")),
+        }
+    }
+}
+
+fn sign_one(item: &wire::AccessTokenToSign, issuer_url: &IssuerUrl, key: &SigningKey, now: Timestamp) -> wire::SignedAccessToken {
+    match try_sign(item, issuer_url, key, now) {
+        Ok((token, expires_at)) => {
+            wire::SignedAccessToken { result: Some(Signed::AccessToken(token)), expire_time: Some(timestamp(expires_at)) }
+        }
+        Err(why) => {
+            tracing::warn!(why, "an access token is not signed");
+            wire::SignedAccessToken { result: Some(Signed::Refusal(why)), expire_time: None }
+        }
+    }
+}
+
+fn try_sign(
+    item: &wire::AccessTokenToSign,
+    issuer_url: &IssuerUrl,
+    key: &SigningKey,
+    now: Timestamp,
+) -> Result<(String, Timestamp), String> {
+    let duration = item.duration.as_ref().map(read_duration);
+    let duration = duration.ok_or("`duration` is missing")?.map_err(|error| format!("`duration` {error}"))?;
+    // Written anew after the check, so that what is signed is what was checked.
+    let claims = json::parse_object(&item.claims_json).map_err(|error| format!("the claims are {error}"))?;
+    let checked = CheckedAccessToken::check(claims, duration).map_err(|error| error.to_string())?;
+    let (claims, expires_at) = checked.complete(issuer_url, now);
+    let claims = serde_json::to_vec(&claims).map_err(|error| error.to_string())?;
+    let token = key.sign(ACCESS_TOKEN_TYPE, &claims).map_err(|error| error.to_string())?;
+    Ok((token, expires_at))
+}
+
+#[tonic::async_trait]
+impl AccessTokenService for AccessTokens {
+    async fn sign_access_tokens(
+        &self,
+        request: Request<wire::SignAccessTokensRequest>,
+    ) -> Result<Response<wire::SignAccessTokensResponse>, Status> {
+        self.check_caller(request.extensions().get::<PeerIdentity>())?;
+        let access_tokens = self.sign(request.into_inner().access_tokens).await?;
+        Ok(Response::new(wire::SignAccessTokensResponse { access_tokens }))
+    }
+}

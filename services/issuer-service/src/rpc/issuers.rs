@@ -1,0 +1,206 @@
+//! `IssuerService`: the issuers of a workspace.
+
+use std::sync::Arc;
+
+use countersign_domain::caller::Caller;
+use countersign_domain::etag::Etag;
+use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSettings};
+use countersign_domain::profile::BuiltInProfile;
+use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_domain::violation::Violations;
+use countersign_proto::common::{mask_paths, read};
+use countersign_proto::issuer_v1 as wire;
+use countersign_proto::issuer_v1::issuer_service_server::IssuerService;
+use countersign_proto::status::Refusal;
+use countersign_runtime::auth;
+use countersign_runtime::page_token::PageTokens;
+use countersign_store::issuer::{CreateOutcome, IssuerPosition, IssuerStore, WriteOutcome};
+use tonic::{Request, Response, Status};
+
+use super::{check_sees, cursor, database_trouble, read_cursor, read_ids, read_page_size};
+use crate::keeper::Keeper;
+
+const KIND: &str = "Issuer";
+/// How often an update without an etag is repeated on what another wrote meanwhile.
+const UPDATE_ATTEMPTS: usize = 3;
+
+#[derive(Debug)]
+pub(crate) struct Issuers {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) store: Arc<dyn IssuerStore>,
+    pub(crate) namespace: Arc<IssuerNamespace>,
+    pub(crate) page_tokens: PageTokens,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl Issuers {
+    async fn create(&self, caller: &Caller, request: wire::CreateIssuerRequest) -> Result<Issuer, Refusal> {
+        let draft = request.issuer.ok_or_else(|| Refusal::invalid_field("issuer", "is required"))?;
+        let issuer = self.new_issuer(draft)?;
+        check_sees(caller, &issuer.workspace_id)?;
+        match self.store.create_issuer(&issuer).await.map_err(|error| database_trouble(&error))? {
+            CreateOutcome::Created => {}
+            CreateOutcome::UrlTaken => return Err(Refusal::already_exists(KIND, &issuer.issuer_url)),
+        }
+        tracing::info!(issuer.id = %issuer.id, workspace.id = %issuer.workspace_id, by = caller.subject, "created an issuer");
+        self.keeper.follow_own_write().await;
+        Ok(issuer)
+    }
+
+    fn new_issuer(&self, draft: wire::Issuer) -> Result<Issuer, Refusal> {
+        let mut violations = Violations::new();
+        let workspace_id = read::<WorkspaceId>("issuer.workspace_id", &draft.workspace_id, &mut violations);
+        let profile = read::<BuiltInProfile>("issuer.profile", &draft.profile, &mut violations);
+        let id = IssuerId::from_random(self.entropy.bits128());
+        let issuer_url =
+            if draft.issuer_url.is_empty() { self.namespace.generated(&id) } else { self.namespace.check(&draft.issuer_url) };
+        let issuer_url = violations.check("issuer.issuer_url", issuer_url);
+        let settings = IssuerSettings::create(&IssuerDraft::from(draft), &mut violations);
+        let now = self.now();
+        match (workspace_id, profile, issuer_url, settings) {
+            (Some(workspace_id), Some(profile), Some(issuer_url), Some(settings)) => {
+                Ok(Issuer { id, workspace_id, issuer_url, profile, settings, revision: 1, created_at: now, updated_at: now })
+            }
+            _ => Err(Refusal::invalid(violations)),
+        }
+    }
+
+    async fn get(&self, caller: &Caller, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Issuer, Refusal> {
+        check_sees(caller, workspace_id)?;
+        let found = self.store.get_issuer(workspace_id, id).await.map_err(|error| database_trouble(&error))?;
+        found.ok_or_else(|| Refusal::not_found(KIND, id))
+    }
+
+    async fn list(&self, caller: &Caller, request: wire::ListIssuersRequest) -> Result<wire::ListIssuersResponse, Refusal> {
+        let mut violations = Violations::new();
+        let workspace_id = read::<WorkspaceId>("workspace_id", &request.workspace_id, &mut violations);
+        let size = read_page_size(request.page_size, &mut violations);
+        let workspace_id = match workspace_id {
+            Some(workspace_id) if violations.is_empty() => workspace_id,
+            _ => return Err(Refusal::invalid(violations)),
+        };
+        check_sees(caller, &workspace_id)?;
+        let list: &[&[u8]] = &[b"ListIssuers", workspace_id.as_str().as_bytes()];
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => read_cursor(&self.page_tokens.open(list, token)?).map(|(created_at, id)| IssuerPosition { created_at, id }),
+        };
+        // One more than fits tells whether there is another page.
+        let limit = u64::try_from(size).unwrap_or_default().saturating_add(1);
+        let mut issuers =
+            self.store.list_issuers(&workspace_id, after.as_ref(), limit).await.map_err(|error| database_trouble(&error))?;
+        let more = issuers.len() > size;
+        issuers.truncate(size);
+        let next = issuers.last().filter(|_| more).map(|last| cursor(last.created_at, last.id.as_str()));
+        Ok(wire::ListIssuersResponse {
+            issuers: issuers.iter().map(wire::Issuer::from).collect(),
+            next_page_token: next.map(|cursor| self.page_tokens.issue(list, &cursor)).unwrap_or_default(),
+        })
+    }
+
+    async fn update(&self, caller: &Caller, request: wire::UpdateIssuerRequest) -> Result<Issuer, Refusal> {
+        let wish = request.issuer.ok_or_else(|| Refusal::invalid_field("issuer", "is required"))?;
+        let (workspace_id, id) = read_ids(&wish.workspace_id, &wish.id, ["issuer.workspace_id", "issuer.id"])?;
+        let mask = mask_paths(request.update_mask);
+        let etag = wish.etag.clone();
+        let draft = IssuerDraft::from(wish);
+        for _ in 0..UPDATE_ATTEMPTS {
+            let present = self.get(caller, &workspace_id, &id).await?;
+            if !Etag::of(&present.id, present.revision).permits(&etag) {
+                return Err(Refusal::etag_mismatch(KIND, &id));
+            }
+            let mut violations = Violations::new();
+            let settings = present.settings.clone().update(&draft, &mask, &mut violations);
+            let settings = violations.into_result(settings)?;
+            let revision = present.revision;
+            let changed = Issuer { settings, revision: revision.saturating_add(1), updated_at: self.now(), ..present };
+            match self.store.update_issuer(&changed, revision).await.map_err(|error| database_trouble(&error))? {
+                WriteOutcome::Done => {
+                    tracing::info!(issuer.id = %id, workspace.id = %workspace_id, by = caller.subject, "changed an issuer");
+                    self.keeper.follow_own_write().await;
+                    return Ok(changed);
+                }
+                WriteOutcome::NotFound => return Err(Refusal::not_found(KIND, &id)),
+                WriteOutcome::Stale => {}
+            }
+        }
+        Err(Refusal::etag_mismatch(KIND, &id))
+    }
+
+    async fn delete(&self, caller: &Caller, request: wire::DeleteIssuerRequest) -> Result<(), Refusal> {
+        let (workspace_id, id) = read_ids(&request.workspace_id, &request.issuer_id, ["workspace_id", "issuer_id"])?;
+        check_sees(caller, &workspace_id)?;
+        let expected_revision = if request.etag.is_empty() {
+            None
+        } else {
+            let present = self.get(caller, &workspace_id, &id).await?;
+            if !Etag::of(&present.id, present.revision).permits(&request.etag) {
+                return Err(Refusal::etag_mismatch(KIND, &id));
+            }
+            Some(present.revision)
+        };
+        let deleted = self.store.delete_issuer(&workspace_id, &id, expected_revision, self.now()).await;
+        match deleted.map_err(|error| database_trouble(&error))? {
+            WriteOutcome::Done => {
+                tracing::info!(issuer.id = %id, workspace.id = %workspace_id, by = caller.subject, "deleted an issuer");
+                self.keeper.follow_own_write().await;
+                Ok(())
+            }
+            WriteOutcome::NotFound => Err(Refusal::not_found(KIND, &id)),
+            WriteOutcome::Stale => Err(Refusal::etag_mismatch(KIND, &id)),
+        }
+    }
+
+    /// The time to the microsecond: what is stored is what is answered.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or_default()
+    }
+}
+
+#[tonic::async_trait]
+impl IssuerService for Issuers {
+    async fn create_issuer(
+        &self,
+        request: Request<wire::CreateIssuerRequest>,
+    ) -> Result<Response<wire::CreateIssuerResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        let issuer = self.create(&caller, request.into_inner()).await?;
+        Ok(Response::new(wire::CreateIssuerResponse { issuer: Some((&issuer).into()) }))
+    }
+
+    async fn get_issuer(&self, request: Request<wire::GetIssuerRequest>) -> Result<Response<wire::GetIssuerResponse>, Status> {
+        let caller = auth::caller(&request)?;
+        let wire::GetIssuerRequest { workspace_id, issuer_id } = request.get_ref();
+        let (workspace_id, id) = read_ids(workspace_id, issuer_id, ["workspace_id", "issuer_id"])?;
+        let issuer = self.get(caller, &workspace_id, &id).await?;
+        Ok(Response::new(wire::GetIssuerResponse { issuer: Some((&issuer).into()) }))
+    }
+
+    async fn list_issuers(
+        &self,
+        request: Request<wire::ListIssuersRequest>,
+    ) -> Result<Response<wire::ListIssuersResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        Ok(Response::new(self.list(&caller, request.into_inner()).await?))
+    }
+
+    async fn update_issuer(
+        &self,
+        request: Request<wire::UpdateIssuerRequest>,
+    ) -> Result<Response<wire::UpdateIssuerResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        let issuer = self.update(&caller, request.into_inner()).await?;
+        Ok(Response::new(wire::UpdateIssuerResponse { issuer: Some((&issuer).into()) }))
+    }
+
+    async fn delete_issuer(
+        &self,
+        request: Request<wire::DeleteIssuerRequest>,
+    ) -> Result<Response<wire::DeleteIssuerResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        self.delete(&caller, request.into_inner()).await?;
+        Ok(Response::new(wire::DeleteIssuerResponse {}))
+    }
+}

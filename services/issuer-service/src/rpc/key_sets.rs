@@ -1,0 +1,58 @@
+//! `KeySetService`: the documents over gRPC.
+
+use std::sync::Arc;
+
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_proto::common::duration;
+use countersign_proto::issuer_v1 as wire;
+use countersign_proto::issuer_v1::key_set_service_server::KeySetService;
+use countersign_proto::status::Refusal;
+use tonic::{Request, Response, Status};
+
+use super::key_trouble;
+use crate::documents::Documents;
+use crate::keeper::{Asker, Keeper};
+
+#[derive(Debug, Clone)]
+pub(crate) struct KeySets {
+    pub(crate) keeper: Arc<Keeper>,
+}
+
+impl KeySets {
+    /// The documents of the issuer of this URL; its first keys are made when nobody asked before.
+    async fn documents(&self, issuer_url: &str) -> Result<Documents, Refusal> {
+        let url: IssuerUrl = issuer_url.parse().map_err(|error| Refusal::invalid_field("issuer_url", format!("{error}")))?;
+        let found = self.keeper.find(Asker::Stranger, |directory| directory.by_url(url.as_str()).cloned()).await;
+        let trouble = |error| key_trouble(&error, &url);
+        let issuer = found.map_err(trouble)?.ok_or_else(|| Refusal::not_found("Issuer", &url))?;
+        let issuer = self.keeper.in_use(issuer).await.map_err(trouble)?;
+        issuer.documents().cloned().ok_or_else(|| Refusal::unavailable("the issuer publishes no key now"))
+    }
+}
+
+#[tonic::async_trait]
+impl KeySetService for KeySets {
+    async fn get_json_web_key_set(
+        &self,
+        request: Request<wire::GetJsonWebKeySetRequest>,
+    ) -> Result<Response<wire::GetJsonWebKeySetResponse>, Status> {
+        let document = self.documents(&request.get_ref().issuer_url).await?.key_set;
+        Ok(Response::new(wire::GetJsonWebKeySetResponse {
+            json_web_key_set: document.bytes,
+            etag: document.etag,
+            max_age: Some(duration(self.keeper.policy().key_set_max_age)),
+        }))
+    }
+
+    async fn get_open_id_configuration(
+        &self,
+        request: Request<wire::GetOpenIdConfigurationRequest>,
+    ) -> Result<Response<wire::GetOpenIdConfigurationResponse>, Status> {
+        let document = self.documents(&request.get_ref().issuer_url).await?.discovery;
+        Ok(Response::new(wire::GetOpenIdConfigurationResponse {
+            openid_configuration: document.bytes,
+            etag: document.etag,
+            max_age: Some(duration(self.keeper.policy().key_set_max_age)),
+        }))
+    }
+}

@@ -1,0 +1,95 @@
+//! The gRPC surface: each handler converts the request, does one thing, converts the answer.
+
+pub(crate) mod access_tokens;
+pub(crate) mod issuers;
+pub(crate) mod key_sets;
+pub(crate) mod signing_keys;
+pub(crate) mod tokens;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use countersign_domain::caller::Caller;
+use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::time::Timestamp;
+use countersign_domain::violation::Violations;
+use countersign_proto::common::read;
+use countersign_proto::status::Refusal;
+use countersign_store::database::StoreError;
+
+use crate::keeper::KeeperError;
+
+const DEFAULT_PAGE_SIZE: i32 = 100;
+const MAX_PAGE_SIZE: i32 = 1000;
+
+/// A workspace that exists for the caller. To answer anything but "not found" would tell of other tenants (SECURITY 33).
+fn check_sees(caller: &Caller, workspace_id: &WorkspaceId) -> Result<(), Refusal> {
+    if caller.sees(workspace_id) { Ok(()) } else { Err(Refusal::not_found("Workspace", workspace_id)) }
+}
+
+/// The two ids that name an issuer.
+fn read_ids(workspace_id: &str, issuer_id: &str, names: [&str; 2]) -> Result<(WorkspaceId, IssuerId), Refusal> {
+    let mut violations = Violations::new();
+    let workspace_id = read(names[0], workspace_id, &mut violations);
+    let issuer_id = read(names[1], issuer_id, &mut violations);
+    match (workspace_id, issuer_id) {
+        (Some(workspace_id), Some(issuer_id)) => Ok((workspace_id, issuer_id)),
+        _ => Err(Refusal::invalid(violations)),
+    }
+}
+
+/// How many elements a page has. More than the most is the most; a negative size is a violation.
+fn read_page_size(size: i32, violations: &mut Violations) -> usize {
+    if size < 0 {
+        violations.add("page_size", "must not be negative");
+    }
+    let size = if size == 0 { DEFAULT_PAGE_SIZE } else { size.min(MAX_PAGE_SIZE) };
+    usize::try_from(size).unwrap_or_default()
+}
+
+/// Where a page ended: a time and an id.
+fn cursor(created_at: Timestamp, id: &str) -> Vec<u8> {
+    format!("{} {id}", created_at.as_microsecond()).into_bytes()
+}
+
+/// The reverse of [`cursor`]. `None` cannot happen, as only tokens that we issued are opened.
+fn read_cursor<T: std::str::FromStr>(cursor: &[u8]) -> Option<(Timestamp, T)> {
+    let (micros, id) = std::str::from_utf8(cursor).ok()?.split_once(' ')?;
+    Some((Timestamp::from_microsecond(micros.parse().ok()?).ok()?, id.parse().ok()?))
+}
+
+/// What a caller hears of trouble with the database; the operator hears the rest.
+fn database_trouble(error: &StoreError) -> Refusal {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match error {
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, cause, "a call is refused");
+            Refusal::unavailable("the database cannot be reached")
+        }
+        StoreError::Refused(_) | StoreError::Unreadable { .. } => {
+            tracing::error!(%error, cause, "a call failed");
+            Refusal::internal()
+        }
+    }
+}
+
+/// What a caller hears when there is no key to sign with.
+fn key_trouble(error: &KeeperError, issuer: impl Display) -> Refusal {
+    match error {
+        KeeperError::Gone => Refusal::not_found("Issuer", issuer),
+        KeeperError::Store(error) => database_trouble(error),
+        KeeperError::Timeout | KeeperError::NotNow | KeeperError::Stale => {
+            tracing::warn!(%error, "a call is refused");
+            Refusal::unavailable("the database cannot be reached")
+        }
+        KeeperError::Unusable => {
+            tracing::error!(%issuer, %error, "a call is refused");
+            Refusal::unavailable("the issuer's signing keys cannot be used").with_retry(Duration::from_secs(30))
+        }
+        KeeperError::Custody(_) | KeeperError::Lost(_) => {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(%issuer, %error, cause, "a call failed");
+            Refusal::internal()
+        }
+    }
+}

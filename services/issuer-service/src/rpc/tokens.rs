@@ -1,0 +1,141 @@
+//! `TokenService`: ID tokens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_domain::caller::Caller;
+use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::id_token::{ID_TOKEN_TYPE, IdTokenTerms, IdTokenWish};
+use countersign_domain::issuer::Issuer;
+use countersign_domain::signing_key;
+use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::violation::Violations;
+use countersign_jose::{SigningError, SigningKey};
+use countersign_proto::common::{read, timestamp};
+use countersign_proto::issuer_v1 as wire;
+use countersign_proto::issuer_v1::token_service_server::TokenService;
+use countersign_proto::status::Refusal;
+use countersign_runtime::auth;
+use tonic::{Request, Response, Status};
+
+use super::{check_sees, key_trouble};
+use crate::directory::LoadedIssuer;
+use crate::keeper::{Asker, Keeper};
+
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl Tokens {
+    async fn issue(&self, caller: &Caller, request: wire::IssueIdTokenRequest) -> Result<wire::IssueIdTokenResponse, Refusal> {
+        let loaded = self.find(caller, &request).await?;
+        let issuer = loaded.of_workspace().ok_or_else(|| Refusal::not_found("Issuer", &request.issuer_id))?;
+
+        let mut violations = Violations::new();
+        let terms = IdTokenWish::from(&request).within(&issuer.settings, &mut violations);
+        let attributes: BTreeMap<_, _> = request.attributes.into_iter().collect();
+        let subject = match issuer.profile.subject(&issuer.workspace_id, &attributes) {
+            Ok(subject) => Some(subject),
+            Err(found) => {
+                violations.extend(found);
+                None
+            }
+        };
+        let (Some(terms), Some(subject)) = (terms, subject) else { return Err(Refusal::invalid(violations)) };
+
+        let issuer_id = issuer.id.clone();
+        let in_use = self.keeper.in_use(Arc::clone(&loaded)).await.map_err(|error| key_trouble(&error, &issuer_id))?;
+        let now = self.clock.now();
+        let key = signer(&in_use, issuer, &terms, now)?;
+        let claims = terms.claims(issuer.issuer_url.clone(), subject, now, self.entropy.bits128());
+        let (subject, expires_at) = (claims.subject().to_string(), claims.expires_at());
+        let claims = serde_json::to_vec(&claims).map_err(|_| Refusal::internal())?;
+        let id_token = sign(Arc::clone(&key), ID_TOKEN_TYPE, claims).await?;
+        tracing::info!(issuer.id = %issuer_id, key.id = %key.key_id(), by = caller.subject, "issued an ID token");
+        Ok(wire::IssueIdTokenResponse { id_token, subject, expire_time: Some(timestamp(expires_at)) })
+    }
+
+    /// The issuer that is asked: the one named, or the only one of the workspace.
+    async fn find(&self, caller: &Caller, request: &wire::IssueIdTokenRequest) -> Result<Arc<LoadedIssuer>, Refusal> {
+        let mut violations = Violations::new();
+        let workspace_id = read::<WorkspaceId>("workspace_id", &request.workspace_id, &mut violations);
+        let issuer_id =
+            if request.issuer_id.is_empty() { None } else { read::<IssuerId>("issuer_id", &request.issuer_id, &mut violations) };
+        let workspace_id = match workspace_id {
+            Some(workspace_id) if violations.is_empty() => workspace_id,
+            _ => return Err(Refusal::invalid(violations)),
+        };
+        check_sees(caller, &workspace_id)?;
+        let own = |issuer: &&Arc<LoadedIssuer>| issuer.of_workspace().is_some_and(|issuer| issuer.workspace_id == workspace_id);
+        let found = self.keeper.find(Asker::Caller, |directory| {
+            let mut found = match &issuer_id {
+                Some(id) => directory.by_id(id).filter(own).into_iter().collect(),
+                None => directory.of_workspace(&workspace_id, 2),
+            }
+            .into_iter()
+            .cloned();
+            // None, or the only one, or one of several.
+            Some((found.next()?, found.next().is_some()))
+        });
+        let name = || issuer_id.as_ref().map_or_else(|| format!("in {workspace_id}"), ToString::to_string);
+        match found.await {
+            Ok(Some((only, false))) => Ok(only),
+            Ok(Some((_, true))) => {
+                Err(Refusal::invalid_field("issuer_id", "must be given, as the workspace has more than one issuer"))
+            }
+            Ok(None) => Err(Refusal::not_found("Issuer", name())),
+            Err(error) => Err(key_trouble(&error, name())),
+        }
+    }
+}
+
+/// The key for the algorithm that was asked for, or else for the first of the issuer's that can sign already.
+fn signer(loaded: &LoadedIssuer, issuer: &Issuer, terms: &IdTokenTerms, now: Timestamp) -> Result<Arc<SigningKey>, Refusal> {
+    let wanted = terms.algorithm();
+    let candidates = wanted.as_ref().map_or(issuer.settings.algorithms.as_slice(), std::slice::from_ref);
+    let key = candidates.iter().find_map(|&algorithm| loaded.signer(now, algorithm));
+    key.cloned().ok_or_else(|| not_yet(loaded, candidates, now))
+}
+
+/// A key that was made for an algorithm just added signs when every verifier has seen it (SECURITY 56).
+fn not_yet(loaded: &LoadedIssuer, algorithms: &[SignatureAlgorithm], now: Timestamp) -> Refusal {
+    let activation = algorithms.iter().filter_map(|&algorithm| signing_key::next_activation(now, &loaded.keys, algorithm)).min();
+    let refusal = Refusal::unavailable("no key of that algorithm signs yet; verifiers must have seen it first");
+    match activation.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default()) {
+        Some(wait) => refusal.with_retry(wait),
+        None => refusal,
+    }
+}
+
+/// Signs; RSA, which takes most of a millisecond, not on this thread.
+async fn sign(key: Arc<SigningKey>, typ: &'static str, claims: Vec<u8>) -> Result<String, Refusal> {
+    let signed = match key.algorithm() {
+        SignatureAlgorithm::Rs256 => {
+            tokio::task::spawn_blocking(move || key.sign(typ, &claims)).await.map_err(|_| Refusal::internal())?
+        }
+        _ => key.sign(typ, &claims),
+    };
+    signed.map_err(|error| match error {
+        SigningError::TooLong => Refusal::invalid_field("audiences", "make the token longer than 16 KiB"),
+        error => {
+            tracing::error!(%error, "cannot sign an ID token");
+            Refusal::internal()
+        }
+    })
+}
+
+#[tonic::async_trait]
+impl TokenService for Tokens {
+    async fn issue_id_token(
+        &self,
+        request: Request<wire::IssueIdTokenRequest>,
+    ) -> Result<Response<wire::IssueIdTokenResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        Ok(Response::new(self.issue(&caller, request.into_inner()).await?))
+    }
+}
