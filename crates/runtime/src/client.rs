@@ -122,6 +122,7 @@ impl PeerChannel {
             PeerAddress::Plain { uri } => endpoint(uri).connect_lazy(),
             PeerAddress::MutualTls { uri, server_name, identity } => {
                 // TLS is the connector's business, as the certificates change while the channel lives.
+                identity.keep_fresh();
                 let origin = uri.clone();
                 let connector = MutualTlsConnector { target: uri, server_name, identity };
                 endpoint(Uri::from_static("http://mutual-tls.invalid")).origin(origin).connect_with_connector_lazy(connector)

@@ -135,39 +135,42 @@ async fn accept(listener: Listener, endpoint: &Endpoint, most: usize, tasks: &Ta
                 drop(place);
             });
         },
-        Listener::Tls { listener, identity, allowed_peers } => loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let stream = accept_tcp(&listener).await;
-            // Made anew each time, so that the next connection sees new certificates; internal connections are few and long.
-            let config = match identity.server_config(&allowed_peers) {
-                Ok(config) => config,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a connection");
-                    continue;
-                }
-            };
-            let (endpoint, allowed_peers) = (endpoint.clone(), Arc::clone(&allowed_peers));
-            tasks.spawn(async move {
-                let handshake = TlsAcceptor::from(config).accept(stream);
-                let stream = tokio::select! {
-                    result = tokio::time::timeout(endpoint.header_timeout, handshake) => result,
-                    () = endpoint.draining.requested() => return,
-                };
-                let stream = match stream {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => {
-                        tracing::warn!(%error, "an internal connection was refused");
-                        return;
+        Listener::Tls { listener, identity, allowed_peers } => {
+            identity.keep_fresh();
+            loop {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let stream = accept_tcp(&listener).await;
+                // Made anew each time, so that the next connection sees new certificates; internal connections are few and long.
+                let config = match identity.server_config(&allowed_peers) {
+                    Ok(config) => config,
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                        continue;
                     }
-                    Err(_) => return,
                 };
-                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                // The handshake let nobody else through; asked again rather than trusted.
-                let Some(name) = certificate.and_then(|leaf| tls::allowed_name(leaf, &allowed_peers)) else { return };
-                endpoint.serve(stream, PeerIdentity::Service(name)).await;
-                drop(place);
-            });
-        },
+                let (endpoint, allowed_peers) = (endpoint.clone(), Arc::clone(&allowed_peers));
+                tasks.spawn(async move {
+                    let handshake = TlsAcceptor::from(config).accept(stream);
+                    let stream = tokio::select! {
+                        result = tokio::time::timeout(endpoint.header_timeout, handshake) => result,
+                        () = endpoint.draining.requested() => return,
+                    };
+                    let stream = match stream {
+                        Ok(Ok(stream)) => stream,
+                        Ok(Err(error)) => {
+                            tracing::warn!(%error, "an internal connection was refused");
+                            return;
+                        }
+                        Err(_) => return,
+                    };
+                    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    // The handshake let nobody else through; asked again rather than trusted.
+                    let Some(name) = certificate.and_then(|leaf| tls::allowed_name(leaf, &allowed_peers)) else { return };
+                    endpoint.serve(stream, PeerIdentity::Service(name)).await;
+                    drop(place);
+                });
+            }
+        }
     }
 }
 

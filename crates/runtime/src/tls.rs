@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -16,10 +17,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
 };
 
-use crate::shutdown::Shutdown;
-
 /// How often the files are looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where a service's certificate, its key and the deployment's authority lie. PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +54,8 @@ pub enum TlsError {
 pub struct TlsIdentity {
     files: TlsFiles,
     current: ArcSwap<Material>,
+    /// Whether a task looks after changes already.
+    watched: AtomicBool,
 }
 
 struct Material {
@@ -70,21 +71,22 @@ impl TlsIdentity {
     /// Reads the files.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let material = Material::read(&files)?;
-        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(material) }))
+        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(material), watched: AtomicBool::new(false) }))
     }
 
-    /// Reads the files again whenever they change, until the process stops. Connections that exist stay as they are; a set of
-    /// files that does not fit together (half of it written) is left for the next look.
-    pub fn reload_on_change(self: &Arc<Self>, shutdown: Shutdown) {
-        let identity = Arc::clone(self);
+    /// Reads the files again whenever they change, for as long as anybody uses the identity; every listener and channel that
+    /// does so asks for it. Connections that exist stay as they are; a set of files that does not fit together (half of it
+    /// written) is left for the next look.
+    pub(crate) fn keep_fresh(self: &Arc<Self>) {
+        if self.watched.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let identity = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
             loop {
-                tokio::select! {
-                    _ = ticks.tick() => {}
-                    () = shutdown.requested() => return,
-                }
-                let identity = Arc::clone(&identity);
+                ticks.tick().await;
+                let Some(identity) = identity.upgrade() else { return };
                 // Reading files blocks.
                 match tokio::task::spawn_blocking(move || identity.reload()).await {
                     Ok(Ok(true)) => tracing::info!("certificates reloaded"),

@@ -1,5 +1,6 @@
 //! Layers, types and checks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -150,8 +151,8 @@ fn typed<S: Settings>(
     from_environment: &[String],
     problems: &mut Problems,
 ) -> Result<S, ConfigError> {
-    // Text from the environment that turned out not to be wanted as text.
-    let mut reread: Vec<String> = Vec::new();
+    // Text from the environment that was not accepted as text, and why.
+    let mut reread: BTreeMap<String, String> = BTreeMap::new();
     loop {
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
@@ -167,18 +168,20 @@ fn typed<S: Settings>(
             }
             Err(error) => error,
         };
-        let key = track.path().to_string();
+        // An element of a list counts as the list.
+        let key = track.path().to_string().split('[').next().unwrap_or_default().trim_end_matches('.').to_owned();
         let path: Vec<String> = key.split('.').map(str::to_owned).collect();
         if from_environment.contains(&key)
-            && !reread.contains(&key)
+            && !reread.contains_key(&key)
             && let Some(Value::String(text)) = get(&given, &path)
         {
             let value = literal(text);
             set(&mut given, &path, value);
-            reread.push(key);
+            reread.insert(key, error.message().to_owned());
             continue;
         }
-        problems.add(key, error.message());
+        let description = reread.remove(&key).unwrap_or_else(|| error.message().to_owned());
+        problems.add(key, description);
         if !remove(&mut given, &path) {
             // Not of a key that was given: nothing to leave out, so nothing more to find.
             return Err(ConfigError::Invalid(std::mem::take(problems)));
@@ -367,10 +370,13 @@ mod tests {
             "unknown",
         ];
         assert_eq!(keys(&problems), expected);
+        let of = |key| problems.iter().find(|problem| problem.key == key).unwrap().description.as_str();
+        assert!(of("loopback").contains("boolean") && of("max_age_seconds").contains("u32"), "{problems}");
     }
 
     #[test]
     fn a_section_of_the_wrong_type_is_one_problem() {
+        assert_eq!(keys(&from("names = ['a', 2]\npublic_url = ''", &[]).unwrap_err()), ["names", "public_url"]);
         assert_eq!(keys(&from("listen = 3\npublic_url = ''", &[]).unwrap_err()), ["listen", "public_url"]);
     }
 

@@ -144,7 +144,6 @@ async fn s71_certificates_reload_without_dropping_a_request() {
     ] {
         std::fs::copy(from, to).unwrap();
     }
-    guarded.identity.reload_on_change(guarded.service.shutdown.clone());
     let new_gateway = identity(&renewed, "exchange-gateway");
     wait::until("the new certificates are in use", async || {
         reaches(guarded.channel("trust-service", Arc::clone(&new_gateway))).await
