@@ -225,7 +225,7 @@ impl DeploymentAudience {
     }
 
     /// Whether a list written by an operator holds this audience, either form of the deployment's standing for both.
-    fn is_in(&self, list: &[Audience], audience: &Audience) -> bool {
+    pub fn is_in(&self, list: &[Audience], audience: &Audience) -> bool {
         list.contains(audience) || self.is(audience) && list.iter().any(|listed| self.is(listed))
     }
 }

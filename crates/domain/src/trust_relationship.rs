@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::draft::{self, Given, Mask};
+use crate::exchange::DeploymentAudience;
 use crate::grant::Grant;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::name::{Audience, DisplayName, Scope};
 use crate::permission::{Permission, ScopeNotGrantable, check_grantable};
 use crate::subject_match::SubjectMatch;
 use crate::time::Timestamp;
+use crate::trusted_issuer::TrustedIssuerSettings;
 use crate::violation::Violations;
 
 /// Which tokens of one trusted issuer are accepted, and what they are exchanged for.
@@ -146,9 +148,10 @@ impl TrustRelationshipSettings {
     }
 
     /// Notes every subject audience that the trusted issuer does not accept: a relationship narrows, it never widens.
-    pub fn check_audiences(&self, accepted: &[Audience], violations: &mut Violations) {
+    pub fn check_audiences(&self, issuer: &TrustedIssuerSettings, deployment: &DeploymentAudience, violations: &mut Violations) {
+        let accepted = issuer.accepted_audiences(deployment.as_audience());
         for (index, audience) in self.subject_audiences.iter().enumerate() {
-            if !accepted.contains(audience) {
+            if !deployment.is_in(accepted, audience) {
                 violations.add(
                     format!("trust_relationship.subject_audiences[{index}]"),
                     "is not among the audiences that the trusted issuer accepts",
@@ -304,6 +307,8 @@ where
 mod tests {
     use super::*;
     use crate::draft::Unreadable;
+    use crate::issuer_url::LoopbackHttp;
+    use crate::trusted_issuer::TrustedIssuerDraft;
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
@@ -412,13 +417,28 @@ mod tests {
 
     #[test]
     fn subject_audiences_narrow_the_issuers_and_never_widen_them() {
-        let audience = |text: &str| text.parse::<Audience>().unwrap();
-        let written = TrustRelationshipDraft { subject_audiences: vec!["a".to_owned(), "b".to_owned()], ..draft() };
-        let settings = created(&written).unwrap();
-        let mut violations = Violations::new();
-        settings.check_audiences(&[audience("a"), audience("b"), audience("c")], &mut violations);
-        assert!(violations.is_empty());
-        settings.check_audiences(&[audience("a")], &mut violations);
+        let deployment = DeploymentAudience::new(&"https://gateway.example".parse().unwrap()).unwrap();
+        let issuer = |subject_audiences: &[&str]| {
+            let issuer = TrustedIssuerDraft {
+                issuer_url: "https://cloud.rwx.com/mint".to_owned(),
+                subject_audiences: subject_audiences.iter().map(|text| (*text).to_owned()).collect(),
+                ..TrustedIssuerDraft::default()
+            };
+            TrustedIssuerSettings::create(&issuer, LoopbackHttp::Refused, &mut Violations::new()).unwrap()
+        };
+        let check = |narrower: &[&str], issuer: &TrustedIssuerSettings| {
+            let subject_audiences = narrower.iter().map(|text| (*text).to_owned()).collect();
+            let settings = created(&TrustRelationshipDraft { subject_audiences, ..draft() }).unwrap();
+            let mut violations = Violations::new();
+            settings.check_audiences(issuer, &deployment, &mut violations);
+            violations
+        };
+        assert!(check(&["a", "b"], &issuer(&["a", "b", "c"])).is_empty());
+        // Without audiences of its own the issuer accepts the deployment's, in both forms.
+        assert!(check(&["https://gateway.example"], &issuer(&[])).is_empty());
+        assert!(check(&["gateway.example"], &issuer(&[])).is_empty());
+        assert!(!check(&["https://gateway.example"], &issuer(&["a"])).is_empty());
+        let violations = check(&["a", "b"], &issuer(&["a"]));
         assert_eq!(fields(&violations), ["trust_relationship.subject_audiences[1]"]);
     }
 

@@ -143,6 +143,13 @@ impl TrustedIssuerSettings {
         self
     }
 
+    /// Whether these settings accept nothing that the current ones do not: only the name differs, or the issuer is disabled.
+    pub fn only_takes_from(&self, current: &Self) -> bool {
+        let gives_again = self.enabled && !current.enabled;
+        let same = Self { display_name: current.display_name.clone(), enabled: current.enabled, ..self.clone() };
+        !gives_again && same == *current
+    }
+
     /// The audiences accepted on its tokens; without any of its own, the deployment's (SECURITY 19).
     pub fn accepted_audiences<'a>(&'a self, deployment: &'a Audience) -> &'a [Audience] {
         if self.subject_audiences.is_empty() { std::slice::from_ref(deployment) } else { &self.subject_audiences }

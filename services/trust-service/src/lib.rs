@@ -1,1 +1,25 @@
-//! See `start`.
+//! trust-service: who trusts whom, and the commit point of exchanges.
+//!
+//! It keeps workspaces, trusted issuers and trust relationships ([`workspaces`], [`trusted_issuers`], [`trust_relationships`]),
+//! tells gateways of every change ([`policy_feed`], [`policy_stream`]), and commits exchanges ([`commits`]): nothing leaves a
+//! gateway before its commit here.
+//!
+//! It deliberately does not know tokens: what is committed was decided and signed elsewhere. Start at [`start`](fn@start), where
+//! it is put together.
+
+mod commits;
+mod context;
+mod issuer_keys;
+mod pages;
+mod policy_feed;
+mod policy_stream;
+mod pruning;
+mod refusals;
+mod settings;
+mod start;
+mod trust_relationships;
+mod trusted_issuers;
+mod workspaces;
+
+pub use settings::TrustSettings;
+pub use start::{Config, Deps, start};

@@ -1,3 +1,55 @@
 //! The binary.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use countersign_jose::secret::DeploymentSecret;
+use countersign_runtime::ambient::{SystemClock, SystemEntropy};
+use countersign_runtime::client::PeerChannel;
+use countersign_runtime::process::{self, Program};
+use countersign_runtime::secret::{self, BootstrapToken};
+use countersign_runtime::server::Running;
+use countersign_runtime::shutdown::Shutdown;
+use countersign_store::database::Database;
+use countersign_store::trust::{SCHEMA, SeaTrustStore};
+use trust_service::{Config, Deps, TrustSettings};
+
+fn main() -> ExitCode {
+    process::run(Program { name: "trust-service", version: env!("CARGO_PKG_VERSION") }, run)
+}
+
+async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let public_url = settings.gateway_url()?;
+    let loopback_http = settings.loopback_http();
+    let TrustSettings {
+        public_url: _,
+        listen,
+        database,
+        internal_tls,
+        issuer_service,
+        bootstrap_token_file,
+        deployment_secret_file,
+        allow_loopback_http: _,
+        // Set up before this runs.
+        telemetry: _,
+    } = settings;
+    let deployment_secret_file = deployment_secret_file.context("no deployment secret is configured")?;
+    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&deployment_secret_file)?)?;
+    let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
+    let identity = internal_tls.identity()?;
+    let issuer_service = PeerChannel::new("issuer-service", issuer_service.address(Arc::clone(&identity))?);
+    // Before the listeners, so that nobody connects to a service that still waits for its database.
+    let database = Database::connect(&database.resolve()?.reveal().parse()?, SCHEMA).await?;
+    let store = SeaTrustStore::open(database).await?;
+    let listeners = listen.bind(Some((&internal_tls, identity))).await?;
+    let deps = Deps {
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        store: Arc::new(store),
+        issuer_service,
+        deployment_secret,
+        bootstrap_token,
+    };
+    trust_service::start(Config { public_url, loopback_http }, deps, listeners, shutdown).await
+}

@@ -49,7 +49,7 @@ impl PolicyFeedStore for SeaTrustStore {
     async fn changes_since(&self, position: FeedPosition, followed: &Followed<'_>) -> Result<FeedChanges, StoreError> {
         // Asked twice a second by every replica, and nearly always the answer is "nothing".
         if self::position(self.database.reader()).await? == position {
-            return Ok(FeedChanges::Upto { position, directory: Vec::new(), policies: Vec::new() });
+            return Ok(FeedChanges::Upto { position, complete: true, directory: Vec::new(), policies: Vec::new() });
         }
         let snapshot = self.database.begin_read().await?;
         let changes = policy_change::Entity::find()
@@ -66,6 +66,7 @@ impl PolicyFeedStore for SeaTrustStore {
         if first != position.0 + 1 {
             return Ok(FeedChanges::Lost);
         }
+        let complete = u64::try_from(changes.len()).is_ok_and(|count| count < MOST_CHANGES);
         let mut by_workspace: BTreeMap<WorkspaceId, Changed> = BTreeMap::new();
         for change in changes {
             by_workspace.entry(rows::parse("workspace id", &change.workspace_id)?).or_default().note(&change)?;
@@ -83,7 +84,7 @@ impl PolicyFeedStore for SeaTrustStore {
                 });
             }
         }
-        Ok(FeedChanges::Upto { position: FeedPosition(last), directory, policies })
+        Ok(FeedChanges::Upto { position: FeedPosition(last), complete, directory, policies })
     }
 
     async fn forget_policy_changes(&self, made_before: Timestamp, limit: u64) -> Result<u64, StoreError> {

@@ -20,11 +20,13 @@ mod write;
 #[cfg(test)]
 mod contract;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::name::Scope;
 use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
@@ -173,6 +175,12 @@ pub trait TrustRelationshipStore: Send + Sync {
         trusted_issuer_id: Option<&TrustedIssuerId>,
         page: &Page,
     ) -> Result<Vec<TrustRelationship>, StoreError>;
+    /// Every scope that the relationships of a trusted issuer give and that begins with the reserved prefix.
+    async fn reserved_scopes_through(
+        &self,
+        workspace_id: &WorkspaceId,
+        trusted_issuer_id: &TrustedIssuerId,
+    ) -> Result<BTreeSet<Scope>, StoreError>;
     /// Replaces the settings of a trust relationship that is at this revision.
     async fn update_trust_relationship(
         &self,
@@ -248,6 +256,8 @@ pub enum FeedChanges {
     Upto {
         /// The place they lead to.
         position: FeedPosition,
+        /// Whether that place is the present, as of the call. Otherwise there is more to read.
+        complete: bool,
         /// Every changed workspace.
         directory: Vec<DirectoryChange>,
         /// Those that are followed.

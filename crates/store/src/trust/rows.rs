@@ -215,7 +215,7 @@ pub(super) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String
     serde_json::to_string(value).map_err(|cause| StoreError::unreadable(what, cause))
 }
 
-fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+pub(super) fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|cause| StoreError::unreadable(what, cause))
 }
 

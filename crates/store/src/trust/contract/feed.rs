@@ -13,7 +13,10 @@ on_every_database! {
 
 async fn since(store: &SeaTrustStore, position: FeedPosition) -> (FeedPosition, Vec<DirectoryChange>, Vec<FollowedChange>) {
     match store.changes_since(position, &|_| true).await.unwrap() {
-        FeedChanges::Upto { position, directory, policies } => (position, directory, policies),
+        FeedChanges::Upto { position, complete, directory, policies } => {
+            assert!(complete);
+            (position, directory, policies)
+        }
         FeedChanges::Lost => panic!("nothing was forgotten"),
     }
 }

@@ -10,6 +10,7 @@ on_every_database! {
     what_is_referred_to_is_not_deleted
     s33_nothing_of_one_workspace_is_reached_from_another
     every_change_raises_the_policy_revision_by_one
+    reserved_scopes_are_found_through_their_issuer
 }
 
 async fn resources_read_back_as_they_were_written(replicas: Replicas) {
@@ -157,4 +158,20 @@ async fn every_change_raises_the_policy_revision_by_one(replicas: Replicas) {
     // What fails changes nothing.
     replicas.one.delete_trusted_issuer(ws, &issuer.id, 7, now()).await.unwrap_err();
     assert_eq!(revision().await, 5);
+}
+
+async fn reserved_scopes_are_found_through_their_issuer(replicas: Replicas) {
+    let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
+    let second = replicas.issuer(&workspace.id, "https://second.example").await;
+    let through = |id: TrustedIssuerId| {
+        let (store, workspace_id) = (replicas.other.clone(), workspace.id.clone());
+        async move { store.reserved_scopes_through(&workspace_id, &id).await.unwrap() }
+    };
+    assert!(through(issuer.id.clone()).await.is_empty());
+    let scopes = ["a-countersign:", "countersign:issuers.get", "countersign:issuers.create"].map(|text| text.parse().unwrap());
+    let settings = TrustRelationshipSettings { scopes: scopes.to_vec(), ..relationship.settings };
+    replicas.one.update_trust_relationship(&workspace.id, &relationship.id, 1, settings, now()).await.unwrap();
+    let [_, get, create] = scopes;
+    assert_eq!(through(issuer.id).await, [create, get].into());
+    assert!(through(second.id).await.is_empty());
 }

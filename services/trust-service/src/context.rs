@@ -1,0 +1,56 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use countersign_domain::caller::Caller;
+use countersign_domain::exchange::DeploymentAudience;
+use countersign_domain::id::WorkspaceId;
+use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_proto::status::Refusal;
+use countersign_runtime::auth;
+use countersign_runtime::page_token::PageTokens;
+use countersign_store::trust::TrustStore;
+use tonic::Request;
+
+use crate::policy_feed::PolicyFeed;
+use crate::refusals;
+
+/// How often a change without an etag is tried again when somebody else's came in between.
+pub(crate) const ATTEMPTS: usize = 5;
+
+/// What the handlers share.
+pub(crate) struct Context {
+    pub(crate) store: Arc<dyn TrustStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) pages: PageTokens,
+    pub(crate) deployment: DeploymentAudience,
+    pub(crate) loopback_http: LoopbackHttp,
+    pub(crate) feed: PolicyFeed,
+}
+
+impl Context {
+    /// The time now, to the microsecond: what is stored is what is answered.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    /// The caller, for whom this workspace exists.
+    ///
+    /// # Errors
+    /// "Not found", also when it exists for others: anything else would tell of other tenants (SECURITY 33).
+    pub(crate) fn caller_in<T>(request: &Request<T>, workspace_id: &WorkspaceId) -> Result<Caller, Refusal> {
+        let caller = auth::caller(request)?;
+        if caller.sees(workspace_id) { Ok(caller.clone()) } else { Err(Refusal::not_found("Workspace", workspace_id)) }
+    }
+
+    /// Lists of a workspace that does not exist are not empty; they are not there.
+    pub(crate) async fn check_exists(&self, workspace_id: &WorkspaceId) -> Result<(), Refusal> {
+        match self.store.workspace(workspace_id).await.map_err(refusals::store)? {
+            Some(_) => Ok(()),
+            None => Err(Refusal::not_found("Workspace", workspace_id)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Puts the service together.
+
+use std::sync::Arc;
+
+use countersign_domain::exchange::DeploymentAudience;
+use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::time::{Clock, Entropy};
+use countersign_jose::secret::DeploymentSecret;
+use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipServiceServer;
+use countersign_proto::trust_v1::trusted_issuer_service_server::TrustedIssuerServiceServer;
+use countersign_proto::trust_v1::workspace_service_server::WorkspaceServiceServer;
+use countersign_runtime::auth::Authenticator;
+use countersign_runtime::client::PeerChannel;
+use countersign_runtime::health::Readiness;
+use countersign_runtime::page_token::{self, PageTokens};
+use countersign_runtime::secret::BootstrapToken;
+use countersign_runtime::server::{Running, Server, Surface};
+use countersign_runtime::shutdown::Shutdown;
+use countersign_runtime::transport::Listeners;
+use countersign_store::trust::TrustStore;
+
+use crate::context::Context;
+use crate::issuer_keys::IssuerKeys;
+use crate::policy_feed::PolicyFeed;
+use crate::trust_relationships::TrustRelationships;
+use crate::trusted_issuers::TrustedIssuers;
+use crate::workspaces::Workspaces;
+use crate::{commits, policy_stream, pruning};
+
+/// What distinguishes one deployment's trust-services from another's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The gateway's URL: `iss` and `aud` of the access tokens that callers present, and the default audience of subject tokens.
+    pub public_url: IssuerUrl,
+    /// Whether trusted issuers may be plain http on loopback addresses. For development.
+    pub loopback_http: LoopbackHttp,
+}
+
+/// What the service needs of the world.
+pub struct Deps {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where everything is kept, connected and migrated.
+    pub store: Arc<dyn TrustStore>,
+    /// issuer-service, for the keys that verify callers' access tokens.
+    pub issuer_service: PeerChannel,
+    /// Authenticates page tokens.
+    pub deployment_secret: DeploymentSecret,
+    /// The operator's first credential.
+    pub bootstrap_token: Option<BootstrapToken>,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").field("issuer_service", &self.issuer_service).finish_non_exhaustive()
+    }
+}
+
+/// Starts the service on bound listeners. It is ready while the database answers.
+///
+/// # Errors
+/// When the listeners do not fit the service.
+pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let Config { public_url, loopback_http } = config;
+    let Deps { clock, entropy, store, issuer_service, deployment_secret, bootstrap_token } = deps;
+    let keys = Arc::new(IssuerKeys::new(issuer_service, public_url.clone()));
+    let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
+        public_url.as_str(),
+        keys,
+        Arc::clone(&clock),
+    );
+    let readiness = Readiness::new();
+    let feed = PolicyFeed::new(Arc::clone(&store), readiness.condition("database"));
+    let context = Arc::new(Context {
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        entropy,
+        pages: PageTokens::new(deployment_secret.derive(page_token::PURPOSE)),
+        deployment: DeploymentAudience::new(&public_url)?,
+        loopback_http,
+        feed: feed.clone(),
+    });
+    let public = Surface::new()
+        .grpc(WorkspaceServiceServer::new(Workspaces(Arc::clone(&context))))
+        .grpc(TrustedIssuerServiceServer::new(TrustedIssuers(Arc::clone(&context))))
+        .grpc(TrustRelationshipServiceServer::new(TrustRelationships(Arc::clone(&context))));
+    let internal =
+        Surface::new().grpc(commits::server(Arc::clone(&context))).grpc(policy_stream::server(context, shutdown.clone()));
+    Server::new("trust-service")
+        .authenticator(authenticator)
+        .readiness(readiness)
+        .public(public)
+        .internal(internal)
+        .task("follow the database", feed.run())
+        .task("forget what is past", pruning::run(store, clock))
+        .start(listeners, shutdown)
+}
