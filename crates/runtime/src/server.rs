@@ -55,6 +55,7 @@ use axum::Router;
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::server::NamedService;
 use tower::ServiceExt as _;
+use tracing::field::display;
 
 use crate::auth::Authenticator;
 use crate::connection::Connections;
@@ -253,7 +254,13 @@ impl Server {
             private.serve(listener, health::private_routes(&readiness, &metrics), Audience::Public, &Shutdown::new());
         }
 
-        tracing::info!(service = name, public = ?addresses.public, internal = ?addresses.internal, private = ?addresses.private, "serving");
+        tracing::info!(
+            service = name,
+            public = addresses.public.map(display),
+            internal = addresses.internal.map(display),
+            private = addresses.private.map(display),
+            "serving"
+        );
         let mut background = Background::spawn(tasks);
         let stopped = tokio::spawn(async move {
             let ended = tokio::select! {

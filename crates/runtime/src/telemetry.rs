@@ -1,5 +1,7 @@
 //! Logs to standard error, and traces over OTLP when an endpoint is configured.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
@@ -37,7 +39,7 @@ impl Drop for TelemetryGuard {
 pub fn init(service: &'static str, settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
     let Telemetry { log_format, log_filter, otlp_endpoint } = settings;
     let filter = EnvFilter::try_new(log_filter).context("telemetry.log_filter")?;
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let log = match log_format {
         LogFormat::Text => log.boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
