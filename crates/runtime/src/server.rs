@@ -55,7 +55,6 @@ use axum::Router;
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::server::NamedService;
 use tower::ServiceExt as _;
-use tracing::field::display;
 
 use crate::auth::Authenticator;
 use crate::connection::Connections;
@@ -256,9 +255,9 @@ impl Server {
 
         tracing::info!(
             service = name,
-            public = addresses.public.map(display),
-            internal = addresses.internal.map(display),
-            private = addresses.private.map(display),
+            public = addresses.public.map(tracing::field::display),
+            internal = addresses.internal.map(tracing::field::display),
+            private = addresses.private.map(tracing::field::display),
             "serving"
         );
         let mut background = Background::spawn(tasks);
