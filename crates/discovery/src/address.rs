@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use countersign_domain::issuer_url::LoopbackHttp;
+use serde::Deserialize;
 
 /// An address that may not be dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +135,8 @@ const SPECIAL_V6: [Network; 4] = [
 ];
 
 /// A range of addresses, written `10.0.0.0/8` or `fd12:3456::/32`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Network {
     first: IpAddr,
     prefix_bits: u8,
@@ -191,6 +193,14 @@ impl FromStr for Network {
             IpAddr::V6(v6) => v6.to_bits().trailing_zeros(),
         };
         if trailing_zeros < host_bits { Err(InvalidNetwork::HostBits) } else { Ok(Self { first, prefix_bits }) }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        text.parse()
     }
 }
 

@@ -180,23 +180,22 @@ impl RedisLink {
     /// The connection, waiting for one until the deadline, but not at all while the breaker is open.
     async fn connected(&self, deadline: Instant) -> Option<Connected> {
         let mut usable = self.0.usable.subscribe();
-        {
-            let state = self.0.state();
-            if state.open {
+        loop {
+            {
+                let state = self.0.state();
+                if state.open {
+                    return None;
+                }
+                if let Some(connected) = &state.connection {
+                    return Some(connected.clone());
+                }
+            }
+            self.0.recover();
+            if timeout_at(deadline, usable.changed()).await.is_err() {
+                self.0.waited_in_vain();
                 return None;
             }
-            if let Some(connected) = &state.connection {
-                return Some(connected.clone());
-            }
         }
-        self.0.recover();
-        let _ = timeout_at(deadline, usable.changed()).await;
-        let mut state = self.0.state();
-        let connected = state.connection.clone();
-        if connected.is_none() {
-            self.0.count_failure(&mut state);
-        }
-        connected
     }
 }
 
@@ -226,6 +225,14 @@ impl Link {
             self.count_failure(&mut state);
         }
         self.recover();
+    }
+
+    fn waited_in_vain(&self) {
+        let mut state = self.state();
+        // A connection that came too late for this command is good for the next.
+        if state.connection.is_none() {
+            self.count_failure(&mut state);
+        }
     }
 
     fn count_failure(&self, state: &mut State) {

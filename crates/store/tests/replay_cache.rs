@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use countersign_store::redis_link::{COMMAND_LIMIT, FAILURES_TO_OPEN, RedisLink};
 use countersign_store::replay::{EmbeddedReplayCache, Nonce, RedisReplayCache, ReplayCache, ReplayClaim, ReplayKey};
+use countersign_testkit::identity_provider::IdentityProvider;
 use countersign_testkit::redis::Redis;
 use countersign_testkit::wait;
 use futures::future::join_all;
@@ -156,6 +157,17 @@ async fn assert_free_of_charge(cache: &RedisReplayCache) {
 async fn s51_redis_that_was_never_started_costs_nothing() {
     let cache = cache_at(&Redis::never_started());
     assert_eq!(timed_claim(&cache, &key(1)).await, ReplayClaim::Unknown);
+    assert_free_of_charge(&cache).await;
+}
+
+#[tokio::test]
+async fn s47_a_redis_with_a_certificate_of_an_unknown_authority_is_not_talked_to() {
+    let stranger = IdentityProvider::start_tls();
+    let cache = cache_at(&format!("rediss://localhost:{}", stranger.address().port()));
+    for _ in 0..=FAILURES_TO_OPEN {
+        assert_eq!(timed_claim(&cache, &key(1)).await, ReplayClaim::Unknown);
+    }
+    wait::until("the handshake has failed and is tried again", || async { stranger.connections() > 1 }).await;
     assert_free_of_charge(&cache).await;
 }
 
