@@ -271,14 +271,6 @@ impl Deployment {
         }
     }
 
-    /// Starts an instance again when it has given up, as the compose file's `restart: unless-stopped` would.
-    pub fn restart_if_ended(&self, instance: Instance) {
-        if !self.is_running(instance) {
-            self.processes().remove(&instance);
-            self.launch(instance);
-        }
-    }
-
     /// Everything an instance logged, over all its starts.
     pub fn log(&self, instance: Instance) -> String {
         std::fs::read_to_string(self.log_file(instance)).unwrap_or_default()
