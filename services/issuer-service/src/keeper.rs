@@ -28,10 +28,12 @@ use crate::directory::{Directory, LoadedIssuer};
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A database that answers later than this is as good as down.
 const POLL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long ago the database was last asked before a stranger who misses an issuer makes us ask again.
+/// How long after it was last asked the database is asked again for a stranger who misses an issuer.
 const STRANGERS_PAUSE: Duration = Duration::from_millis(200);
 /// How long a stranger waits for the answer.
 const STRANGERS_PATIENCE: Duration = Duration::from_millis(500);
+/// How many strangers wait at a time, so that a flood of them leaves room for everybody else (SECURITY 72).
+const STRANGERS_WAITING: usize = 64;
 /// RSA keys take a core for a while; the others shall have some left (SECURITY 72).
 const KEYS_MADE_AT_ONCE: usize = 2;
 
@@ -48,6 +50,7 @@ pub(crate) struct Keeper {
     changed_here: Notify,
     first_uses: Mutex<HashMap<IssuerId, Arc<tokio::sync::Mutex<()>>>>,
     making: Semaphore,
+    strangers: Semaphore,
 }
 
 /// When the database was asked. Monotonic, so that no clock jump revives a picture (SECURITY 77).
@@ -66,7 +69,7 @@ struct Asked {
 pub(crate) enum Asker {
     /// A caller we know: the answer is as of now.
     Caller,
-    /// Anybody. However many ask for issuers that nobody made, the database is asked five times a second.
+    /// Anybody. However many ask for issuers that nobody made, the database is asked no more than five times a second.
     Stranger,
 }
 
@@ -112,6 +115,7 @@ impl Keeper {
             changed_here: Notify::new(),
             first_uses: Mutex::new(HashMap::new()),
             making: Semaphore::new(KEYS_MADE_AT_ONCE),
+            strangers: Semaphore::new(STRANGERS_WAITING),
         }
     }
 
@@ -130,14 +134,14 @@ impl Keeper {
         if let Some(found) = find(&*self.directory()?) {
             return Ok(Some(found));
         }
-        let now = Instant::now();
         let answer = match asker {
-            Asker::Caller => self.refresh_unless_since(now).await,
-            Asker::Stranger => {
-                let recent = now.checked_sub(STRANGERS_PAUSE).unwrap_or(now);
-                let in_time = tokio::time::timeout(STRANGERS_PATIENCE, self.refresh_unless_since(recent)).await;
-                in_time.unwrap_or(Err(KeeperError::NotNow))
-            }
+            Asker::Caller => self.refresh().await,
+            Asker::Stranger => match self.strangers.try_acquire() {
+                Ok(_waits) => tokio::time::timeout(STRANGERS_PATIENCE, self.refresh_for_stranger())
+                    .await
+                    .unwrap_or(Err(KeeperError::NotNow)),
+                Err(_too_many) => Ok(()),
+            },
         };
         match find(&*self.directory()?) {
             Some(found) => Ok(Some(found)),
@@ -216,6 +220,13 @@ impl Keeper {
     /// Asks the database for changes and applies them.
     pub(crate) async fn refresh(&self) -> Result<(), KeeperError> {
         self.refresh_unless_since(Instant::now()).await
+    }
+
+    /// Like [`refresh`](Self::refresh), but the database is asked no more than five times a second.
+    async fn refresh_for_stranger(&self) -> Result<(), KeeperError> {
+        let arrived = Instant::now();
+        tokio::time::sleep_until(self.asked().tried + STRANGERS_PAUSE).await;
+        self.refresh_unless_since(arrived).await
     }
 
     /// Asks the database for changes, unless that was done after `since`, perhaps while we waited for our turn.
@@ -353,9 +364,8 @@ pub(crate) struct OwnKeys {
 impl KeySource for OwnKeys {
     async fn key_set(&self, unknown_key: bool) -> Option<Arc<KeySet>> {
         if unknown_key {
-            // A token of an unknown key is a stranger's. In vain, the set that is known decides.
-            let none = self.keeper.find(Asker::Stranger, |_| None::<()>).await;
-            drop(none);
+            // Whoever presents a token of an unknown key is a stranger. In vain, the set that is known decides.
+            let _ = self.keeper.find(Asker::Stranger, |_| None::<()>).await;
         }
         self.keeper.directory().ok()?.by_id(&self.access_token_issuer)?.verification().cloned()
     }

@@ -1,0 +1,10 @@
+//! issuer-service as its callers see it: through real clients, over real connections.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports trouble by failing")]
+
+mod access;
+mod documents;
+mod harness;
+mod issuers;
+mod keys;
+mod tokens;
