@@ -148,7 +148,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Connects, waiting up to half a minute for a database that is not there yet.
+    /// Connects, waiting up to half a minute for a server that is not there yet.
     ///
     /// `schema` names the service's own PostgreSQL schema (`countersign_trust`); a SQLite file belongs to one service anyway.
     ///
@@ -159,7 +159,10 @@ impl Database {
         loop {
             match Self::try_connect(url, schema).await {
                 Ok(database) => return Ok(database),
-                Err(error) if tokio::time::Instant::now() >= deadline || !is_unavailable(&error) => return Err(error.into()),
+                // A file that cannot be opened will not be there in a moment either.
+                Err(error) if !url.is_postgres() || !is_unavailable(&error) || tokio::time::Instant::now() >= deadline => {
+                    return Err(error.into());
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the database is not there yet");
                     tokio::time::sleep(STARTUP_PAUSE).await;

@@ -1,0 +1,10 @@
+//! trust-service through real clients on in-process channels.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+mod callers;
+mod commits;
+mod policies;
+mod relationships;
+mod resources;
+mod support;
