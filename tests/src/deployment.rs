@@ -181,9 +181,14 @@ impl Deployment {
         self.folder.path().join(path)
     }
 
-    /// The name of its database on the shared server.
-    pub fn database(&self) -> &str {
-        self.database_url.rsplit('/').next().unwrap_or_default()
+    /// Runs SQL in its database, one row a line.
+    pub fn sql(&self, sql: &str) -> String {
+        self.with_postgres(|postgres| postgres.execute(self.database(), sql))
+    }
+
+    /// Every row that the services keep, as text.
+    pub fn database_contents(&self) -> String {
+        self.with_postgres(|postgres| postgres.contents(self.database(), "countersign%"))
     }
 
     /// Its own PostgreSQL server.
@@ -289,6 +294,14 @@ impl Deployment {
             .env("COUNTERSIGN_CLI_CREDENTIAL_FILE", self.folder.path().join("secrets/bootstrap-token"))
             .current_dir(self.folder.path());
         command
+    }
+
+    fn with_postgres<T>(&self, ask: impl Fn(&Postgres) -> T) -> T {
+        if self.postgres.is_some() { ask(&self.postgres()) } else { ask(Postgres::shared()) }
+    }
+
+    fn database(&self) -> &str {
+        self.database_url.rsplit('/').next().unwrap_or_default()
     }
 
     fn port(&self, instance: Instance, container_port: u16) -> u16 {

@@ -109,6 +109,14 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// Every row of every table in these schemas, as text, for tests of what must not be there.
+    pub fn contents(&self, database: &str, schemas: &str) -> String {
+        let tables =
+            self.execute(database, &format!("SELECT schemaname, tablename FROM pg_tables WHERE schemaname LIKE '{schemas}'"));
+        let tables = tables.lines().filter_map(|table| table.split_once('|'));
+        tables.map(|(schema, table)| self.execute(database, &format!("SELECT t::text FROM \"{schema}\".\"{table}\" t"))).collect()
+    }
+
     /// Kills the server at once, as a crash would.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {

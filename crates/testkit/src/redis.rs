@@ -1,7 +1,7 @@
 //! Private Redis servers, one per test: a start takes hundredths of a second.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,25 @@ impl Redis {
         self.try_command(line).expect("Redis answers")
     }
 
+    /// Every key with its value as far as that is a string, one pair a line, for tests of what must not be there.
+    pub fn contents(&self) -> String {
+        const SCRIPT: &str = "local all = '' \
+             for _, key in ipairs(redis.call('KEYS', '*')) do \
+               local value = redis.pcall('GET', key) \
+               all = all .. key .. '=' .. (type(value) == 'string' and value or '') .. '\\n' \
+             end \
+             return all";
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("Redis is there");
+        write!(stream, "*3\r\n$4\r\nEVAL\r\n${}\r\n{SCRIPT}\r\n$1\r\n0\r\n", SCRIPT.len()).expect("can ask Redis");
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        reader.read_line(&mut head).expect("Redis answers");
+        let length = head.trim_end().strip_prefix('$').and_then(|length| length.parse().ok());
+        let mut contents = vec![0; length.unwrap_or_else(|| panic!("Redis refused: {head}"))];
+        reader.read_exact(&mut contents).expect("Redis answers in full");
+        String::from_utf8_lossy(&contents).into_owned()
+    }
+
     fn try_command(&self, line: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(START_LIMIT))?;
@@ -146,6 +165,7 @@ mod tests {
         let mut server = Redis::start();
         assert_eq!(server.command("SET mark 7"), "+OK");
         assert_eq!(server.key_count(), 1);
+        assert_eq!(server.contents(), "mark=7\n");
         server.restart();
         assert_eq!(server.key_count(), 0);
         server.command("SET mark 7");

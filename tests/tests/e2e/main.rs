@@ -13,6 +13,7 @@ mod faults;
 mod refusals;
 mod replay;
 mod restart;
+mod secrets;
 mod surface;
 mod tidy;
 mod verify;

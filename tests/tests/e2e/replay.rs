@@ -23,6 +23,7 @@ async fn exactly_one_of_many_is_minted(scene: &Scene<'_>, in_the_middle: impl Fn
     let clients = [Instance::Gateway, Instance::SecondGateway].map(|gateway| exchange_client(scene.deployment, gateway));
     let urls = [Instance::Gateway, Instance::SecondGateway].map(|gateway| scene.deployment.url(gateway));
     let answered = AtomicUsize::new(0);
+    let before = committed(scene);
 
     let presentations = (0..PRESENTATIONS).map(|number| {
         let (token, gateway) = (token.clone(), number % 2);
@@ -51,6 +52,15 @@ async fn exactly_one_of_many_is_minted(scene: &Scene<'_>, in_the_middle: impl Fn
     let minted = refusals.iter().filter(|refusal| refusal.is_none()).count();
     let others: Vec<&String> = refusals.iter().flatten().filter(|reason| **reason != replayed).collect();
     assert_eq!((minted, others), (1, Vec::new()));
+    // s74: what was released is what was committed.
+    assert_eq!(committed(scene), before + 1);
+}
+
+/// How many exchanges of the workspace stand in the audit log as allowed.
+fn committed(scene: &Scene<'_>) -> u64 {
+    let workspace = &scene.trust.workspace_id;
+    let events = "SELECT count(*) FROM countersign_trust.audit_events";
+    scene.deployment.sql(&format!("{events} WHERE workspace_id = '{workspace}' AND decision = 'allowed'")).parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
