@@ -129,3 +129,6 @@ where
         let _ = sender.send(answer);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ mod ports;
 mod request;
 mod settings;
 mod start;
+#[cfg(test)]
+mod surface_tests;
 mod token_endpoint;
 
 pub use ports::{Keys, KeysUnavailable};

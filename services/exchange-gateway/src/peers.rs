@@ -151,3 +151,86 @@ fn never_connected(status: &Status) -> bool {
 fn describe(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_runtime::client::PeerAddress;
+    use countersign_testkit::ports;
+
+    use super::*;
+
+    fn commit() -> ExchangeCommit {
+        use countersign_domain::commit::ExchangeAudit;
+        use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+        use countersign_domain::time::Timestamp;
+        ExchangeCommit {
+            workspace_id: WorkspaceId::from_random([1; 16]),
+            trusted_issuer_id: TrustedIssuerId::from_random([1; 16]),
+            trust_relationship_id: TrustRelationshipId::from_random([1; 16]),
+            policy_revision: 1,
+            trusted_issuer_revision: 1,
+            trust_relationship_revision: 1,
+            replay: None,
+            audit: ExchangeAudit {
+                request_id: "r".to_owned(),
+                subject_issuer: "https://issuer.example".parse().unwrap(),
+                subject: "s".parse().unwrap(),
+                subject_token_hash: [0; 32],
+                subject_token_id: None,
+                subject_key_id: None,
+                access_token_id: "t".parse().unwrap(),
+                access_token_audiences: vec![],
+                scopes: vec![],
+                access_token_expires_at: Timestamp::UNIX_EPOCH,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn s51_a_commit_point_that_cannot_be_reached_made_no_commit() {
+        let nobody = PeerAddress::plain(&format!("http://127.0.0.1:{}", ports::free())).unwrap();
+        let trust_service = TrustService::new(PeerChannel::new("trust-service", nobody));
+        let error = trust_service.commit(commit()).await.unwrap_err();
+        assert!(matches!(error, CommitError::NotMade(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn s51_a_connection_lost_after_the_request_leaves_the_outcome_unknown() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = PeerAddress::plain(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // An HTTP/2 server's empty SETTINGS, so that the request is sent; then silence and the end.
+                stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+                let mut read = 0;
+                let mut buffer = [0; 1024];
+                while read < 300 {
+                    read += stream.read(&mut buffer).await.unwrap();
+                }
+            }
+        });
+        let trust_service = TrustService::new(PeerChannel::new("trust-service", address));
+        let error = trust_service.commit(commit()).await.unwrap_err();
+        assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+    }
+
+    #[test]
+    fn s51_only_a_refusal_before_the_transaction_says_that_nothing_was_committed() {
+        for code in [Code::InvalidArgument, Code::PermissionDenied, Code::Unauthenticated, Code::Unimplemented] {
+            assert!(matches!(commit_error(&Status::new(code, "")), CommitError::NotMade(_)), "{code:?}");
+        }
+        for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Internal, Code::Cancelled, Code::Unknown, Code::Aborted] {
+            assert!(matches!(commit_error(&Status::new(code, "")), CommitError::OutcomeUnknown(_)), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_about_another_number_of_tokens_signs_nothing() {
+        let signed = SignedAccessToken { result: Some(Signed::AccessToken("t".to_owned())), expire_time: None };
+        let answers = read_signed(SignAccessTokensResponse { access_tokens: vec![signed.clone()] }, 2);
+        assert!(answers.len() == 2 && answers.iter().all(Result::is_err));
+        assert!(read_signed_token(signed).is_err(), "a token without its end of life");
+    }
+}

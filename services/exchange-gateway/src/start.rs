@@ -15,7 +15,7 @@ use countersign_runtime::transport::Listeners;
 use countersign_store::replay::ReplayCache;
 use tokio::sync::watch;
 
-use crate::documents::{self, KeySetKeeper};
+use crate::documents::{self, KeySetDocument, KeySetKeeper};
 use crate::grpc;
 use crate::peers::{IssuerService, TrustService};
 use crate::pipeline::{Parts, Pipeline};
@@ -61,7 +61,6 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let Config { public_url } = config;
     let Deps { clock, entropy, trust_service, issuer_service, replay, keys } = deps;
     let deployment = DeploymentAudience::new(&public_url)?;
-    let addresses = Addresses::below(&public_url);
     let (follower, policies) = Follower::new(trust_service.clone(), Arc::clone(&entropy));
     let (keeper, key_set) = KeySetKeeper::new(issuer_service.clone(), public_url.clone());
     let readiness = Readiness::new();
@@ -76,15 +75,21 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         entropy,
         deployment,
     });
-    let token_endpoint = TokenEndpoint { pipeline: pipeline.clone(), addresses: addresses.clone() };
-    let http = Router::new().route("/oauth2/token", token_endpoint.route()).merge(documents::routes(&public_url, key_set));
     Server::new("exchange-gateway")
         .readiness(readiness)
-        .public(Surface::new().grpc(grpc::server(pipeline, addresses)).http(http))
+        .public(surface(pipeline, &public_url, key_set))
         .task("follow policies", follower.run())
         .task("keep the key set", keeper.run())
         .task("become ready", becoming_ready)
         .start(listeners, shutdown)
+}
+
+/// What everybody reaches.
+pub(crate) fn surface(pipeline: Pipeline, public_url: &IssuerUrl, key_set: KeySetDocument) -> Surface {
+    let addresses = Addresses::below(public_url);
+    let token_endpoint = TokenEndpoint { pipeline: pipeline.clone(), addresses: addresses.clone() };
+    let http = Router::new().route("/oauth2/token", token_endpoint.route()).merge(documents::routes(public_url, key_set));
+    Surface::new().grpc(grpc::server(pipeline, addresses)).http(http)
 }
 
 /// Ready from the first directory on. A gateway that is cut off later stays in service: it still publishes the key set, and says

@@ -14,7 +14,7 @@ use countersign_proto::trust_v1::WatchPoliciesRequest;
 use countersign_proto::trust_v1::policy_service_client::PolicyServiceClient;
 use countersign_runtime::client::PeerChannel;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::memory::Memory;
@@ -142,7 +142,7 @@ impl Follower {
         for workspace_id in self.memory.followed() {
             connection.send(PolicyRequest::Load(workspace_id));
         }
-        let mut heartbeat = interval(HEARTBEAT);
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_check = interval(IDLE_CHECK);
         idle_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
