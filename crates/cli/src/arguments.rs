@@ -5,6 +5,7 @@ use countersign_runtime::ambient::SystemClock;
 
 use crate::commands::{auth, certs, health, issuers, secrets, trusted_issuers, workspaces};
 use crate::connection::{Connection, ConnectionArgs};
+use crate::dev;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
@@ -22,6 +23,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the three services in this process, with a demo workspace, and perform one exchange.
+    Dev(dev::DevArgs),
     /// Tokens and trust relationships.
     #[command(subcommand)]
     Auth(auth::AuthCommand),
@@ -72,6 +75,7 @@ impl Arguments {
         let Self { connection, command } = self;
         let session = || Ok::<_, Failure>(Session { connection: Connection::resolve(&connection)?, clock: SystemClock });
         match command {
+            Command::Dev(args) => dev::run(args, &connection.folders, output).await,
             Command::Auth(command) => command.run(&session()?, output).await,
             Command::Workspaces(command) => command.run(&session()?, output).await,
             Command::TrustedIssuers(command) => command.run(&session()?, output).await,
@@ -139,6 +143,7 @@ mod tests {
             "auth exchange-oidc-token - --workspace ws_0",
             "--workspace ws_0 auth exchange-oidc-token --token-file -",
             "workspaces create Demo",
+            "dev --exit --state-dir d --gateway-listen 127.0.0.1:0",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             if let Err(error) = parse(&words) {

@@ -8,6 +8,7 @@ mod commands;
 mod connection;
 mod context;
 mod deployment_secrets;
+mod dev;
 mod duration;
 mod failure;
 mod http_client;
@@ -16,6 +17,7 @@ mod private_file;
 mod resources;
 mod secret;
 mod stored_token;
+mod token_claims;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! Resources as the commands show them: JSON with the names of the proto files.
 
 use countersign_proto::common_v1::Grant;
-use countersign_proto::issuer_v1::Issuer;
+use countersign_proto::issuer_v1::{Issuer, SigningKey};
 use countersign_proto::trust_v1::{ReplayPolicy, TrustRelationship, TrustedIssuer, Workspace, WorkspaceState};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -98,6 +98,23 @@ pub(crate) fn issuer_json(issuer: &Issuer) -> Value {
         "etag": issuer.etag,
         "create_time": moment(issuer.create_time.as_ref()),
         "update_time": moment(issuer.update_time.as_ref()),
+    })
+}
+
+/// A signing key's state: `PREPARED`, `ACTIVE`, `RETIRING`, `RETIRED`.
+pub(crate) fn signing_key_state(key: &SigningKey) -> &'static str {
+    short(key.state().as_str_name(), "SIGNING_KEY_STATE_")
+}
+
+/// A signing key as JSON. There is nothing secret in it.
+pub(crate) fn signing_key_json(key: &SigningKey) -> Value {
+    json!({
+        "key_id": key.key_id,
+        "issuer_id": key.issuer_id,
+        "algorithm": key.algorithm,
+        "state": signing_key_state(key),
+        "create_time": moment(key.create_time.as_ref()),
+        "activate_time": moment(key.activate_time.as_ref()),
     })
 }
 

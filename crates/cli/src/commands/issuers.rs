@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
-use countersign_proto::issuer_v1::{CreateIssuerRequest, DeleteIssuerRequest, Issuer, ListIssuersRequest};
+use countersign_proto::issuer_v1::signing_key_service_client::SigningKeyServiceClient;
+use countersign_proto::issuer_v1::{
+    CreateIssuerRequest, DeleteIssuerRequest, Issuer, ListIssuersRequest, ListSigningKeysRequest, SigningKey,
+};
 
 use super::pages;
 use crate::arguments::Session;
@@ -12,7 +15,7 @@ use crate::connection::{Authorized, Service};
 use crate::duration;
 use crate::failure::Result;
 use crate::output::{ListFormat, Output};
-use crate::resources::issuer_json;
+use crate::resources::{issuer_json, signing_key_json, signing_key_state};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IssuersCommand {
@@ -20,6 +23,8 @@ pub(crate) enum IssuersCommand {
     Create(CreateArgs),
     /// List the issuers of the workspace, oldest first.
     List(ListArgs),
+    /// List the signing keys of an issuer, newest first.
+    Keys(KeysArgs),
     /// Delete an issuer and its keys. Its URL is never used again.
     Delete(DeleteArgs),
 }
@@ -57,6 +62,16 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    /// The issuer, `is_…`.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// How to print the list.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: ListFormat,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// The issuer, `is_…`.
     #[arg(value_name = "ID")]
@@ -68,7 +83,8 @@ type Client = IssuerServiceClient<Authorized>;
 impl IssuersCommand {
     pub(crate) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let workspace_id = session.connection.workspace(&session.clock)?;
-        let mut client = IssuerServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
+        let channel = session.connection.authorized(Service::Issuer, &session.clock).await?;
+        let mut client = IssuerServiceClient::new(channel.clone());
         match self {
             Self::Create(args) => {
                 let request = CreateIssuerRequest { issuer: Some(args.into_issuer(workspace_id)) };
@@ -77,6 +93,10 @@ impl IssuersCommand {
                 output.line(issuer.id)?;
             }
             Self::List(ListArgs { output: format }) => show(&list(&client, &workspace_id).await?, format, output)?,
+            Self::Keys(KeysArgs { id, output: format }) => {
+                let keys = signing_keys(&SigningKeyServiceClient::new(channel), &workspace_id, &id).await?;
+                show_keys(&keys, format, output)?;
+            }
             Self::Delete(DeleteArgs { id }) => {
                 client.delete_issuer(DeleteIssuerRequest { workspace_id, issuer_id: id.clone(), etag: String::new() }).await?;
                 output.message(format!("Deleted {id}."));
@@ -97,6 +117,28 @@ async fn list(client: &Client, workspace_id: &str) -> Result<Vec<Issuer>> {
     })
     .await?;
     Ok(issuers)
+}
+
+async fn signing_keys(
+    client: &SigningKeyServiceClient<Authorized>,
+    workspace_id: &str,
+    issuer_id: &str,
+) -> Result<Vec<SigningKey>> {
+    let keys = pages::all(|page_token| {
+        let mut client = client.clone();
+        let request = ListSigningKeysRequest {
+            workspace_id: workspace_id.to_owned(),
+            issuer_id: issuer_id.to_owned(),
+            page_size: pages::PAGE_SIZE,
+            page_token,
+        };
+        async move {
+            let page = client.list_signing_keys(request).await?.into_inner();
+            Ok((page.signing_keys, page.next_page_token))
+        }
+    })
+    .await?;
+    Ok(keys)
 }
 
 impl CreateArgs {
@@ -127,6 +169,17 @@ fn show(issuers: &[Issuer], format: ListFormat, output: &mut Output) -> std::io:
                 })
                 .collect();
             output.table(["ID", "ISSUER", "PROFILE", "ALGORITHMS", "NAME"], &rows)
+        }
+    }
+}
+
+fn show_keys(keys: &[SigningKey], format: ListFormat, output: &mut Output) -> std::io::Result<()> {
+    match format {
+        ListFormat::Json => output.json(&keys.iter().map(signing_key_json).collect::<Vec<_>>()),
+        ListFormat::Table => {
+            let rows: Vec<_> =
+                keys.iter().map(|key| [key.key_id.clone(), key.algorithm.clone(), signing_key_state(key).to_owned()]).collect();
+            output.table(["KEY ID", "ALGORITHM", "STATE"], &rows)
         }
     }
 }
