@@ -14,6 +14,7 @@ use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_jose::{KeySet, SigningKey};
 use countersign_store::issuer::{ChangedIssuer, IssuerIdentity, SealedSigningKey};
 
+use crate::causes::Causes;
 use crate::custody::Custody;
 use crate::documents::Documents;
 
@@ -242,8 +243,7 @@ fn open(issuer_id: &IssuerId, sealed: &SealedSigningKey, custody: &Custody) -> O
     match custody.open(issuer_id, sealed) {
         Ok(key) => Some(key),
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(issuer.id = %issuer_id, key.id = %sealed.record.key_id, %error, cause, "a signing key is left out");
+            tracing::error!(issuer.id = %issuer_id, key.id = %sealed.record.key_id, %error, cause = %Causes(&error), "a signing key is left out");
             None
         }
     }

@@ -15,6 +15,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETR
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tonic::Status;
 
+use crate::causes::Causes;
 use crate::documents::{DISCOVERY_PATH, Document, Documents, KEY_SET_PATH};
 use crate::keeper::{Asker, Keeper, KeeperError};
 
@@ -71,7 +72,7 @@ async fn serve(State(site): State<Site>, request: Request) -> Response {
         }
         Ok(None) => bare(StatusCode::NOT_FOUND),
         Err(error) => {
-            tracing::warn!(%error, "cannot serve a document");
+            tracing::warn!(%error, cause = %Causes(&error), "cannot serve a document");
             let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             response

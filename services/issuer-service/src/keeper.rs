@@ -21,6 +21,7 @@ use countersign_store::issuer::{AddKeysOutcome, ChangedIssuer, IssuerStore};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use crate::causes::Causes;
 use crate::custody::{Custody, CustodyError};
 use crate::directory::{Directory, LoadedIssuer};
 
@@ -273,7 +274,7 @@ impl Keeper {
     /// After a write of ours: the sooner this replica knows, the better, but the write stands either way.
     pub(crate) async fn follow_own_write(&self) {
         if let Err(error) = self.refresh().await {
-            tracing::warn!(%error, "cannot read back a change; the next poll will");
+            tracing::warn!(%error, cause = %Causes(&error), "cannot read back a change; the next poll will");
         }
         self.changed_here.notify_one();
     }
@@ -286,8 +287,7 @@ impl Keeper {
             match &result {
                 Ok(()) if trouble => tracing::info!("the database is back"),
                 Err(error) if !trouble => {
-                    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(%error, cause, "cannot follow the database; going on from memory");
+                    tracing::warn!(%error, cause = %Causes(error), "cannot follow the database; going on from memory");
                 }
                 _ => {}
             }
@@ -313,11 +313,11 @@ impl Keeper {
         for issuer in due {
             any = true;
             if let Err(error) = self.take_steps(issuer).await {
-                tracing::warn!(issuer.id = %issuer.identity.id(), %error, "cannot bring an issuer's keys up to date; trying again");
+                tracing::warn!(issuer.id = %issuer.identity.id(), %error, cause = %Causes(&error), "cannot bring an issuer's keys up to date; trying again");
             }
         }
         if any && let Err(error) = self.refresh().await {
-            tracing::warn!(%error, "cannot read back new keys; the next poll will");
+            tracing::warn!(%error, cause = %Causes(&error), "cannot read back new keys; the next poll will");
         }
     }
 

@@ -8,6 +8,7 @@
 //! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`http`] and [`rpc`] are the two surfaces.
 //! Start at [`start`].
 
+mod causes;
 mod custody;
 mod directory;
 mod documents;

@@ -69,6 +69,7 @@ on_every_database! {
     keys_are_listed_newest_first
     every_change_is_seen_once_and_whole
     concurrent_writes_are_all_seen
+    what_was_written_is_seen_by_whoever_asks_next
     damaged_rows_take_only_themselves_out
     the_access_token_issuer_is_one_and_owned_by_nobody
 }
@@ -322,6 +323,34 @@ async fn concurrent_writes_are_all_seen(replicas: Replicas) {
         }
     }
     assert_eq!(seen.len(), 20, "a reader that only moves forward misses none");
+}
+
+async fn what_was_written_is_seen_by_whoever_asks_next(replicas: Replicas) {
+    let mut last = issuer(1);
+    replicas.one.create_issuer(&last).await.unwrap();
+    // Others ask all the time, so that every connection has something to remember.
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let store = Arc::clone(&replicas.one);
+            tokio::spawn(async move {
+                loop {
+                    store.changes_since(0).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for round in 0..200 {
+        let known = replicas.one.changes_since(0).await.unwrap().revision;
+        last = Issuer { revision: last.revision + 1, ..last };
+        let outcome = replicas.one.update_issuer(&last, last.revision - 1).await.unwrap();
+        assert_eq!(outcome, WriteOutcome::Done);
+        let seen = replicas.one.changes_since(known).await.unwrap();
+        assert_eq!(seen.changed.len(), 1, "round {round}");
+        assert_eq!(replicas.one.get_issuer(&workspace(1), &last.id).await.unwrap().unwrap().revision, last.revision);
+    }
+    for task in asking {
+        task.abort();
+    }
 }
 
 async fn damaged_rows_take_only_themselves_out(replicas: Replicas) {

@@ -57,14 +57,14 @@ impl AccessTokens {
         }
         tokio::task::spawn_blocking(sign_all).await.map_err(|_| Refusal::internal())
     }
+}
 
-    /// The internal listener lets other services in too, for key sets; tokens are signed for gateways alone.
-    fn check_caller(&self, peer: Option<&PeerIdentity>) -> Result<(), Refusal> {
-        match peer {
-            Some(PeerIdentity::InProcess) => Ok(()),
-            Some(PeerIdentity::Service(name)) if self.callers.contains(&**name) => Ok(()),
-            _ => Err(Refusal::new(Reason::PermissionMissing, "only the gateway has access tokens signed")),
-        }
+/// The internal listener lets other services in too, for key sets; tokens are signed for gateways alone (SECURITY 71).
+fn check_caller(callers: &BTreeSet<String>, peer: Option<&PeerIdentity>) -> Result<(), Refusal> {
+    match peer {
+        Some(PeerIdentity::InProcess) => Ok(()),
+        Some(PeerIdentity::Service(name)) if callers.contains(&**name) => Ok(()),
+        _ => Err(Refusal::new(Reason::PermissionMissing, "only the gateway has access tokens signed")),
     }
 }
 
@@ -103,8 +103,25 @@ impl AccessTokenService for AccessTokens {
         &self,
         request: Request<wire::SignAccessTokensRequest>,
     ) -> Result<Response<wire::SignAccessTokensResponse>, Status> {
-        self.check_caller(request.extensions().get::<PeerIdentity>())?;
+        check_caller(&self.callers, request.extensions().get::<PeerIdentity>())?;
         let access_tokens = self.sign(request.into_inner().access_tokens).await?;
         Ok(Response::new(wire::SignAccessTokensResponse { access_tokens }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s71_tokens_are_signed_for_gateways_alone() {
+        let callers = BTreeSet::from(["exchange-gateway".to_owned()]);
+        let service = |name: &str| PeerIdentity::Service(name.into());
+        for peer in [PeerIdentity::InProcess, service("exchange-gateway")] {
+            assert_eq!(check_caller(&callers, Some(&peer)), Ok(()));
+        }
+        for peer in [Some(PeerIdentity::Anonymous), Some(service("trust-service")), Some(service("Exchange-Gateway")), None] {
+            assert_eq!(check_caller(&callers, peer.as_ref()).unwrap_err().reason(), Reason::PermissionMissing);
+        }
     }
 }

@@ -17,6 +17,7 @@ use countersign_proto::common::read;
 use countersign_proto::status::Refusal;
 use countersign_store::database::StoreError;
 
+use crate::causes::Causes;
 use crate::keeper::KeeperError;
 
 const DEFAULT_PAGE_SIZE: i32 = 100;
@@ -60,14 +61,13 @@ fn read_cursor<T: std::str::FromStr>(cursor: &[u8]) -> Option<(Timestamp, T)> {
 
 /// What a caller hears of trouble with the database; the operator hears the rest.
 fn database_trouble(error: &StoreError) -> Refusal {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match error {
         StoreError::Unavailable(_) => {
-            tracing::warn!(%error, cause, "a call is refused");
+            tracing::warn!(%error, cause = %Causes(error), "a call is refused");
             Refusal::unavailable("the database cannot be reached")
         }
         StoreError::Refused(_) | StoreError::Unreadable { .. } => {
-            tracing::error!(%error, cause, "a call failed");
+            tracing::error!(%error, cause = %Causes(error), "a call failed");
             Refusal::internal()
         }
     }
@@ -87,8 +87,7 @@ fn key_trouble(error: &KeeperError, issuer: impl Display) -> Refusal {
             Refusal::unavailable("the issuer's signing keys cannot be used").with_retry(Duration::from_secs(30))
         }
         KeeperError::Custody(_) | KeeperError::Lost(_) => {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%issuer, %error, cause, "a call failed");
+            tracing::error!(%issuer, %error, cause = %Causes(error), "a call failed");
             Refusal::internal()
         }
     }

@@ -41,16 +41,15 @@ pub(crate) struct Ground {
     pub(crate) clock: TestClock,
     pub(crate) key_encryption_key: [u8; 32],
     pub(crate) staleness_limit: Duration,
-    /// Removed with the ground.
-    #[expect(dead_code, reason = "held for its end")]
-    pub(crate) folder: Option<tempfile::TempDir>,
+    /// Removed when neither the ground nor a service on it is left.
+    pub(crate) folder: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Ground {
     pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("issuer.db").display());
-        Self { folder: Some(folder), ..Self::at(url) }
+        Self { folder: Some(Arc::new(folder)), ..Self::at(url) }
     }
 
     pub(crate) async fn postgres() -> Self {
@@ -109,6 +108,7 @@ impl Ground {
             credential: BOOTSTRAP.to_owned(),
             running,
             shutdown,
+            _folder: self.folder.clone(),
         })
     }
 }
@@ -124,6 +124,7 @@ pub(crate) struct Service {
     credential: String,
     running: Running,
     shutdown: Shutdown,
+    _folder: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Service {
