@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use countersign_testkit::folder::Folder;
 use countersign_testkit::postgres::Postgres;
 use countersign_testkit::process::{Process, Program};
 use countersign_testkit::redis::Redis;
 use countersign_testkit::{ports, wait};
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::compose::Compose;
 use crate::http1;
@@ -88,7 +88,7 @@ pub struct Deployment {
     database_url: String,
     ports: BTreeMap<(Instance, u16), u16>,
     compose: Compose,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Deployment {
@@ -116,7 +116,7 @@ impl Deployment {
 
     /// Makes database, Redis, secrets and certificates; starts no service yet.
     fn prepare(redis: RedisAtStart, postgres: Option<Postgres>) -> Self {
-        let folder = tempfile::Builder::new().prefix("countersign-deployment-").tempdir().expect("can make a folder");
+        let folder = Folder::new("deployment");
         let redis = (redis == RedisAtStart::Running).then(Redis::start);
         let redis_url = redis.as_ref().map_or_else(Redis::never_started, Redis::url);
         let ports = Instance::ALL
@@ -225,7 +225,6 @@ impl Deployment {
             directory: self.folder.path().to_owned(),
             log: self.log_file(instance),
             last_signal: "KILL",
-            remove: None,
         });
         assert!(self.processes().insert(instance, process).is_none(), "{instance} is running already");
     }

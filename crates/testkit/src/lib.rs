@@ -18,6 +18,7 @@
 
 pub mod claims;
 pub mod clock;
+pub mod folder;
 pub mod identity_provider;
 pub mod ports;
 pub mod postgres;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::folder::Folder;
 use crate::ports;
 use crate::process::{Process, Program, accepts, find, is_root};
 
@@ -22,10 +23,12 @@ const USER: &str = "countersign";
 /// wait for the disk.
 #[derive(Debug)]
 pub struct Postgres {
-    program: Program,
+    // Ends before its folder does.
     process: Option<Process>,
+    program: Program,
     port: u16,
     databases: AtomicU32,
+    _folder: Folder,
 }
 
 impl Postgres {
@@ -38,16 +41,16 @@ impl Postgres {
     /// Starts a server.
     pub fn start() -> Self {
         let unprivileged = Unprivileged::find();
-        let directory =
-            tempfile::Builder::new().prefix("countersign-postgres-").tempdir().expect("cannot make a directory").keep();
+        let folder = Folder::new("postgres");
+        let directory = folder.path();
         if let Some(user) = &unprivileged {
-            std::os::unix::fs::chown(&directory, Some(user.uid), Some(user.gid)).expect("cannot give the directory away");
+            std::os::unix::fs::chown(directory, Some(user.uid), Some(user.gid)).expect("cannot give the directory away");
         }
         let data = directory.join("data").display().to_string();
         let initdb = binary("initdb").display().to_string();
         let arguments = ["-D", &data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
         let command = as_user(unprivileged.as_ref(), std::iter::once(initdb.as_str()).chain(arguments));
-        let output = Command::new(&command[0]).args(&command[1..]).current_dir(&directory).output().expect("cannot run initdb");
+        let output = Command::new(&command[0]).args(&command[1..]).current_dir(directory).output().expect("cannot run initdb");
         assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
 
         for _ in 0..5 {
@@ -68,15 +71,13 @@ impl Postgres {
             let program = Program {
                 command: as_user(unprivileged.as_ref(), [postgres.as_str(), "-D", data.as_str()].into_iter().chain(arguments)),
                 environment: BTreeMap::new(),
-                directory: directory.clone(),
+                directory: directory.to_owned(),
                 log: directory.join("log"),
                 // SIGQUIT: stop at once and take the child processes along.
                 last_signal: "QUIT",
-                remove: Some(directory.clone()),
             };
-            let mut server = Self { program, process: None, port, databases: AtomicU32::new(0) };
-            if server.run() {
-                return server;
+            if let Some(process) = run(&program, port) {
+                return Self { process: Some(process), program, port, databases: AtomicU32::new(0), _folder: folder };
             }
         }
         panic!("PostgreSQL does not start:\n{}", std::fs::read_to_string(directory.join("log")).unwrap_or_default());
@@ -91,7 +92,7 @@ impl Postgres {
 
     /// The URL of a database, existing or not.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+        url(self.port, database)
     }
 
     /// The port on 127.0.0.1.
@@ -123,18 +124,14 @@ impl Postgres {
             process.signal(Signal::QUIT);
             process.signal_family(Signal::CONT);
             process.wait_for_end(START_LIMIT);
-            process.stop();
         }
     }
 
     /// Starts it again after [`kill`](Self::kill), on the same port with the same data.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(
-            self.run(),
-            "PostgreSQL does not start again:\n{}",
-            std::fs::read_to_string(&self.program.log).unwrap_or_default()
-        );
+        self.process = run(&self.program, self.port);
+        assert!(self.process.is_some(), "PostgreSQL does not start again:\n{}", log(&self.program));
     }
 
     /// Freezes it: connections stay open, nothing is answered.
@@ -150,29 +147,35 @@ impl Postgres {
             process.signal_family(Signal::CONT);
         }
     }
+}
 
-    /// Starts the process and waits until it answers; false when it ended instead.
-    fn run(&mut self) -> bool {
-        let process = Process::start(&self.program);
-        let start = Instant::now();
-        while !(accepts(self.port) && self.answers()) {
-            if !process.is_running() {
-                process.stop();
-                return false;
-            }
-            assert!(start.elapsed() < START_LIMIT, "PostgreSQL is not ready after {START_LIMIT:?}:\n{}", process.log());
-            std::thread::sleep(Duration::from_millis(20));
+/// Starts the process and waits until it answers; `None` when it ended instead.
+fn run(program: &Program, port: u16) -> Option<Process> {
+    let process = Process::start(program);
+    let start = Instant::now();
+    while !(accepts(port) && answers(port)) {
+        if !process.is_running() {
+            return None;
         }
-        self.process = Some(process);
-        true
+        assert!(start.elapsed() < START_LIMIT, "PostgreSQL is not ready after {START_LIMIT:?}:\n{}", process.log());
+        std::thread::sleep(Duration::from_millis(20));
     }
+    Some(process)
+}
 
-    fn answers(&self) -> bool {
-        Command::new(binary("psql"))
-            .args(["-X", "-q", "-d", &self.url("postgres"), "-c", "SELECT 1"])
-            .output()
-            .is_ok_and(|output| output.status.success())
-    }
+fn answers(port: u16) -> bool {
+    Command::new(binary("psql"))
+        .args(["-X", "-q", "-d", &url(port, "postgres"), "-c", "SELECT 1"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn url(port: u16, database: &str) -> String {
+    format!("postgres://{USER}@127.0.0.1:{port}/{database}")
+}
+
+fn log(program: &Program) -> String {
+    std::fs::read_to_string(&program.log).unwrap_or_default()
 }
 
 /// The user a server runs as when the tests run as root, which PostgreSQL refuses.

@@ -1,34 +1,32 @@
 //! Server processes that never outlive the test that started them.
 //!
 //! Each server is the child of a small shell that reads from a pipe. When this process ends, in whatever way, the kernel closes
-//! the pipe, the shell sees its end, stops the server and removes its directory. A destructor alone would not do: statics are
+//! the pipe, the shell sees its end, stops the server. A destructor alone would not do: statics are
 //! never dropped, and a test runner may be killed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs the server in the background, tells its process id, waits for the end of standard input, then stops the server and
-/// removes its directory. A line on standard input stops the server too, but keeps the directory.
+/// Runs the server in the background, tells its process id, waits for the end of standard input, then stops the server.
 ///
-/// `$1` is the signal, `$2` the log, `$3` the directory to remove, or nothing; the rest is the command.
+/// `$1` is the signal, `$2` the log; the rest is the command.
 const SUPERVISOR: &str = r#"
-signal=$1; log=$2; directory=$3; shift 3
+signal=$1; log=$2; shift 2
 "$@" </dev/null >>"$log" 2>&1 &
 server=$!
 echo "$server"
 exec >/dev/null 2>&1
-if read -r keep; then directory=; fi
+read -r end
 kill "-$signal" "$server"; kill -CONT "$server"
 wait "$server"
-if [ -n "$directory" ]; then rm -rf "$directory"; fi
 "#;
 
 /// What to run.
@@ -44,8 +42,6 @@ pub struct Program {
     pub log: PathBuf,
     /// The signal that ends it when it is dropped.
     pub last_signal: &'static str,
-    /// A directory to remove when it has ended.
-    pub remove: Option<PathBuf>,
 }
 
 /// A running server. Dropping it stops the server.
@@ -62,7 +58,6 @@ impl Process {
         let mut supervisor = Command::new("/bin/sh")
             .args(["-c", SUPERVISOR, "supervisor", program.last_signal])
             .arg(&program.log)
-            .arg(program.remove.as_deref().unwrap_or(Path::new("")))
             .args(&program.command)
             .env_clear()
             .env("PATH", search_path())
@@ -113,13 +108,6 @@ impl Process {
         self.signal(signal);
         for child in self.children() {
             let _ = kill_process(child, signal);
-        }
-    }
-
-    /// Ends the server as dropping it would, but leaves its directory for the next one.
-    pub fn stop(mut self) {
-        if let Some(supervisor) = &mut self.supervisor.stdin {
-            let _ = supervisor.write_all(b"keep\n");
         }
     }
 
@@ -189,21 +177,19 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_process_is_gone_and_its_directory_with_it() {
-        let directory = tempfile::tempdir().unwrap().keep();
+    fn a_dropped_process_is_gone() {
+        let directory = crate::folder::Folder::new("process");
         let program = Program {
             command: ["sleep", "1000"].map(str::to_owned).into(),
             environment: BTreeMap::new(),
-            directory: directory.clone(),
-            log: directory.join("log"),
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
             last_signal: "KILL",
-            remove: Some(directory.clone()),
         };
         let process = Process::start(&program);
         let server = process.server;
         assert!(process.is_running());
         drop(process);
         assert!(stat(server).is_none());
-        assert!(!directory.exists());
     }
 }

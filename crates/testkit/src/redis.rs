@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::folder::Folder;
 use crate::ports;
 use crate::process::{Process, Program, accepts, find};
 
@@ -15,9 +17,11 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// A Redis server of its own on a loopback port, which writes nothing to disk: what it holds is gone when it is killed.
 #[derive(Debug)]
 pub struct Redis {
-    program: Program,
+    // Ends before its folder does.
     process: Option<Process>,
+    program: Program,
     port: u16,
+    _folder: Folder,
 }
 
 impl Redis {
@@ -28,35 +32,20 @@ impl Redis {
 
     /// Starts a server with more options, for example `["--maxmemory", "2mb"]`.
     pub fn start_with(options: &[&str]) -> Self {
-        let directory = tempfile::Builder::new().prefix("countersign-redis-").tempdir().expect("cannot make a directory").keep();
+        let folder = Folder::new("redis");
         for _ in 0..5 {
-            let mut server = Self::prepared(ports::free(), directory.clone(), options);
-            if server.run() {
-                return server;
+            let port = ports::free();
+            let program = program(port, folder.path(), options);
+            if let Some(process) = run(&program, port) {
+                return Self { process: Some(process), program, port, _folder: folder };
             }
         }
-        panic!("Redis does not start:\n{}", std::fs::read_to_string(directory.join("log")).unwrap_or_default());
+        panic!("Redis does not start:\n{}", std::fs::read_to_string(folder.path().join("log")).unwrap_or_default());
     }
 
     /// The URL of a server that was never started: connections are refused.
     pub fn never_started() -> String {
         format!("redis://127.0.0.1:{}", ports::free())
-    }
-
-    fn prepared(port: u16, directory: std::path::PathBuf, options: &[&str]) -> Self {
-        let server = find("redis-server", []).display().to_string();
-        let port_text = port.to_string();
-        let fixed =
-            [&server, "--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
-        let program = Program {
-            command: fixed.into_iter().chain(options.iter().copied()).map(str::to_owned).collect(),
-            environment: BTreeMap::new(),
-            directory: directory.clone(),
-            log: directory.join("log"),
-            last_signal: "KILL",
-            remove: Some(directory),
-        };
-        Self { program, process: None, port }
     }
 
     /// Where it listens, as a URL.
@@ -73,14 +62,14 @@ impl Redis {
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             process.kill();
-            process.stop();
         }
     }
 
     /// Starts it again, empty, on the same port.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.run(), "Redis does not start again");
+        self.process = run(&self.program, self.port);
+        assert!(self.process.is_some(), "Redis does not start again");
     }
 
     /// Freezes it: connections stay open, nothing is answered.
@@ -109,7 +98,7 @@ impl Redis {
 
     /// Sends one command as a line of words and returns the first line of the answer.
     pub fn command(&self, line: &str) -> String {
-        self.try_command(line).expect("Redis answers")
+        try_command(self.port, line).expect("Redis answers")
     }
 
     /// Every key with its value as far as that is a string, one pair a line, for tests of what must not be there.
@@ -130,30 +119,42 @@ impl Redis {
         reader.read_exact(&mut contents).expect("Redis answers in full");
         String::from_utf8_lossy(&contents).into_owned()
     }
+}
 
-    fn try_command(&self, line: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(START_LIMIT))?;
-        stream.write_all(format!("{line}\r\n").as_bytes())?;
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer)?;
-        Ok(answer.trim_end().to_owned())
+fn program(port: u16, directory: &Path, options: &[&str]) -> Program {
+    let server = find("redis-server", []).display().to_string();
+    let port = port.to_string();
+    let fixed = [&server, "--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    Program {
+        command: fixed.into_iter().chain(options.iter().copied()).map(str::to_owned).collect(),
+        environment: BTreeMap::new(),
+        directory: directory.to_owned(),
+        log: directory.join("log"),
+        last_signal: "KILL",
     }
+}
 
-    fn run(&mut self) -> bool {
-        let process = Process::start(&self.program);
-        let start = Instant::now();
-        while !(accepts(self.port) && self.try_command("PING").is_ok_and(|answer| answer == "+PONG")) {
-            if !process.is_running() {
-                process.stop();
-                return false;
-            }
-            assert!(start.elapsed() < START_LIMIT, "Redis is not ready after {START_LIMIT:?}:\n{}", process.log());
-            std::thread::sleep(Duration::from_millis(5));
+/// Starts the process and waits until it answers; `None` when it ended instead.
+fn run(program: &Program, port: u16) -> Option<Process> {
+    let process = Process::start(program);
+    let start = Instant::now();
+    while !(accepts(port) && try_command(port, "PING").is_ok_and(|answer| answer == "+PONG")) {
+        if !process.is_running() {
+            return None;
         }
-        self.process = Some(process);
-        true
+        assert!(start.elapsed() < START_LIMIT, "Redis is not ready after {START_LIMIT:?}:\n{}", process.log());
+        std::thread::sleep(Duration::from_millis(5));
     }
+    Some(process)
+}
+
+fn try_command(port: u16, line: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(START_LIMIT))?;
+    stream.write_all(format!("{line}\r\n").as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(answer.trim_end().to_owned())
 }
 
 #[cfg(test)]
