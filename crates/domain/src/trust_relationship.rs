@@ -94,6 +94,11 @@ impl TrustRelationshipSettings {
         let grants = draft.grants(violations);
         let token_duration = draft.token_duration(violations);
         let expires_at = draft.expires_at(now, violations);
+        let gives = match (&scopes, &grants) {
+            (Some(scopes), Some(grants)) => gives_something(scopes, grants, violations),
+            // What is not valid may have been meant to give something.
+            _ => true,
+        };
         let settings = Self {
             display_name: display_name?,
             subject_matches: subject_matches?,
@@ -105,7 +110,7 @@ impl TrustRelationshipSettings {
             expires_at: expires_at?,
             enabled: true,
         };
-        settings.gives_something(violations).then_some(settings)
+        gives.then_some(settings)
     }
 
     /// These settings with the fields that the mask names taken from the draft. Violations are noted; the result counts only
@@ -142,7 +147,7 @@ impl TrustRelationshipSettings {
             self.enabled = draft.enabled;
         }
         if violations.is_empty() {
-            self.gives_something(violations);
+            gives_something(&self.scopes, &self.grants, violations);
         }
         self
     }
@@ -182,14 +187,14 @@ impl TrustRelationshipSettings {
         let same = Self { display_name: current.display_name.clone(), enabled: current.enabled, ..self.clone() };
         !gives_again && same == *current
     }
+}
 
-    fn gives_something(&self, violations: &mut Violations) -> bool {
-        let gives = !self.scopes.is_empty() || !self.grants.is_empty();
-        if !gives {
-            violations.add("trust_relationship.grants", "must hold at least one grant, unless `scopes` holds at least one scope");
-        }
-        gives
+fn gives_something(scopes: &[Scope], grants: &[Grant], violations: &mut Violations) -> bool {
+    let gives = !scopes.is_empty() || !grants.is_empty();
+    if !gives {
+        violations.add("trust_relationship.grants", "must hold at least one grant, unless `scopes` holds at least one scope");
     }
+    gives
 }
 
 /// Scopes that the caller may not give.
@@ -339,6 +344,17 @@ mod tests {
         assert_eq!(settings.token_duration, Duration::from_hours(1));
         assert_eq!(settings.expires_at, None);
         assert!(settings.enabled);
+    }
+
+    #[test]
+    fn giving_nothing_is_reported_beside_the_other_violations() {
+        let violations = created(&TrustRelationshipDraft {
+            subject_matches: vec!["*".to_owned()],
+            scopes: Vec::new(),
+            ..TrustRelationshipDraft::default()
+        });
+        let expected = ["trust_relationship.subject_matches[0]", "trust_relationship.grants"];
+        assert_eq!(fields(&violations.unwrap_err()), expected);
     }
 
     #[test]
