@@ -75,7 +75,7 @@ impl Arguments {
         let Self { connection, command } = self;
         let session = || Ok::<_, Failure>(Session { connection: Connection::resolve(&connection)?, clock: SystemClock });
         match command {
-            Command::Dev(args) => dev::run(args, &connection.folders, output).await,
+            Command::Dev(args) => Box::pin(dev::run(args, &connection.folders, output)).await,
             Command::Auth(command) => command.run(&session()?, output).await,
             Command::Workspaces(command) => command.run(&session()?, output).await,
             Command::TrustedIssuers(command) => command.run(&session()?, output).await,

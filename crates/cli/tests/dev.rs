@@ -1,5 +1,7 @@
 //! `countersign dev`, as a newcomer meets it: the real binary, and the commands that it prints pasted into a shell.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -183,4 +185,25 @@ fn the_printed_commands_work_when_pasted_into_another_shell() {
         eprintln!("NOT TESTED: grpcurl is not installed");
     }
     assert_eq!(dev.terminate(), Some(0));
+}
+
+#[test]
+fn a_relationship_that_is_refused_leaves_no_trusted_issuer_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    let _dev = Dev::start(home.path(), &state);
+    let run = |arguments: &[&str]| {
+        countersign(home.path()).args(arguments).arg("--context").arg(state.join("context.toml")).output().unwrap()
+    };
+    let add = ["auth", "trust-relationships", "add", "--issuer", "https://idp.example.com", "--subject-match"];
+    let refused = run(&[&add[..], &["*"]].concat());
+    assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused));
+    for field in ["trust_relationship.subject_matches[0]", "trust_relationship.grants"] {
+        assert!(text(&refused.stderr).contains(field), "{field} is not named\n{}", shown(&refused));
+    }
+    let is_registered = || text(&run(&["trusted-issuers", "list"]).stdout).contains("https://idp.example.com");
+    assert!(!is_registered());
+    let added = run(&[&add[..], &["org:*:vault:a", "--scope", "deploy"]].concat());
+    assert!(text(&added.stdout).starts_with("tr_"), "{}", shown(&added));
+    assert!(is_registered());
 }

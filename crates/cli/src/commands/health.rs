@@ -25,8 +25,9 @@ impl HealthArgs {
             output.message(format!("{} answers {}", self.url, answer.status));
             return Ok(());
         }
-        let reason = String::from_utf8_lossy(&answer.body);
-        let reason = reason.split_whitespace().take(40).collect::<Vec<_>>().join(" ");
-        Err(Failure::Failed(anyhow::anyhow!("{} answers {}: {reason}", self.url, answer.status)))
+        // A service says in the body what keeps it from being ready.
+        let body = String::from_utf8_lossy(&answer.body);
+        let reason: String = body.split_whitespace().take(40).flat_map(|word| [" ", word]).collect();
+        Err(Failure::Failed(anyhow::anyhow!("{} answers {}{reason}", self.url, answer.status)))
     }
 }

@@ -151,17 +151,27 @@ pub(crate) async fn find(client: &Client, workspace_id: &str, issuer_url: &str) 
     Ok(list(client, workspace_id).await?.into_iter().find(|issuer| issuer.issuer_url == issuer_url))
 }
 
+/// A trusted issuer, and whether it was registered just now.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) id: String,
+    pub(crate) is_new: bool,
+}
+
 /// Registers an issuer; when somebody else was faster, gives what he registered.
-pub(crate) async fn create_or_find(client: &mut Client, issuer: TrustedIssuer) -> Result<TrustedIssuer> {
+pub(crate) async fn create_or_find(client: &mut Client, issuer: TrustedIssuer) -> Result<Registered> {
     let (workspace_id, issuer_url) = (issuer.workspace_id.clone(), issuer.issuer_url.clone());
     let refused = match client.create_trusted_issuer(CreateTrustedIssuerRequest { trusted_issuer: Some(issuer) }).await {
-        Ok(created) => return Ok(created.into_inner().trusted_issuer.unwrap_or_default()),
+        Ok(created) => {
+            let id = created.into_inner().trusted_issuer.unwrap_or_default().id;
+            return Ok(Registered { id, is_new: true });
+        }
         Err(status) => status,
     };
     if refused.code() == Code::AlreadyExists
         && let Some(found) = find(client, &workspace_id, &issuer_url).await?
     {
-        return Ok(found);
+        return Ok(Registered { id: found.id, is_new: false });
     }
     Err(refused.into())
 }

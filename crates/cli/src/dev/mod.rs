@@ -68,7 +68,7 @@ pub(crate) async fn run(args: DevArgs, folders: &FolderArgs, output: &mut Output
     let _telemetry = telemetry::init("countersign-dev", &telemetry).map_err(|error| Failure::usage(format!("{error:#}")))?;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    let deployment = composition::start(&state, sockets, &shutdown).await?;
+    let deployment = Box::pin(composition::start(&state, sockets, &shutdown)).await?;
     let context = Contexts { folders, is_default_folder: args.state_dir.is_none() };
 
     let told = tell(&state, &deployment, &context, begun, output).await;

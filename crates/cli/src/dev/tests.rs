@@ -26,7 +26,7 @@ impl Running {
         let state = State::open(folder).unwrap();
         let sockets = Sockets::bind(addresses).await.unwrap();
         let shutdown = Shutdown::new();
-        let deployment = composition::start(&state, sockets, &shutdown).await.unwrap();
+        let deployment = Box::pin(composition::start(&state, sockets, &shutdown)).await.unwrap();
         Self { state, deployment, shutdown }
     }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use countersign_proto::common_v1::Grant;
-use countersign_proto::trust_v1::{CreateTrustRelationshipRequest, TrustRelationship, TrustedIssuer};
+use countersign_proto::trust_v1::{CreateTrustRelationshipRequest, DeleteTrustedIssuerRequest, TrustRelationship, TrustedIssuer};
 
 use crate::arguments::Session;
-use crate::commands::trusted_issuers;
+use crate::commands::trusted_issuers::{self, Registered};
 use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -53,27 +53,36 @@ pub(crate) struct AddArgs {
 impl AddArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let workspace_id = session.connection.workspace(&session.clock)?;
-        let trusted_issuer_id = match (&self.trusted_issuer, &self.issuer) {
-            (Some(id), _) => id.clone(),
-            (None, Some(url)) => self.registered(url, &workspace_id, session, output).await?,
+        let registered = match (&self.trusted_issuer, &self.issuer) {
+            (Some(id), _) => Registered { id: id.clone(), is_new: false },
+            (None, Some(url)) => self.registered(url, &workspace_id, session).await?,
             (None, None) => return Err(Failure::usage("name the issuer with --issuer or --trusted-issuer")),
         };
-        let request =
-            CreateTrustRelationshipRequest { trust_relationship: Some(self.into_relationship(workspace_id, trusted_issuer_id)) };
-        let created = super::client(session).await?.create_trust_relationship(request).await?.into_inner();
-        let relationship = created.trust_relationship.unwrap_or_default();
+        let Registered { id: trusted_issuer_id, is_new } = registered;
+        let relationship = self.into_relationship(workspace_id.clone(), trusted_issuer_id.clone());
+        let request = CreateTrustRelationshipRequest { trust_relationship: Some(relationship) };
+        let created = super::client(session).await?.create_trust_relationship(request).await;
+        if created.is_err() && is_new {
+            // A command that is refused leaves nothing behind. Somebody who has used the issuer meanwhile keeps it.
+            let request = DeleteTrustedIssuerRequest { workspace_id, trusted_issuer_id, etag: String::new() };
+            let _ = trusted_issuers::client(session).await?.delete_trusted_issuer(request).await;
+        }
+        let relationship = created?.into_inner().trust_relationship.unwrap_or_default();
+        if is_new {
+            output.message(format!("Registered the issuer as {}.", relationship.trusted_issuer_id));
+        }
         output.message(format!("Added trust relationship {} for {}.", relationship.id, relationship.trusted_issuer_id));
         output.line(&relationship.id).map_err(Failure::from)
     }
 
-    /// The id of the trusted issuer with this URL, which is registered when there is none.
+    /// The trusted issuer with this URL, which is registered when there is none.
     ///
     /// The audiences of a new issuer are those of its first relationship. Those of one that exists are left alone: to widen them
     /// here would widen every other relationship of the issuer too.
-    async fn registered(&self, url: &str, workspace_id: &str, session: &Session, output: &mut Output) -> Result<String> {
+    async fn registered(&self, url: &str, workspace_id: &str, session: &Session) -> Result<Registered> {
         let mut client = trusted_issuers::client(session).await?;
         if let Some(found) = trusted_issuers::find(&client, workspace_id, url).await? {
-            return Ok(found.id);
+            return Ok(Registered { id: found.id, is_new: false });
         }
         let issuer = TrustedIssuer {
             workspace_id: workspace_id.to_owned(),
@@ -81,9 +90,7 @@ impl AddArgs {
             subject_audiences: self.audience.clone(),
             ..TrustedIssuer::default()
         };
-        let issuer = trusted_issuers::create_or_find(&mut client, issuer).await?;
-        output.message(format!("Registered {url} as trusted issuer {}.", issuer.id));
-        Ok(issuer.id)
+        trusted_issuers::create_or_find(&mut client, issuer).await
     }
 
     fn into_relationship(self, workspace_id: String, trusted_issuer_id: String) -> TrustRelationship {
