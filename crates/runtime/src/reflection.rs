@@ -13,6 +13,8 @@ pub(crate) fn add_to(surface: Surface) -> Result<Surface, Error> {
     let builder = || {
         let builder = Builder::configure()
             .register_encoded_file_descriptor_set(countersign_proto::FILE_DESCRIPTOR_SET)
+            // The details of refusals, which clients like grpcurl cannot show otherwise.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);

@@ -200,3 +200,16 @@ async fn reflection_names_what_is_served_here_and_nothing_internal() {
         assert!(!names.iter().any(|listed| listed.contains(name)), "{names:?}");
     }
 }
+
+/// What grpcurl asks for when an answer holds details of a refusal.
+#[tokio::test]
+async fn reflection_describes_the_details_of_refusals() {
+    let mut client = ServerReflectionClient::new(Service::start().public());
+    for name in ["google.rpc.BadRequest", "google.rpc.ErrorInfo", "google.rpc.RetryInfo", "google.rpc.ResourceInfo"] {
+        let message_request = Some(MessageRequest::FileContainingSymbol(name.to_owned()));
+        let request = ServerReflectionRequest { host: String::new(), message_request };
+        let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+        let answer = answers.next().await.unwrap().unwrap().message_response;
+        assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{name}: {answer:?}");
+    }
+}
