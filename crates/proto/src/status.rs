@@ -35,6 +35,10 @@ pub const ERROR_DOMAIN: &str = "countersign";
 
 const REASON_PREFIX: &str = "ERROR_REASON_";
 
+/// The key in `google.rpc.ErrorInfo.metadata` that says what of a call was committed, and its only value.
+const COMMITTED: &str = "committed";
+const NOTHING: &str = "none";
+
 /// Why a request is refused, for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -44,6 +48,7 @@ pub struct Refusal {
     resource: Option<Box<Resource>>,
     retry_after: Option<Duration>,
     permission: Option<Permission>,
+    nothing_committed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +67,7 @@ impl Refusal {
             resource: None,
             retry_after: None,
             permission: None,
+            nothing_committed: false,
         }
     }
 
@@ -130,6 +136,14 @@ impl Refusal {
         self
     }
 
+    /// Says that the call certainly left nothing behind, as metadata `committed` = `none`. For failures before a transaction's
+    /// commit: without it, a caller must take a call that failed as one that may have happened.
+    #[must_use]
+    pub fn with_nothing_committed(mut self) -> Self {
+        self.nothing_committed = true;
+        self
+    }
+
     /// Says which resource it is about.
     #[must_use]
     pub fn with_resource(mut self, kind: impl Into<Cow<'static, str>>, name: impl Into<String>) -> Self {
@@ -162,6 +176,11 @@ impl Refusal {
         self.permission
     }
 
+    /// Whether the call certainly left nothing behind. `false` says nothing either way.
+    pub fn nothing_committed(&self) -> bool {
+        self.nothing_committed
+    }
+
     /// Kind and name of the resource it is about.
     pub fn resource(&self) -> Option<(&str, &str)> {
         self.resource.as_deref().map(|resource| (&*resource.kind, &*resource.name))
@@ -192,6 +211,7 @@ impl Refusal {
         }
         refusal.retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
         refusal.permission = info.metadata.get("permission").and_then(|scope| scope.parse().ok());
+        refusal.nothing_committed = info.metadata.get(COMMITTED).is_some_and(|committed| committed == NOTHING);
         refusal
     }
 
@@ -250,10 +270,13 @@ impl From<Violations> for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { reason, message, violations, resource, retry_after, permission } = refusal;
+        let Refusal { reason, message, violations, resource, retry_after, permission, nothing_committed } = refusal;
         let mut metadata = HashMap::new();
         if let Some(permission) = permission {
             metadata.insert("permission".to_owned(), permission.as_scope().to_owned());
+        }
+        if nothing_committed {
+            metadata.insert(COMMITTED.to_owned(), NOTHING.to_owned());
         }
         let mut details = ErrorDetails::with_error_info(reason_name(reason), ERROR_DOMAIN, metadata);
         for Violation { field, description } in violations {
@@ -499,6 +522,18 @@ mod tests {
         let status = Status::from(Refusal::permission_missing(Permission::IssuersCreate));
         assert_eq!(status.code(), Code::PermissionDenied);
         assert_eq!(status.get_details_error_info().unwrap().metadata["permission"], "countersign:issuers.create");
+    }
+
+    #[test]
+    fn s51_only_a_refusal_that_says_so_left_nothing_behind() {
+        let certain = Status::from(Refusal::unavailable("no transaction was begun").with_nothing_committed());
+        assert_eq!(certain.get_details_error_info().unwrap().metadata["committed"], "none");
+        assert!(Refusal::from_status(&certain).nothing_committed());
+        assert!(!Refusal::from_status(&Status::from(Refusal::unavailable("lost"))).nothing_committed());
+        let metadata = HashMap::from([("committed".to_owned(), "none".to_owned())]);
+        let foreign = ErrorDetails::with_error_info("TEMPORARILY_UNAVAILABLE", "elsewhere", metadata);
+        let foreign = Status::with_error_details(Code::Unavailable, "x", foreign);
+        assert!(!Refusal::from_status(&foreign).nothing_committed(), "another domain's word");
     }
 
     #[test]
