@@ -17,6 +17,7 @@ pub mod context;
 pub mod health;
 mod layers;
 mod metrics;
+pub mod outage;
 pub mod page_token;
 pub mod process;
 mod reflection;
