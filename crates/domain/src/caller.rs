@@ -37,6 +37,11 @@ impl Caller {
         }
     }
 
+    /// Whether the caller is the operator of the deployment.
+    pub fn is_operator(&self) -> bool {
+        matches!(self.authority, Authority::Operator)
+    }
+
     /// Whether a workspace exists for this caller. To answer `false` as anything but "not found" would tell of other tenants
     /// (SECURITY 33).
     pub fn sees(&self, workspace_id: &WorkspaceId) -> bool {

@@ -7,6 +7,7 @@ use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_domain::workspace::WorkspaceState;
 use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use countersign_runtime::page_token::PageTokens;
@@ -44,6 +45,35 @@ impl Context {
     pub(crate) fn caller_in<T>(request: &Request<T>, workspace_id: &WorkspaceId) -> Result<Caller, Refusal> {
         let caller = auth::caller(request)?;
         if caller.sees(workspace_id) { Ok(caller.clone()) } else { Err(Refusal::not_found("Workspace", workspace_id)) }
+    }
+
+    /// The caller, for whom this workspace exists and who may change what is in it: while it is disabled, only the operator may.
+    ///
+    /// A write that began before the workspace was disabled may end after it, as if it had come a moment earlier.
+    ///
+    /// # Errors
+    /// As of [`caller_in`](Self::caller_in), and for others than the operator when the workspace is not active.
+    pub(crate) async fn writer_in<T>(&self, request: &Request<T>, workspace_id: &WorkspaceId) -> Result<Caller, Refusal>
+    where
+        Request<T>: Sync,
+    {
+        let caller = Self::caller_in(request, workspace_id)?;
+        if !caller.is_operator() {
+            let workspace = self.store.workspace(workspace_id).await.map_err(refusals::store)?;
+            let workspace = workspace.ok_or_else(|| Refusal::not_found("Workspace", workspace_id))?;
+            Self::check_writable(&caller, workspace_id, workspace.state)?;
+        }
+        Ok(caller)
+    }
+
+    /// Refuses to let anybody but the operator change a workspace in this state, or what is in it.
+    pub(crate) fn check_writable(caller: &Caller, workspace_id: &WorkspaceId, state: WorkspaceState) -> Result<(), Refusal> {
+        if caller.is_operator() || state == WorkspaceState::Active {
+            Ok(())
+        } else {
+            let message = "the workspace is disabled; only the operator of the deployment can change it";
+            Err(Refusal::failed_precondition("Workspace", workspace_id, message))
+        }
     }
 
     /// Lists of a workspace that does not exist are not empty; they are not there.

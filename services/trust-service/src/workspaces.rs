@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::violation::Violations;
@@ -65,10 +66,10 @@ impl WorkspaceService for Workspaces {
     ) -> Result<Response<UpdateWorkspaceResponse>, Status> {
         let wire = request.get_ref().workspace.clone().unwrap_or_default();
         let id = read_id("workspace.id", &wire.id)?;
-        Context::caller_in(&request, &id)?;
+        let caller = Context::caller_in(&request, &id)?;
         let mask = mask_paths(request.into_inner().update_mask);
         let (etag, draft) = (wire.etag.clone(), WorkspaceDraft::from(wire));
-        let workspace = self.update(&id, &etag, &draft, &mask).await?;
+        let workspace = self.update(&caller, &id, &etag, &draft, &mask).await?;
         Ok(Response::new(UpdateWorkspaceResponse { workspace: Some((&workspace).into()) }))
     }
 
@@ -100,9 +101,18 @@ impl Workspaces {
         workspace.ok_or_else(|| Refusal::not_found("Workspace", id))
     }
 
-    async fn update(&self, id: &WorkspaceId, etag: &str, draft: &WorkspaceDraft, mask: &[String]) -> Result<Workspace, Refusal> {
+    async fn update(
+        &self,
+        caller: &Caller,
+        id: &WorkspaceId,
+        etag: &str,
+        draft: &WorkspaceDraft,
+        mask: &[String],
+    ) -> Result<Workspace, Refusal> {
         for _ in 0..ATTEMPTS {
             let current = self.get_at(id, etag).await?;
+            // Of the revision that is replaced, so that nobody revives a workspace that was disabled a moment ago.
+            Context::check_writable(caller, id, current.state)?;
             let mut violations = Violations::new();
             let settings = current.settings().update(draft, mask, &mut violations);
             let settings = violations.into_result(settings).map_err(Refusal::invalid)?;

@@ -6,7 +6,7 @@ use countersign_proto::trust_v1::{
     CommitExchangesRequest, CreateWorkspaceRequest, DeleteTrustRelationshipRequest, DeleteTrustedIssuerRequest,
     GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest, ListTrustRelationshipsRequest,
     ListTrustedIssuersRequest, ListWorkspacesRequest, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest,
-    UpdateWorkspaceRequest,
+    UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_testkit::status::assert_refused;
@@ -132,6 +132,37 @@ async fn s69_every_rpc_needs_a_caller_and_its_own_permission() {
     let mut member = service.member(&tenant.workspace.id, &["countersign:workspaces.create"]);
     let status = member.workspaces.create_workspace(CreateWorkspaceRequest::default()).await.unwrap_err();
     assert_refused(&status, Code::PermissionDenied, Reason::PermissionMissing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s30_a_disabled_workspace_is_changed_and_enabled_by_the_operator_alone() {
+    let service = service().await;
+    let mut tenant = service.tenant().await;
+    let mut member = service.member_without(&tenant.workspace.id, &[]);
+    let id = tenant.workspace.id.clone();
+    let set = |state: WorkspaceState| UpdateWorkspaceRequest {
+        workspace: Some(Workspace { id: id.clone(), state: state.into(), ..Default::default() }),
+        update_mask: Some(mask(&["state"])),
+    };
+    // His own he may disable. After that, nothing is his to change, the state least of all.
+    let answer = member.workspaces.update_workspace(set(WorkspaceState::Disabled)).await.unwrap().into_inner();
+    let disabled = answer.workspace.unwrap();
+    tenant.workspace = Workspace { state: WorkspaceState::Active.into(), ..disabled.clone() };
+    for (method, result) in every_rpc(&mut member, &tenant).await {
+        if method.starts_with("get_") || method.starts_with("list_") {
+            result.expect(method);
+        } else {
+            assert_refused(&result.expect_err(method), Code::FailedPrecondition, Reason::FailedPrecondition);
+        }
+    }
+    let get = GetWorkspaceRequest { workspace_id: tenant.workspace.id.clone() };
+    let read = member.workspaces.get_workspace(get).await.unwrap().into_inner().workspace;
+    assert_eq!(read, Some(disabled));
+
+    let mut operator = service.operator();
+    operator.issuer(&tenant.workspace.id, "https://second.example").await;
+    operator.workspaces.update_workspace(set(WorkspaceState::Active)).await.unwrap();
+    member.issuer(&tenant.workspace.id, "https://third.example").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
