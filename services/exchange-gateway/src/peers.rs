@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::reason::Reason;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
 use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
 use countersign_proto::issuer_v1::{AccessTokenToSign, SignAccessTokensRequest, SignAccessTokensResponse, SignedAccessToken};
+use countersign_proto::status::Refusal;
 use countersign_proto::trust::commit::{commit_request, read_commit_response};
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_runtime::client::PeerChannel;
@@ -124,16 +126,23 @@ async fn commit_batch(
     }
 }
 
-/// An error says that nothing was committed only when the request cannot have reached a transaction: no connection was made, or
-/// the request was refused as malformed or unauthorised. Everything else may have happened after the commit (SECURITY 51).
+/// An error says that nothing was committed only when the request cannot have reached a transaction, because no connection was made
+/// or the request was refused as malformed or unauthorised, or when trust-service vouches for it. Everything else may have happened
+/// after the commit (SECURITY 51).
 fn commit_error(status: &Status) -> CommitError {
     let refused =
         matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied);
-    if refused || never_connected(status) {
+    if refused || never_connected(status) || vouched_for(status) {
         CommitError::NotMade(describe(status))
     } else {
         CommitError::OutcomeUnknown(describe(status))
     }
+}
+
+/// trust-service failed, or shed the call, and is certain that it committed nothing.
+fn vouched_for(status: &Status) -> bool {
+    let refusal = Refusal::from_status(status);
+    status.code() == Code::Unavailable && refusal.reason() == Reason::TemporarilyUnavailable && refusal.nothing_committed()
 }
 
 fn never_connected(status: &Status) -> bool {
@@ -223,6 +232,16 @@ mod tests {
         }
         for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Internal, Code::Cancelled, Code::Unknown, Code::Aborted] {
             assert!(matches!(commit_error(&Status::new(code, "")), CommitError::OutcomeUnknown(_)), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn s51_a_commit_point_that_vouches_for_it_made_no_commit() {
+        let certain = Refusal::unavailable("overloaded").with_nothing_committed();
+        assert!(matches!(commit_error(&Status::from(certain)), CommitError::NotMade(_)));
+        let another_reason = Refusal::new(Reason::Internal, "x").with_nothing_committed();
+        for uncertain in [Refusal::unavailable("lost"), another_reason] {
+            assert!(matches!(commit_error(&Status::from(uncertain)), CommitError::OutcomeUnknown(_)));
         }
     }
 

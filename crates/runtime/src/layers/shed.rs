@@ -16,6 +16,9 @@ use super::refuse::Wire;
 pub(super) async fn shed(State(places): State<Arc<Semaphore>>, request: Request<Body>, next: Next) -> Response {
     match places.try_acquire() {
         Ok(_place) => next.run(request).await,
-        Err(_) => Wire::of(request.headers()).refuse(Refusal::unavailable("the service is overloaded; try again")),
+        Err(_) => {
+            let refusal = Refusal::unavailable("the service is overloaded; try again").with_nothing_committed();
+            Wire::of(request.headers()).refuse(refusal)
+        }
     }
 }

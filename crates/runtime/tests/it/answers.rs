@@ -5,6 +5,7 @@ use std::time::Duration;
 use countersign_domain::reason::Reason;
 use countersign_proto::issuer_v1::GetJsonWebKeySetRequest;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
+use countersign_proto::status::Refusal;
 use countersign_runtime::server::Limits;
 use countersign_testkit::status::{assert_refused, violated_fields};
 use http::StatusCode;
@@ -169,6 +170,7 @@ async fn load_beyond_the_limit_is_refused_at_once_on_both_wires() {
 
     let status = ask(channel.clone(), "answer").await.unwrap_err();
     assert_refused(&status, Code::Unavailable, Reason::TemporarilyUnavailable);
+    assert!(Refusal::from_status(&status).nothing_committed(), "no handler was reached");
     let response = service.http(get("/answer")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["cache-control"], "no-store");
