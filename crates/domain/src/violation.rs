@@ -11,11 +11,17 @@ pub struct Violation {
     pub description: String,
 }
 
-/// Everything wrong with a request. Collect with [`Violations::add`], then [`Violations::into_result`].
+/// Everything wrong with a request, up to [`Violations::MAX`]. Collect with [`Violations::add`], then [`Violations::into_result`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Violations(Vec<Violation>);
 
+/// What the last of too many violations ends with.
+const MORE: &str = "; more is wrong, which is left out here";
+
 impl Violations {
+    /// The most that are kept. The last then says that there are more, so that a small request cannot ask for a large answer.
+    pub const MAX: usize = 100;
+
     /// An empty collection.
     pub fn new() -> Self {
         Self::default()
@@ -23,7 +29,7 @@ impl Violations {
 
     /// Notes one violation.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        self.push(Violation { field: field.into(), description: description.into() });
     }
 
     /// Keeps the value of a check, or notes why there is none.
@@ -48,11 +54,23 @@ impl Violations {
     pub fn iter(&self) -> impl Iterator<Item = &Violation> {
         self.0.iter()
     }
+
+    fn push(&mut self, violation: Violation) {
+        if self.0.len() < Self::MAX {
+            self.0.push(violation);
+        } else if let Some(last) = self.0.last_mut()
+            && !last.description.ends_with(MORE)
+        {
+            last.description.push_str(MORE);
+        }
+    }
 }
 
 impl Extend<Violation> for Violations {
     fn extend<I: IntoIterator<Item = Violation>>(&mut self, more: I) {
-        self.0.extend(more);
+        for violation in more {
+            self.push(violation);
+        }
     }
 }
 
@@ -76,3 +94,26 @@ impl fmt::Display for Violations {
 }
 
 impl std::error::Error for Violations {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_kept_in_order_up_to_the_limit_and_the_last_then_says_so() {
+        let mut violations = Violations::new();
+        for number in 0..Violations::MAX {
+            violations.add(format!("field[{number}]"), "must be shorter");
+        }
+        assert!(violations.iter().all(|violation| violation.description == "must be shorter"));
+        let whole = violations.clone();
+        for number in 0..10 {
+            violations.add(format!("more[{number}]"), "x");
+        }
+        violations.extend(whole.clone());
+        assert_eq!(violations.iter().count(), Violations::MAX);
+        assert!(violations.iter().zip(whole.iter()).all(|(kept, added)| kept.field == added.field));
+        let last = violations.iter().last().unwrap();
+        assert_eq!(last.description, format!("must be shorter{MORE}"));
+    }
+}

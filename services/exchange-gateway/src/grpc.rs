@@ -40,11 +40,15 @@ fn read_request(request: ExchangeTokenRequest, addresses: &Addresses) -> Result<
     let mut reader = RequestReader::new(addresses);
     reader.workspace("workspace_id", &workspace_id);
     reader.trust_relationship("trust_relationship_id", &trust_relationship_id);
-    for (index, audience) in audiences.iter().enumerate() {
-        reader.audience(&format!("audiences[{index}]"), audience);
+    if reader.few_enough("audiences", audiences.len()) {
+        for (index, audience) in audiences.iter().enumerate() {
+            reader.audience(&format!("audiences[{index}]"), audience);
+        }
     }
-    for (index, scope) in scopes.iter().enumerate() {
-        reader.scope(&format!("scopes[{index}]"), scope);
+    if reader.few_enough("scopes", scopes.len()) {
+        for (index, scope) in scopes.iter().enumerate() {
+            reader.scope(&format!("scopes[{index}]"), scope);
+        }
     }
     match duration.as_ref().map(common::read_duration) {
         None => {}

@@ -70,23 +70,27 @@ impl<'a> RequestReader<'a> {
         }
     }
 
-    /// One audience: below the gateway's own URL it names workspace and relationship, otherwise it is wished for.
+    /// Whether a list of wishes is short enough to be looked at. One that is not is complained of once, whatever it holds.
+    pub(crate) fn few_enough(&mut self, field: &str, wishes: usize) -> bool {
+        if wishes > MAX_WISHES {
+            self.violation(field, format!("must name at most {MAX_WISHES}"));
+        }
+        wishes <= MAX_WISHES
+    }
+
+    /// One audience of [few enough](Self::few_enough): below the gateway's own URL it names workspace and relationship, otherwise it is wished for.
     pub(crate) fn audience(&mut self, field: &str, text: &str) {
         if let Some(address) = text.strip_prefix(&self.addresses.base) {
             let address = address.to_owned();
             self.address(field, &address);
-        } else if self.request.audiences.len() >= MAX_WISHES {
-            self.too_many(field);
         } else if let Some(audience) = self.violations.check(field, text.parse()) {
             self.request.audiences.push(audience);
         }
     }
 
-    /// One scope that is wished for.
+    /// One scope that is wished for, of [few enough](Self::few_enough).
     pub(crate) fn scope(&mut self, field: &str, text: &str) {
-        if self.request.scopes.len() >= MAX_WISHES {
-            self.too_many(field);
-        } else if let Some(scope) = self.violations.check(field, text.parse()) {
+        if let Some(scope) = self.violations.check(field, text.parse()) {
             self.request.scopes.push(scope);
         }
     }
@@ -119,12 +123,6 @@ impl<'a> RequestReader<'a> {
             _ => {
                 self.violation(field, "below this gateway's URL must be of the form /workspaces/ws_…[/trust-relationships/tr_…]");
             }
-        }
-    }
-
-    fn too_many(&mut self, field: &str) {
-        if !self.violations.iter().any(|violation| violation.field == field) {
-            self.violation(field, format!("must be given at most {MAX_WISHES} times"));
         }
     }
 }

@@ -453,6 +453,34 @@ async fn grpc_names_every_violation() {
 }
 
 #[tokio::test]
+async fn s72_a_list_of_wishes_that_is_too_long_is_complained_of_once() {
+    let gateway = Gateway::new().await;
+    let many = ExchangeTokenRequest {
+        audiences: vec![String::new(); 16_000],
+        scopes: vec![String::new(); 16_000],
+        ..request(String::new())
+    };
+    let status = gateway.grpc(many).await.unwrap_err();
+    assert_refused(&status, Code::InvalidArgument, Reason::InvalidRequest);
+    assert_eq!(violated_fields(&status), ["audiences", "scopes"]);
+    let (audience, scopes) = ([("audience", "\u{7}"); 2_000], "\u{e9} ".repeat(65));
+    let mut form: Vec<_> = audience.to_vec();
+    form.extend([("resource", "x"); 65]);
+    form.extend([("scope", scopes.as_str()), ("client_id", ""), ("client_id", "y"), ("client_id", "z"), ("client_id", "z")]);
+    gateway.exchange(&form).await.violates(&["audience", "client_id", "client_id", "resource", "scope"]);
+}
+
+#[tokio::test]
+async fn the_longest_refusal_fits_what_clients_read() {
+    let gateway = Gateway::new().await;
+    let wrong = "é".repeat(129);
+    let most = ExchangeTokenRequest { audiences: vec![String::new(); 64], scopes: vec![wrong; 64], ..request(String::new()) };
+    let status = gateway.grpc(most).await.unwrap_err();
+    assert_refused(&status, Code::InvalidArgument, Reason::InvalidRequest);
+    assert_eq!(violated_fields(&status).len(), countersign_domain::violation::Violations::MAX);
+}
+
+#[tokio::test]
 async fn grpc_codes_follow_the_reasons() {
     let gateway = Gateway::new().await;
     let world = &gateway.world;

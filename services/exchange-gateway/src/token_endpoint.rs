@@ -108,7 +108,7 @@ impl Form {
     /// Reads the parameters. One without a value counts as absent, one that is unknown is ignored (RFC 6749, section 3.2).
     fn parse(body: &[u8]) -> Self {
         let mut form = Self::default();
-        let mut seen: Vec<String> = Vec::new();
+        let (mut seen, mut twice) = (Vec::new(), Vec::new());
         for (name, value) in url::form_urlencoded::parse(body) {
             if value.is_empty() {
                 continue;
@@ -137,10 +137,12 @@ impl Form {
                 _ => continue,
             };
             *once = value;
-            if seen.iter().any(|known| *known == name) {
+            if !seen.contains(&name) {
+                seen.push(name);
+            } else if !twice.contains(&name) {
                 form.violations.add(name.clone(), "must not be given more than once");
+                twice.push(name);
             }
-            seen.push(name.into_owned());
         }
         form
     }
@@ -172,14 +174,21 @@ impl Form {
             reader.violation("actor_token", "is not supported: an access token names one subject");
         }
         reader.trust_relationship("client_id", &self.client_id);
-        for audience in &self.audiences {
-            reader.audience("audience", audience);
+        if reader.few_enough("audience", self.audiences.len()) {
+            for audience in &self.audiences {
+                reader.audience("audience", audience);
+            }
         }
-        for resource in &self.resources {
-            read_resource(resource, &mut reader);
+        if reader.few_enough("resource", self.resources.len()) {
+            for resource in &self.resources {
+                read_resource(resource, &mut reader);
+            }
         }
-        for scope in self.scope.split(' ').filter(|scope| !scope.is_empty()) {
-            reader.scope("scope", scope);
+        let scopes = || self.scope.split(' ').filter(|scope| !scope.is_empty());
+        if reader.few_enough("scope", scopes().count()) {
+            for scope in scopes() {
+                reader.scope("scope", scope);
+            }
         }
         Ok((reader.finish(SubjectToken::from(subject_token), request_id())?, issued_token_type))
     }
