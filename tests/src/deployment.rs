@@ -52,7 +52,7 @@ impl Instance {
         }
     }
 
-    /// The ports that DESIGN §4 gives its service: public, private, internal.
+    /// The usual ports of its service: public, private, internal.
     const fn container_ports(self) -> [u16; 3] {
         match self {
             Self::IssuerService => [7401, 7411, 7421],

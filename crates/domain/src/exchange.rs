@@ -340,7 +340,7 @@ fn named_relationship<'a>(
     }
 }
 
-/// Of the relationships that accept the token, the narrowest. What was requested plays no part in the choice (DESIGN §5.4).
+/// Of the relationships that accept the token, the narrowest. What was requested plays no part in the choice.
 fn narrowest_relationship<'a>(
     claims: &Claims,
     issuer: &TrustedIssuer,

@@ -38,7 +38,7 @@ macro_rules! permissions {
 pub enum Reach {
     /// The caller's own workspace. A trust relationship may grant it.
     Workspace,
-    /// The deployment. Only the operator holds it; no workspace can grant it (DESIGN §8).
+    /// The deployment. Only the operator holds it; no workspace can grant it.
     Deployment,
 }
 

@@ -118,7 +118,7 @@ impl WorkspacePolicy {
     }
 
     /// The enabled relationships of an issuer that accept this subject: the narrowest first, of equally narrow ones the older
-    /// (DESIGN §5.4). Expiry and audience are for the caller to judge.
+    /// (exact before pattern, then the longer literal text). Expiry and audience are for the caller to judge.
     ///
     /// The cost does not grow with the number of relationships, as long as not too many share all their literal text.
     pub fn accepting(&self, issuer: &TrustedIssuerId, subject: &str) -> Vec<MatchedRelationship<'_>> {

@@ -1,4 +1,4 @@
-//! One exchange, from an untrusted text to a committed access token (DESIGN §5).
+//! One exchange, from an untrusted text to a committed access token.
 //!
 //! ```text
 //! size, shape -> unverified iss + kid -> trusted issuer of this workspace -> key -> signature -> types, times, audience
@@ -176,7 +176,7 @@ impl Pipeline {
     }
 
     /// The policy of the workspace that is meant. Only workspaces that registered the token's issuer come into question, which is
-    /// known from memory, so names that are made up cost nothing (DESIGN §5.3).
+    /// known from memory, so names that are made up cost nothing.
     async fn policy_for(&self, token: &UnverifiedToken, input: &ExchangeInput) -> Result<Arc<WorkspacePolicy>, Cause> {
         let issuer = token.unverified_issuer();
         if let Some(id) = &input.workspace_id {

@@ -30,7 +30,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The ports of DESIGN §4 on loopback: `public`, internal 20 above it, private 10 above it.
+    /// The usual ports, on loopback: `public`, internal 20 above it, private 10 above it.
     pub fn on_loopback(public: u16) -> Self {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { public: at(public), internal: at(public + 20), private: at(public + 10) }

@@ -1,4 +1,4 @@
-//! The commit point (DESIGN §5).
+//! The commit point: nothing is released before it.
 //!
 //! One transaction: share the workspaces' locks, read what is live, claim the replay hashes, append the audit events. The
 //! statements do not grow with the batch on PostgreSQL (arrays), so that they stay prepared; on SQLite, which is in the process,
