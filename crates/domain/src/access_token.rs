@@ -196,6 +196,16 @@ mod tests {
         assert_eq!(claims(&decision(), &source("s", &greedy)), plain);
     }
 
+    #[test]
+    fn s14_the_longest_subject_makes_a_subject_that_is_read_again() {
+        let longest = "x".repeat(1_024);
+        let Value::Object(mut members) = claims(&decision(), &source(&longest, &json!({}))) else { unreachable!() };
+        members.extend(json!({"iss": "https://gateway.example", "iat": 1_000, "exp": 2_000}).as_object().unwrap().clone());
+        let own = Claims::from_access_token(members.clone()).unwrap();
+        assert_eq!(own.subject.as_str(), access_token_subject(&decision(), &longest.parse().unwrap()));
+        assert!(Claims::from_members(members).is_err(), "which no other issuer's token may have");
+    }
+
     proptest! {
         #[test]
         fn s54_different_sources_never_share_a_subject(

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::id::{TrustRelationshipId, WorkspaceId};
 use crate::issuer_url::IssuerUrl;
-use crate::name::{Audience, Scope, Subject, TokenId};
+use crate::name::{AccessTokenSubject, Audience, Scope, TokenId};
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
 
@@ -67,7 +67,7 @@ impl CheckedAccessToken {
         if let Some(name) = OF_OTHER_TOKENS.into_iter().find(|name| claims.contains_key(*name)) {
             return Err(NotAnAccessToken::OfAnotherToken(name));
         }
-        let subject: Subject = text(&claims, "sub")?;
+        let subject: AccessTokenSubject = text(&claims, "sub")?;
         let workspace_id: WorkspaceId = text(&claims, "workspace_id")?;
         text::<TrustRelationshipId>(&claims, "client_id")?;
         let token_id: TokenId = text(&claims, "jti")?;
@@ -206,6 +206,13 @@ mod tests {
         for sub in ["org:a".to_owned(), format!("{foreign}/x"), workspace(), format!("{}x/y", workspace())] {
             check(|claims| _ = claims.insert("sub".into(), json!(sub)), Err(NotAnAccessToken::SubjectOfAnotherWorkspace));
         }
+    }
+
+    #[test]
+    fn s14_the_longest_subject_of_another_issuer_fits() {
+        let sub = |length: usize| format!("{}/ti_{}/{}", workspace(), "0".repeat(26), "x".repeat(length));
+        check(|claims| _ = claims.insert("sub".into(), json!(sub(1_024))), Ok(()));
+        check(|claims| _ = claims.insert("sub".into(), json!(sub(1_025))), Err(NotAnAccessToken::Member("sub")));
     }
 
     #[test]

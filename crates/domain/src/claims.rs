@@ -8,16 +8,18 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
-use crate::name::{Audience, InvalidName, Subject, TokenId};
+use crate::name::{AccessTokenSubject, Audience, InvalidName, Subject, TokenId};
 use crate::time::Timestamp;
 
 /// The claims of a token: the registered ones of RFC 7519, section 4.1, checked and typed, and all members as they were.
+///
+/// Only our own access tokens have a `sub` of another type, which is longer as it holds that of the token exchanged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Claims {
+pub struct Claims<S = Subject> {
     /// `iss`, byte for byte.
     pub issuer: String,
     /// `sub`.
-    pub subject: Subject,
+    pub subject: S,
     /// `aud`, in the order of the token; never empty.
     pub audiences: Vec<Audience>,
     /// `exp`.
@@ -81,6 +83,20 @@ impl Claims {
     ///
     /// `iss`, `sub`, `aud`, `exp` and `iat` are required; `nbf` and `jti` are not, but must be well formed when they are there.
     pub fn from_members(members: Map<String, Value>) -> Result<Self, InvalidClaims> {
+        Self::read(members)
+    }
+}
+
+impl Claims<AccessTokenSubject> {
+    /// Checks the registered claims of one of our own access tokens among `members`, as [`Claims::from_members`] does those of
+    /// other tokens.
+    pub fn from_access_token(members: Map<String, Value>) -> Result<Self, InvalidClaims> {
+        Self::read(members)
+    }
+}
+
+impl<S: std::str::FromStr<Err = InvalidName>> Claims<S> {
+    fn read(members: Map<String, Value>) -> Result<Self, InvalidClaims> {
         Ok(Self {
             issuer: required(&members, "iss", issuer)?,
             subject: required(&members, "sub", text)?,

@@ -48,7 +48,7 @@ fn scope_token(text: &str, max: usize) -> Result<(), InvalidName> {
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident: $check:ident, $max:literal;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident: $check:ident, $max:expr;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -117,6 +117,8 @@ macro_rules! names {
 names! {
     /// A `sub` (RFC 7519, section 4.1.2).
     Subject: plain_text, 1024;
+    /// The `sub` of our own access tokens: two ids, each with a slash behind it, and the [`Subject`] that was exchanged.
+    AccessTokenSubject: plain_text, 2 * 30 + Subject::MAX_BYTES;
     /// An element of `aud` (RFC 7519, section 4.1.3).
     Audience: plain_text, 1024;
     /// A `kid` (RFC 7515, section 4.1.4).

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use countersign_domain::claims::{Claims, InvalidClaims};
-use countersign_domain::name::KeyId;
+use countersign_domain::name::{AccessTokenSubject, KeyId, Subject};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
@@ -37,8 +37,8 @@ pub struct VerificationPolicy<'a> {
 ///
 /// Times, audience and trust are not decided here.
 #[derive(Clone, PartialEq)]
-pub struct VerifiedToken {
-    claims: Claims,
+pub struct VerifiedToken<S = Subject> {
+    claims: Claims<S>,
     key_id: Option<KeyId>,
     algorithm: SignatureAlgorithm,
     signing_input_hash: [u8; 32],
@@ -105,6 +105,24 @@ impl UnverifiedToken {
     /// The claims are looked at only after the signature verified, so a claim named by
     /// [`VerifyError::InvalidClaims`] is one that the issuer did sign.
     pub fn verify(self, keys: &KeySet, policy: &VerificationPolicy<'_>) -> Result<VerifiedToken, VerifyError> {
+        self.verify_and_read(keys, policy, Claims::from_members)
+    }
+
+    /// Verifies one of our own access tokens, whose `sub` may be longer, as [`UnverifiedToken::verify`] does other tokens.
+    pub fn verify_access_token(
+        self,
+        keys: &KeySet,
+        policy: &VerificationPolicy<'_>,
+    ) -> Result<VerifiedToken<AccessTokenSubject>, VerifyError> {
+        self.verify_and_read(keys, policy, Claims::from_access_token)
+    }
+
+    fn verify_and_read<S>(
+        self,
+        keys: &KeySet,
+        policy: &VerificationPolicy<'_>,
+        read: fn(Map<String, Value>) -> Result<Claims<S>, InvalidClaims>,
+    ) -> Result<VerifiedToken<S>, VerifyError> {
         let Header { algorithm, key_id, token_type } = self.header;
         check_algorithm(algorithm, policy.algorithms)?;
         if !policy.token_types.iter().any(|accepted| *accepted == token_type) {
@@ -114,7 +132,7 @@ impl UnverifiedToken {
         if !key.verifies(algorithm, &self.signing_input, &self.signature) {
             return Err(VerifyError::BadSignature);
         }
-        let claims = Claims::from_members(self.members)?;
+        let claims = read(self.members)?;
         Ok(VerifiedToken { claims, key_id, algorithm, signing_input_hash: hash::plain_sha256(&self.signing_input) })
     }
 }
@@ -133,14 +151,14 @@ fn check_algorithm(algorithm: SignatureAlgorithm, allowed: &BTreeSet<SignatureAl
     if allowed.contains(&algorithm) { Ok(()) } else { Err(VerifyError::AlgorithmNotAllowed) }
 }
 
-impl VerifiedToken {
+impl<S> VerifiedToken<S> {
     /// The claims.
-    pub fn claims(&self) -> &Claims {
+    pub fn claims(&self) -> &Claims<S> {
         &self.claims
     }
 
     /// The claims, taken out.
-    pub fn into_claims(self) -> Claims {
+    pub fn into_claims(self) -> Claims<S> {
         self.claims
     }
 
@@ -169,7 +187,7 @@ impl fmt::Debug for UnverifiedToken {
 }
 
 /// Shows which key signed, not what the token says.
-impl fmt::Debug for VerifiedToken {
+impl<S> fmt::Debug for VerifiedToken<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerifiedToken").field("key_id", &self.key_id).field("algorithm", &self.algorithm).finish_non_exhaustive()
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use countersign_domain::caller::{Authority, Caller};
 use countersign_domain::claims::Claims;
 use countersign_domain::id::WorkspaceId;
+use countersign_domain::name::AccessTokenSubject;
 use countersign_domain::permission::{Permission, Reach};
 use countersign_domain::time::{Clock, Timestamp};
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError};
@@ -47,7 +48,7 @@ impl AccessTokens {
         self.caller(verified.claims(), self.clock.now()).ok_or_else(credentials_invalid)
     }
 
-    async fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+    async fn verify(&self, token: &str) -> Result<VerifiedToken<AccessTokenSubject>, Refusal> {
         let keys_unavailable = || Refusal::unavailable("the keys that verify access tokens cannot be had");
         let parse = || {
             let unverified = UnverifiedToken::parse(token).map_err(|_| credentials_invalid())?;
@@ -57,18 +58,18 @@ impl AccessTokens {
         let policy = VerificationPolicy { algorithms: &ALGORITHMS, token_types: &TOKEN_TYPES };
         let unverified = parse()?;
         let keys = self.keys.key_set(false).await.ok_or_else(keys_unavailable)?;
-        match unverified.verify(&keys, &policy) {
+        match unverified.verify_access_token(&keys, &policy) {
             Ok(verified) => Ok(verified),
             Err(VerifyError::UnknownKey) => {
                 let keys = self.keys.key_set(true).await.ok_or_else(keys_unavailable)?;
-                parse()?.verify(&keys, &policy).map_err(|_| credentials_invalid())
+                parse()?.verify_access_token(&keys, &policy).map_err(|_| credentials_invalid())
             }
             Err(_) => Err(credentials_invalid()),
         }
     }
 
     /// Who a verified token speaks for; `None` when it is not, or no longer, for us.
-    fn caller(&self, claims: &Claims, now: Timestamp) -> Option<Caller> {
+    fn caller(&self, claims: &Claims<AccessTokenSubject>, now: Timestamp) -> Option<Caller> {
         let soon = now.checked_add(CLOCK_SKEW).ok()?;
         let current = claims.issuer == *self.issuer
             && claims.audiences.iter().any(|audience| audience.as_str() == &*self.issuer)

@@ -129,6 +129,16 @@ async fn s69_an_access_token_opens_exactly_what_its_scopes_say() {
 }
 
 #[tokio::test]
+async fn s14_an_access_token_made_of_the_longest_subject_is_a_credential() {
+    let deployment = Deployment::new();
+    let service = deployment.service(Keys::known(&[&deployment.key]));
+    let of = |length: usize| deployment.token(|claims| claims["sub"] = "x".repeat(60 + length).into());
+    assert_eq!(present(&service, GET_WORKSPACE, &of(1_024)).await.code(), Code::Ok);
+    let status = present(&service, GET_WORKSPACE, &of(1_025)).await;
+    assert_refused(&status, Code::Unauthenticated, Reason::CredentialsInvalid);
+}
+
+#[tokio::test]
 async fn s69_a_deployment_wide_permission_never_comes_from_an_access_token() {
     let deployment = Deployment::new();
     let service = deployment.service(Keys::known(&[&deployment.key]));
