@@ -29,7 +29,7 @@ impl CommitService for Commits {
         request: Request<CommitExchangesRequest>,
     ) -> Result<Response<CommitExchangesResponse>, Status> {
         let exchanges = read_commit_request(request.into_inner()).map_err(Refusal::invalid)?;
-        let outcomes = self.0.store.commit_exchanges(&exchanges, self.0.now()).await.map_err(refusals::store)?;
+        let outcomes = self.0.store.commit_exchanges(&exchanges, self.0.now()).await.map_err(refusals::commit)?;
         Ok(Response::new(commit_response(outcomes)))
     }
 }

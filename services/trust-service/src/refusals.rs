@@ -6,9 +6,9 @@ use countersign_domain::violation::Violations;
 use countersign_proto::common;
 use countersign_proto::status::Refusal;
 use countersign_store::database::StoreError;
-use countersign_store::trust::{Resource, WriteError};
+use countersign_store::trust::{CommitError, Resource, WriteError};
 
-/// A read, or a commit, that failed.
+/// A read that failed.
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 pub(crate) fn store(error: StoreError) -> Refusal {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
@@ -21,6 +21,14 @@ pub(crate) fn store(error: StoreError) -> Refusal {
             tracing::error!(cause, "{error}");
             Refusal::internal()
         }
+    }
+}
+
+/// A commit that failed, or may have.
+pub(crate) fn commit(error: CommitError) -> Refusal {
+    match error {
+        CommitError::NothingCommitted(error) => store(error).with_nothing_committed(),
+        CommitError::OutcomeUnknown(error) => store(error),
     }
 }
 

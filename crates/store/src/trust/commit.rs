@@ -17,15 +17,50 @@ use sea_orm::{
 
 use super::entity::{audit_event, replay_hash};
 use super::write::LOCK_SEED;
-use super::{CommitStore, SeaTrustStore, rows};
+use super::{CommitError, CommitStore, SeaTrustStore, rows};
 use crate::database::{Database, StoreError};
 
 #[async_trait]
 impl CommitStore for SeaTrustStore {
-    async fn commit_exchanges(&self, exchanges: &[ExchangeCommit], now: Timestamp) -> Result<Vec<CommitOutcome>, StoreError> {
+    async fn commit_exchanges(&self, exchanges: &[ExchangeCommit], now: Timestamp) -> Result<Vec<CommitOutcome>, CommitError> {
         if exchanges.is_empty() {
             return Ok(Vec::new());
         }
+        // Whatever fails in here drops the transaction, which is rolled back.
+        let (transaction, outcomes) = self.prepare(exchanges, now).await.map_err(CommitError::NothingCommitted)?;
+        transaction.commit().await.map_err(|error| CommitError::OutcomeUnknown(error.into()))?;
+        Ok(outcomes)
+    }
+
+    async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        use replay_hash::Column;
+        let transaction = self.database.begin_write().await?;
+        let mut ended = replay_hash::Entity::find()
+            .filter(Column::ExpiresAt.lt(rows::time(ended_before)))
+            .order_by_asc(Column::ExpiresAt)
+            .limit(limit);
+        if self.database.backend() == DatabaseBackend::Postgres {
+            // Another replica may be at the same rows: it shall not be waited for.
+            ended = ended.lock_with_behavior(sea_orm::sea_query::LockType::Update, sea_orm::sea_query::LockBehavior::SkipLocked);
+        }
+        let ended: Vec<Vec<u8>> = ended.select_only().column(Column::Hash).into_tuple().all(&transaction).await?;
+        let forgotten = if ended.is_empty() {
+            0
+        } else {
+            replay_hash::Entity::delete_many().filter(Column::Hash.is_in(ended)).exec(&transaction).await?.rows_affected
+        };
+        transaction.commit().await?;
+        Ok(forgotten)
+    }
+}
+
+impl SeaTrustStore {
+    /// Everything up to the `COMMIT`.
+    async fn prepare(
+        &self,
+        exchanges: &[ExchangeCommit],
+        now: Timestamp,
+    ) -> Result<(DatabaseTransaction, Vec<CommitOutcome>), StoreError> {
         let transaction = self.database.begin_write().await?;
         let dialect = Dialect { database: &self.database, transaction: &transaction };
         dialect.share_locks(exchanges).await?;
@@ -61,29 +96,7 @@ impl CommitStore for SeaTrustStore {
         if !committed.is_empty() {
             dialect.append_audit(&committed, now).await?;
         }
-        transaction.commit().await?;
-        Ok(outcomes)
-    }
-
-    async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError> {
-        use replay_hash::Column;
-        let transaction = self.database.begin_write().await?;
-        let mut ended = replay_hash::Entity::find()
-            .filter(Column::ExpiresAt.lt(rows::time(ended_before)))
-            .order_by_asc(Column::ExpiresAt)
-            .limit(limit);
-        if self.database.backend() == DatabaseBackend::Postgres {
-            // Another replica may be at the same rows: it shall not be waited for.
-            ended = ended.lock_with_behavior(sea_orm::sea_query::LockType::Update, sea_orm::sea_query::LockBehavior::SkipLocked);
-        }
-        let ended: Vec<Vec<u8>> = ended.select_only().column(Column::Hash).into_tuple().all(&transaction).await?;
-        let forgotten = if ended.is_empty() {
-            0
-        } else {
-            replay_hash::Entity::delete_many().filter(Column::Hash.is_in(ended)).exec(&transaction).await?.rows_affected
-        };
-        transaction.commit().await?;
-        Ok(forgotten)
+        Ok((transaction, outcomes))
     }
 }
 

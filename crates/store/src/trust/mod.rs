@@ -77,6 +77,17 @@ impl From<sea_orm::DbErr> for WriteError {
     }
 }
 
+/// Why exchanges were not committed, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Nothing was: what failed, failed before the transaction's own `COMMIT`, so that it is rolled back.
+    #[error("nothing was committed")]
+    NothingCommitted(#[source] StoreError),
+    /// Perhaps they were: it is the `COMMIT` that failed, and it may have reached the database.
+    #[error("it is not known whether anything was committed")]
+    OutcomeUnknown(#[source] StoreError),
+}
+
 /// A page of a list that is ordered by creation, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -222,8 +233,8 @@ pub trait CommitStore: Send + Sync {
     /// the revision that was matched, and appends the audit event. Of equal hashes in one batch the first wins.
     ///
     /// # Errors
-    /// On any error the outcome is unknown, and nothing may be released.
-    async fn commit_exchanges(&self, exchanges: &[ExchangeCommit], now: Timestamp) -> Result<Vec<CommitOutcome>, StoreError>;
+    /// On any error nothing may be released. Only of [`CommitError::NothingCommitted`] is it known that no token was used up.
+    async fn commit_exchanges(&self, exchanges: &[ExchangeCommit], now: Timestamp) -> Result<Vec<CommitOutcome>, CommitError>;
     /// Forgets at most `limit` replay hashes whose time ended before this; returns how many.
     async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError>;
 }

@@ -16,6 +16,7 @@ on_every_database! {
     s33_ids_of_different_workspaces_do_not_mix
     s74_each_commit_has_one_audit_event
     s74_without_its_audit_event_nothing_is_committed
+    s51_only_a_commit_that_itself_failed_is_of_unknown_outcome
     s74_audit_events_are_only_ever_added
     s50_a_hash_is_kept_to_its_end_and_forgotten_after
     reusable_tokens_leave_no_hash
@@ -203,13 +204,34 @@ async fn s74_without_its_audit_event_nothing_is_committed(replicas: Replicas) {
             .unwrap();
     }
     let batch = [1, 2, 3].map(|token| tenant.exchange(token));
-    replicas.one.commit_exchanges(&batch, now()).await.unwrap_err();
+    let error = replicas.one.commit_exchanges(&batch, now()).await.unwrap_err();
+    assert!(matches!(error, CommitError::NothingCommitted(_)), "{error:?}");
     assert_eq!(replicas.audit_count().await, 0);
     assert_eq!(replicas.count("SELECT count(*) AS n FROM replay_hashes").await, 0);
 
     replicas.sql(if postgres { "DROP TRIGGER break_audit ON audit_events" } else { "DROP TRIGGER break_audit" }).await.unwrap();
     let outcomes = replicas.other.commit_exchanges(&batch, now()).await.unwrap();
     assert_eq!(outcomes, [Committed; 3], "the honest retry works");
+}
+
+async fn s51_only_a_commit_that_itself_failed_is_of_unknown_outcome(replicas: Replicas) {
+    let tenant = replicas.tenant().await;
+    // A constraint that is checked at the COMMIT: all statements pass, and it fails.
+    let sql = if replicas.one.database.backend() == sea_orm::DatabaseBackend::Postgres {
+        "CREATE TABLE nobody (id text PRIMARY KEY);
+        ALTER TABLE audit_events ADD CONSTRAINT impossible FOREIGN KEY (access_token_id) REFERENCES nobody (id)
+            DEFERRABLE INITIALLY DEFERRED"
+    } else {
+        "CREATE TABLE nobody (id text PRIMARY KEY);
+        CREATE TABLE impossible (id text REFERENCES nobody (id) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER impossible AFTER INSERT ON audit_events BEGIN INSERT INTO impossible VALUES (NEW.access_token_id); END"
+    };
+    replicas.sql(sql).await.unwrap();
+    let error = replicas.one.commit_exchanges(&[tenant.exchange(1)], now()).await.unwrap_err();
+    assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+    replicas.sql("DROP TABLE replay_hashes").await.unwrap();
+    let error = replicas.one.commit_exchanges(&[tenant.exchange(2)], now()).await.unwrap_err();
+    assert!(matches!(error, CommitError::NothingCommitted(_)), "{error:?}");
 }
 
 async fn s74_audit_events_are_only_ever_added(replicas: Replicas) {
