@@ -14,11 +14,9 @@ use super::refuse::Wire;
 
 /// A place is held until the answer begins, so that streams which live on take none.
 pub(super) async fn shed(State(places): State<Arc<Semaphore>>, request: Request<Body>, next: Next) -> Response {
-    match places.try_acquire() {
-        Ok(_place) => next.run(request).await,
-        Err(_) => {
-            let refusal = Refusal::unavailable("the service is overloaded; try again").with_nothing_committed();
-            Wire::of(request.headers()).refuse(refusal)
-        }
-    }
+    let Ok(_place) = places.try_acquire() else {
+        let refusal = Refusal::unavailable("the service is overloaded; try again").with_nothing_committed();
+        return Wire::of(request.headers()).refuse(refusal);
+    };
+    next.run(request).await
 }
