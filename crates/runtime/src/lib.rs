@@ -18,6 +18,7 @@ pub mod health;
 mod layers;
 mod metrics;
 pub mod outage;
+pub mod page_request;
 pub mod page_token;
 pub mod process;
 mod reflection;

@@ -17,11 +17,11 @@ use countersign_proto::trust_v1::{
     DeleteTrustRelationshipResponse, GetTrustRelationshipRequest, GetTrustRelationshipResponse, ListTrustRelationshipsRequest,
     ListTrustRelationshipsResponse, UpdateTrustRelationshipRequest, UpdateTrustRelationshipResponse,
 };
-use countersign_store::trust::{NewTrustRelationship, PageKey, Resource, WriteError};
+use countersign_store::trust::{NewTrustRelationship, Resource, WriteError};
 use tonic::{Request, Response, Status};
 
 use crate::context::{ATTEMPTS, Context};
-use crate::pages::PageRequest;
+use crate::pages::{self, PageRequest, Position};
 use crate::refusals::{self, Ids};
 
 /// The service.
@@ -83,9 +83,9 @@ impl TrustRelationshipService for TrustRelationships {
         let filter = issuer_id.as_ref().map_or("", TrustedIssuerId::as_str);
         let list: &[&[u8]] = &[b"ListTrustRelationships", workspace_id.as_str().as_bytes(), filter.as_bytes()];
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
-        let listed = self.0.store.list_trust_relationships(&workspace_id, issuer_id.as_ref(), &page.query()).await;
+        let listed = self.0.store.list_trust_relationships(&workspace_id, issuer_id.as_ref(), &pages::query(&page)).await;
         let mut listed = listed.map_err(refusals::store)?;
-        let next_page_token = page.finish(&mut listed, |last| PageKey { created_at: last.created_at, id: last.id.to_string() });
+        let next_page_token = page.finish(&mut listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
         let trust_relationships = listed.iter().map(Into::into).collect();
         Ok(Response::new(ListTrustRelationshipsResponse { trust_relationships, next_page_token }))
     }

@@ -17,11 +17,11 @@ use countersign_proto::trust_v1::{
     GetTrustedIssuerRequest, GetTrustedIssuerResponse, ListTrustedIssuersRequest, ListTrustedIssuersResponse,
     UpdateTrustedIssuerRequest, UpdateTrustedIssuerResponse,
 };
-use countersign_store::trust::{PageKey, Resource, WriteError};
+use countersign_store::trust::{Resource, WriteError};
 use tonic::{Request, Response, Status};
 
 use crate::context::{ATTEMPTS, Context};
-use crate::pages::PageRequest;
+use crate::pages::{self, PageRequest, Position};
 use crate::refusals::{self, Ids};
 
 /// The service.
@@ -75,8 +75,9 @@ impl TrustedIssuerService for TrustedIssuers {
         let ListTrustedIssuersRequest { page_size, page_token, .. } = request.into_inner();
         let list: &[&[u8]] = &[b"ListTrustedIssuers", workspace_id.as_str().as_bytes()];
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
-        let mut issuers = self.0.store.list_trusted_issuers(&workspace_id, &page.query()).await.map_err(refusals::store)?;
-        let next_page_token = page.finish(&mut issuers, |last| PageKey { created_at: last.created_at, id: last.id.to_string() });
+        let mut issuers =
+            self.0.store.list_trusted_issuers(&workspace_id, &pages::query(&page)).await.map_err(refusals::store)?;
+        let next_page_token = page.finish(&mut issuers, |last| Position { created_at: last.created_at, id: last.id.to_string() });
         let trusted_issuers = issuers.iter().map(Into::into).collect();
         Ok(Response::new(ListTrustedIssuersResponse { trusted_issuers, next_page_token }))
     }

@@ -15,11 +15,11 @@ use countersign_proto::trust_v1::{
     GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse, UpdateWorkspaceRequest, UpdateWorkspaceResponse,
 };
 use countersign_runtime::auth;
-use countersign_store::trust::{PageKey, Resource, WriteError};
+use countersign_store::trust::{Resource, WriteError};
 use tonic::{Request, Response, Status};
 
 use crate::context::{ATTEMPTS, Context};
-use crate::pages::PageRequest;
+use crate::pages::{self, PageRequest, Position};
 use crate::refusals::{self, Ids};
 
 /// The service.
@@ -54,9 +54,9 @@ impl WorkspaceService for Workspaces {
         let ListWorkspacesRequest { page_size, page_token } = request.into_inner();
         let list: &[&[u8]] = &[b"ListWorkspaces", only.as_ref().map_or("", WorkspaceId::as_str).as_bytes()];
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
-        let mut workspaces = self.0.store.list_workspaces(only.as_ref(), &page.query()).await.map_err(refusals::store)?;
+        let mut workspaces = self.0.store.list_workspaces(only.as_ref(), &pages::query(&page)).await.map_err(refusals::store)?;
         let next_page_token =
-            page.finish(&mut workspaces, |last| PageKey { created_at: last.created_at, id: last.id.to_string() });
+            page.finish(&mut workspaces, |last| Position { created_at: last.created_at, id: last.id.to_string() });
         Ok(Response::new(ListWorkspacesResponse { workspaces: workspaces.iter().map(Into::into).collect(), next_page_token }))
     }
 

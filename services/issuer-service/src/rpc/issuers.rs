@@ -14,11 +14,12 @@ use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::issuer_service_server::IssuerService;
 use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
+use countersign_runtime::page_request::{self, PageRequest, Position};
 use countersign_runtime::page_token::PageTokens;
 use countersign_store::issuer::{CreateOutcome, IssuerPosition, IssuerStore, WriteOutcome};
 use tonic::{Request, Response, Status};
 
-use super::{check_sees, cursor, database_trouble, read_cursor, read_ids, read_page_size};
+use super::{check_sees, database_trouble, read_ids};
 use crate::keeper::Keeper;
 
 const KIND: &str = "Issuer";
@@ -76,28 +77,19 @@ impl Issuers {
     async fn list(&self, caller: &Caller, request: wire::ListIssuersRequest) -> Result<wire::ListIssuersResponse, Refusal> {
         let mut violations = Violations::new();
         let workspace_id = read::<WorkspaceId>("workspace_id", &request.workspace_id, &mut violations);
-        let size = read_page_size(request.page_size, &mut violations);
+        page_request::check_size(request.page_size, &mut violations);
         let workspace_id = match workspace_id {
             Some(workspace_id) if violations.is_empty() => workspace_id,
             _ => return Err(Refusal::invalid(violations)),
         };
         check_sees(caller, &workspace_id)?;
         let list: &[&[u8]] = &[b"ListIssuers", workspace_id.as_str().as_bytes()];
-        let after = match request.page_token.as_str() {
-            "" => None,
-            token => read_cursor(&self.page_tokens.open(list, token)?).map(|(created_at, id)| IssuerPosition { created_at, id }),
-        };
-        // One more than fits tells whether there is another page.
-        let limit = u64::try_from(size).unwrap_or_default().saturating_add(1);
-        let mut issuers =
-            self.store.list_issuers(&workspace_id, after.as_ref(), limit).await.map_err(|error| database_trouble(&error))?;
-        let more = issuers.len() > size;
-        issuers.truncate(size);
-        let next = issuers.last().filter(|_| more).map(|last| cursor(last.created_at, last.id.as_str()));
-        Ok(wire::ListIssuersResponse {
-            issuers: issuers.iter().map(wire::Issuer::from).collect(),
-            next_page_token: next.map(|cursor| self.page_tokens.issue(list, &cursor)).unwrap_or_default(),
-        })
+        let page = PageRequest::<IssuerId>::read(&self.page_tokens, list, request.page_size, &request.page_token)?;
+        let after = page.after().map(|last| IssuerPosition { created_at: last.created_at, id: last.id.clone() });
+        let listed = self.store.list_issuers(&workspace_id, after.as_ref(), page.limit()).await;
+        let mut issuers = listed.map_err(|error| database_trouble(&error))?;
+        let next_page_token = page.finish(&mut issuers, |last| Position { created_at: last.created_at, id: last.id.clone() });
+        Ok(wire::ListIssuersResponse { issuers: issuers.iter().map(wire::Issuer::from).collect(), next_page_token })
     }
 
     async fn update(&self, caller: &Caller, request: wire::UpdateIssuerRequest) -> Result<Issuer, Refusal> {

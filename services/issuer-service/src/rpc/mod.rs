@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use countersign_domain::caller::Caller;
 use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::time::Timestamp;
 use countersign_domain::violation::Violations;
 use countersign_proto::common::read;
 use countersign_proto::status::Refusal;
@@ -19,9 +18,6 @@ use countersign_store::database::StoreError;
 
 use crate::causes::Causes;
 use crate::keeper::KeeperError;
-
-const DEFAULT_PAGE_SIZE: i32 = 100;
-const MAX_PAGE_SIZE: i32 = 1000;
 
 /// A workspace that exists for the caller. To answer anything but "not found" would tell of other tenants (SECURITY 33).
 fn check_sees(caller: &Caller, workspace_id: &WorkspaceId) -> Result<(), Refusal> {
@@ -37,26 +33,6 @@ fn read_ids(workspace_id: &str, issuer_id: &str, names: [&str; 2]) -> Result<(Wo
         (Some(workspace_id), Some(issuer_id)) => Ok((workspace_id, issuer_id)),
         _ => Err(Refusal::invalid(violations)),
     }
-}
-
-/// How many elements a page has. More than the most is the most; a negative size is a violation.
-fn read_page_size(size: i32, violations: &mut Violations) -> usize {
-    if size < 0 {
-        violations.add("page_size", "must not be negative");
-    }
-    let size = if size == 0 { DEFAULT_PAGE_SIZE } else { size.min(MAX_PAGE_SIZE) };
-    usize::try_from(size).unwrap_or_default()
-}
-
-/// Where a page ended: a time and an id.
-fn cursor(created_at: Timestamp, id: &str) -> Vec<u8> {
-    format!("{} {id}", created_at.as_microsecond()).into_bytes()
-}
-
-/// The reverse of [`cursor`]. `None` cannot happen, as only tokens that we issued are opened.
-fn read_cursor<T: std::str::FromStr>(cursor: &[u8]) -> Option<(Timestamp, T)> {
-    let (micros, id) = std::str::from_utf8(cursor).ok()?.split_once(' ')?;
-    Some((Timestamp::from_microsecond(micros.parse().ok()?).ok()?, id.parse().ok()?))
 }
 
 /// What a caller hears of trouble with the database; the operator hears the rest.

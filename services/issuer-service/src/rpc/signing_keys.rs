@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use countersign_domain::caller::Caller;
 use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::name::KeyId;
 use countersign_domain::time::Clock;
 use countersign_domain::violation::Violations;
 use countersign_proto::common::read;
@@ -12,11 +13,12 @@ use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::signing_key_service_server::SigningKeyService;
 use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
+use countersign_runtime::page_request::{self, PageRequest, Position};
 use countersign_runtime::page_token::PageTokens;
 use countersign_store::issuer::{IssuerStore, SigningKeyPosition};
 use tonic::{Request, Response, Status};
 
-use super::{check_sees, cursor, database_trouble, read_cursor, read_page_size};
+use super::{check_sees, database_trouble};
 
 #[derive(Debug)]
 pub(crate) struct SigningKeys {
@@ -34,7 +36,7 @@ impl SigningKeys {
         let mut violations = Violations::new();
         let workspace_id = read::<WorkspaceId>("workspace_id", &request.workspace_id, &mut violations);
         let issuer_id = read::<IssuerId>("issuer_id", &request.issuer_id, &mut violations);
-        let size = read_page_size(request.page_size, &mut violations);
+        page_request::check_size(request.page_size, &mut violations);
         let (workspace_id, issuer_id) = match (workspace_id, issuer_id) {
             (Some(workspace_id), Some(issuer_id)) if violations.is_empty() => (workspace_id, issuer_id),
             _ => return Err(Refusal::invalid(violations)),
@@ -45,22 +47,15 @@ impl SigningKeys {
             return Err(Refusal::not_found("Issuer", &issuer_id));
         }
         let list: &[&[u8]] = &[b"ListSigningKeys", workspace_id.as_str().as_bytes(), issuer_id.as_str().as_bytes()];
-        let after = match request.page_token.as_str() {
-            "" => None,
-            token => read_cursor(&self.page_tokens.open(list, token)?)
-                .map(|(created_at, key_id)| SigningKeyPosition { created_at, key_id }),
-        };
-        // One more than fits tells whether there is another page.
-        let limit = u64::try_from(size).unwrap_or_default().saturating_add(1);
-        let mut records =
-            self.store.list_signing_keys(&issuer_id, after.as_ref(), limit).await.map_err(|error| database_trouble(&error))?;
-        let more = records.len() > size;
-        records.truncate(size);
-        let next = records.last().filter(|_| more).map(|last| cursor(last.created_at, last.key_id.as_str()));
+        let page = PageRequest::<KeyId>::read(&self.page_tokens, list, request.page_size, &request.page_token)?;
+        let after = page.after().map(|last| SigningKeyPosition { created_at: last.created_at, key_id: last.id.clone() });
+        let listed = self.store.list_signing_keys(&issuer_id, after.as_ref(), page.limit()).await;
+        let mut records = listed.map_err(|error| database_trouble(&error))?;
+        let next_page_token = page.finish(&mut records, |last| Position { created_at: last.created_at, id: last.key_id.clone() });
         let now = self.clock.now();
         Ok(wire::ListSigningKeysResponse {
             signing_keys: records.iter().map(|record| signing_key(&issuer_id, record, now)).collect(),
-            next_page_token: next.map(|cursor| self.page_tokens.issue(list, &cursor)).unwrap_or_default(),
+            next_page_token,
         })
     }
 }
