@@ -16,6 +16,7 @@ use countersign_domain::time::{Clock, Timestamp};
 use countersign_jose::KeySet;
 use countersign_runtime::auth::KeySource;
 use countersign_runtime::health::Condition;
+use countersign_runtime::outage::Outage;
 use countersign_store::database::StoreError;
 use countersign_store::issuer::{AddKeysOutcome, ChangedIssuer, IssuerStore};
 use tokio::sync::{Notify, Semaphore};
@@ -63,6 +64,14 @@ struct Asked {
     answered: bool,
     /// The last time it answered.
     seen: Instant,
+}
+
+/// What was told in the log of the database already.
+#[derive(Debug, Default)]
+struct Outages {
+    reading: Outage,
+    /// The database may answer and yet take nothing.
+    writing: Outage,
 }
 
 /// Who misses an issuer.
@@ -281,20 +290,23 @@ impl Keeper {
 
     /// Follows the database until it is dropped.
     pub(crate) async fn follow(self: Arc<Self>, database: Condition) {
-        let mut trouble = false;
+        let outages = Outages::default();
         loop {
             let result = self.refresh().await;
             match &result {
-                Ok(()) if trouble => tracing::info!("the database is back"),
-                Err(error) if !trouble => {
+                Ok(()) => {
+                    if let Some(lasted) = outages.reading.over() {
+                        tracing::info!(lasted_ms = lasted.as_millis(), "the database is back");
+                    }
+                }
+                Err(error) if outages.reading.begins() => {
                     tracing::warn!(%error, cause = %Causes(error), "cannot follow the database; going on from memory");
                 }
-                _ => {}
+                Err(error) => tracing::debug!(%error, "still cannot follow the database"),
             }
-            trouble = result.is_err();
             database.set(self.age() <= self.policy.staleness_limit);
             if result.is_ok() {
-                self.take_due_steps().await;
+                self.take_due_steps(&outages.writing).await;
             }
             self.render_due().await;
             tokio::select! {
@@ -305,19 +317,31 @@ impl Keeper {
     }
 
     /// Keys for algorithms that came later, an end for those that went. First keys wait for the first use.
-    async fn take_due_steps(&self) {
+    async fn take_due_steps(&self, writing: &Outage) {
         let now = self.clock.now();
         let directory = self.directory.load_full();
         let due = directory.all().filter(|issuer| !issuer.is_unused() && !issuer.next_steps(now, self.policy).is_empty());
-        let mut any = false;
+        let (mut any_taken, mut any_failed) = (false, false);
         for issuer in due {
-            any = true;
-            if let Err(error) = self.take_steps(issuer).await {
-                tracing::warn!(issuer.id = %issuer.identity.id(), %error, cause = %Causes(&error), "cannot bring an issuer's keys up to date; trying again");
+            match self.take_steps(issuer).await {
+                Ok(()) => any_taken = true,
+                Err(error) => {
+                    any_failed = true;
+                    let id = issuer.identity.id();
+                    if writing.begins() {
+                        tracing::warn!(issuer.id = %id, %error, cause = %Causes(&error), "cannot bring an issuer's keys up to date; trying again");
+                    } else {
+                        tracing::debug!(issuer.id = %id, %error, "still cannot bring an issuer's keys up to date");
+                    }
+                }
             }
         }
-        if any && let Err(error) = self.refresh().await {
-            tracing::warn!(%error, cause = %Causes(&error), "cannot read back new keys; the next poll will");
+        if !any_failed && let Some(lasted) = writing.over() {
+            tracing::info!(lasted_ms = lasted.as_millis(), "the keys of all issuers are up to date again");
+        }
+        // In vain, the next poll reads them, and tells the outage.
+        if any_taken && let Err(error) = self.refresh().await {
+            tracing::debug!(%error, cause = %Causes(&error), "cannot read back new keys");
         }
     }
 

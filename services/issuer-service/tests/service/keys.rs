@@ -57,7 +57,7 @@ async fn a_restart_finds_all_keys() {
     }
 }
 
-async fn set_algorithms(service: &Service, issuer: &wire::Issuer, algorithms: &[&str]) {
+pub(crate) async fn set_algorithms(service: &Service, issuer: &wire::Issuer, algorithms: &[&str]) {
     let algorithms = algorithms.iter().map(ToString::to_string).collect();
     let request = wire::UpdateIssuerRequest {
         issuer: Some(wire::Issuer { algorithms, etag: String::new(), ..issuer.clone() }),

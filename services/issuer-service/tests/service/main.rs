@@ -7,4 +7,5 @@ mod documents;
 mod harness;
 mod issuers;
 mod keys;
+mod outages;
 mod tokens;
