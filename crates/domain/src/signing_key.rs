@@ -188,6 +188,18 @@ pub fn signer<K: AsRef<SigningKeyRecord>>(now: Timestamp, keys: &[K], algorithm:
         .max_by_key(|key| (key.as_ref().activate_at, key.as_ref().generation))
 }
 
+/// The key that signs where no algorithm is asked for: that of the first listed algorithm that can sign already, or else that of
+/// an algorithm which [`next_steps`] keeps signing in its stead, of several the oldest.
+pub fn default_signer<'a, K: AsRef<SigningKeyRecord>>(
+    now: Timestamp,
+    keys: &'a [K],
+    algorithms: &[SignatureAlgorithm],
+) -> Option<&'a K> {
+    let active = |key: &&K| key.as_ref().stage(now).state() == SigningKeyState::Active;
+    let stands_in = || keys.iter().filter(active).min_by_key(|key| (key.as_ref().activate_at, key.as_ref().algorithm));
+    algorithms.iter().find_map(|&algorithm| signer(now, keys, algorithm)).or_else(stands_in)
+}
+
 /// When a key that is not active yet will sign with an algorithm.
 pub fn next_activation<K: AsRef<SigningKeyRecord>>(
     now: Timestamp,
@@ -204,7 +216,8 @@ pub fn next_activation<K: AsRef<SigningKeyRecord>>(
 /// What has to be written for an issuer that signs with these algorithms. `keys` are all its keys, retired ones included.
 ///
 /// The first keys of an issuer are active at once, since nobody can hold an earlier key set. A key made later is prepared first.
-/// The key of an algorithm that the issuer no longer signs with is retired.
+/// The key of an algorithm that the issuer no longer signs with is retired, but goes on signing until a key of some algorithm that
+/// it does sign with is active: an issuer that changes its only algorithm is never without a key that signs.
 pub fn next_steps<K: AsRef<SigningKeyRecord>>(
     now: Timestamp,
     algorithms: &[SignatureAlgorithm],
@@ -218,8 +231,10 @@ pub fn next_steps<K: AsRef<SigningKeyRecord>>(
         let generation = own().map(|key| key.generation).max().unwrap_or(0).saturating_add(1);
         (!serves).then_some(KeyStep::Create { algorithm, generation, activate_at })
     });
+    let is_replaced = algorithms.iter().any(|&algorithm| signer(now, keys, algorithm).is_some());
     let retire = keys.iter().map(AsRef::as_ref).filter_map(|key| {
-        let leaves = key.retirement.is_none() && !algorithms.contains(&key.algorithm);
+        let is_needed = !is_replaced && key.stage(now).state() == SigningKeyState::Active;
+        let leaves = key.retirement.is_none() && !algorithms.contains(&key.algorithm) && !is_needed;
         let retirement = Retirement { sign_until: now, publish_until: later(now, policy.publication_tail()) };
         leaves.then(|| KeyStep::Retire { key_id: key.key_id.clone(), retirement })
     });
@@ -308,6 +323,36 @@ mod tests {
     }
 
     #[test]
+    fn an_issuer_that_changes_its_only_algorithm_signs_all_the_time() {
+        let mut keys = vec![key(Rs256, 1, 1000, 1000)];
+        let mut plan = |now: i64| {
+            let steps = next_steps(at(now), &[Es256], &keys, POLICY);
+            apply(&mut keys, now, steps);
+            let signing = default_signer(at(now), &keys, &[Es256]).map(|key| key.key_id.to_string());
+            (signing.unwrap_or_default(), keys[0].stage(at(now)).state())
+        };
+        assert_eq!(plan(5000), ("RS256-1".to_owned(), SigningKeyState::Active));
+        assert_eq!(plan(6199), ("RS256-1".to_owned(), SigningKeyState::Active));
+        assert_eq!(plan(6200), ("ES256-1".to_owned(), SigningKeyState::Retiring));
+        // Nobody asks for it by its name meanwhile and gets another.
+        assert_eq!(signer(at(6199), &keys, Es256), None);
+    }
+
+    #[test]
+    fn a_key_that_never_signed_and_is_not_wanted_any_more_does_not_wait_to_be_replaced() {
+        let mut keys = vec![key(Rs256, 1, 1000, 1000), key(Es256, 1, 5000, 6200)];
+        let steps = next_steps(at(5100), &[EdDsa], &keys, POLICY);
+        apply(&mut keys, 5100, steps);
+        let states: Vec<_> = keys.iter().map(|key| (key.key_id.as_str(), key.stage(at(5100)).state())).collect();
+        let expected = [
+            ("RS256-1", SigningKeyState::Active),
+            ("ES256-1", SigningKeyState::Retiring),
+            ("EdDSA-1", SigningKeyState::Prepared),
+        ];
+        assert_eq!(states, expected);
+    }
+
+    #[test]
     fn of_two_active_keys_the_younger_signs() {
         let keys = [key(Rs256, 1, 1000, 1000), key(Rs256, 2, 5000, 6200)];
         assert_eq!(signer(at(6199), &keys, Rs256), Some(&keys[0]));
@@ -316,7 +361,8 @@ mod tests {
 
     proptest! {
         /// Whatever an operator does to the algorithms and whenever it is planned: no key signs that is not published, none that
-        /// was made later than the first signs before its lead has passed, and planning settles.
+        /// was made later than the first signs before its lead has passed, none of an algorithm that is not listed while one of
+        /// a listed algorithm does, some key signs at any time, and planning settles.
         #[test]
         fn s56_no_plan_lets_a_key_sign_that_is_not_published(
             changes in prop::collection::vec((prop::sample::subsequence(vec![Rs256, Es256, EdDsa], 1..=3), 0..100_000_i64), 1..8),
@@ -324,15 +370,19 @@ mod tests {
             let mut keys: Vec<SigningKeyRecord> = Vec::new();
             let mut now = 1000;
             for (algorithms, wait) in changes {
+                prop_assert!(keys.is_empty() || default_signer(at(now), &keys, &algorithms).is_some());
                 let steps = next_steps(at(now), &algorithms, &keys, POLICY);
                 apply(&mut keys, now, steps);
+                let default = default_signer(at(now), &keys, &algorithms).map(|key| key.algorithm);
+                prop_assert!(default.is_some());
+                let is_replaced = default.is_some_and(|algorithm| algorithms.contains(&algorithm));
                 prop_assert!(next_steps(at(now), &algorithms, &keys, POLICY).is_empty());
                 for algorithm in [Rs256, Es256, EdDsa] {
                     if let Some(signing) = signer(at(now), &keys, algorithm) {
                         prop_assert!(published(at(now), &keys).any(|key| key.key_id == signing.key_id));
                         let lead = now - signing.created_at.as_second();
                         prop_assert!(signing.created_at == at(1000) || lead >= 1200);
-                        prop_assert!(algorithms.contains(&algorithm));
+                        prop_assert!(algorithms.contains(&algorithm) || !is_replaced);
                     }
                 }
                 now += wait;

@@ -176,6 +176,11 @@ impl LoadedIssuer {
         signing_key::signer(now, &self.keys, algorithm).map(|loaded| &loaded.key)
     }
 
+    /// The key that signs now where no algorithm is asked for.
+    pub(crate) fn default_signer(&self, now: Timestamp) -> Option<&Arc<SigningKey>> {
+        signing_key::default_signer(now, &self.keys, self.algorithms()).map(|loaded| &loaded.key)
+    }
+
     /// What has to be written for it.
     pub(crate) fn next_steps(&self, now: Timestamp, policy: KeyPolicy) -> Vec<KeyStep> {
         signing_key::next_steps(now, self.algorithms(), &self.records, policy)

@@ -94,11 +94,11 @@ impl Tokens {
     }
 }
 
-/// The key for the algorithm that was asked for, or else for the first of the issuer's that can sign already.
+/// The key for the algorithm that was asked for, or else the issuer's default.
 fn signer(loaded: &LoadedIssuer, issuer: &Issuer, terms: &IdTokenTerms, now: Timestamp) -> Result<Arc<SigningKey>, Refusal> {
     let wanted = terms.algorithm();
+    let key = wanted.map_or_else(|| loaded.default_signer(now), |algorithm| loaded.signer(now, algorithm));
     let candidates = wanted.as_ref().map_or(issuer.settings.algorithms.as_slice(), std::slice::from_ref);
-    let key = candidates.iter().find_map(|&algorithm| loaded.signer(now, algorithm));
     key.cloned().ok_or_else(|| not_yet(loaded, candidates, now))
 }
 

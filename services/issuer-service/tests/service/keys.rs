@@ -113,6 +113,37 @@ async fn s56_a_key_made_later_signs_only_after_it_was_published_long_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_changes_its_only_algorithm_issues_tokens_all_the_time() {
+    let ground = Ground::sqlite();
+    let service = ground.start().await;
+    let issuer = service.rwx(&workspace(1)).await;
+    service.issue(wish(&issuer)).await.unwrap();
+    set_algorithms(&service, &issuer, &["EdDSA"]).await;
+    let issued_with = async || {
+        let answer = service.issue(wish(&issuer)).await.unwrap();
+        let header = jsonwebtoken::decode_header(&answer.id_token).unwrap();
+        assert!(service.key_ids(&issuer.issuer_url).await.contains(&header.kid.unwrap()), "it verifies");
+        header.alg
+    };
+    wait::until("the new key is published", async || service.key_ids(&issuer.issuer_url).await.len() == 2).await;
+    assert_eq!(issued_with().await, jsonwebtoken::Algorithm::ES256);
+    let expected = [("ES256".to_owned(), wire::SigningKeyState::Active), ("EdDSA".to_owned(), wire::SigningKeyState::Prepared)];
+    assert_eq!(states(&service, &issuer).await, expected);
+    // It is no longer one to be asked for.
+    let named = |algorithm: &str| wire::IssueIdTokenRequest { algorithm: algorithm.to_owned(), ..wish(&issuer) };
+    assert_eq!(service.issue(named("ES256")).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(service.issue(named("EdDSA")).await.unwrap_err().code(), Code::Unavailable);
+
+    ground.clock.advance(LEAD);
+    assert_eq!(issued_with().await, jsonwebtoken::Algorithm::EdDSA);
+    wait::until("the old key retires", async || {
+        states(&service, &issuer).await.contains(&("ES256".to_owned(), wire::SigningKeyState::Retiring))
+    })
+    .await;
+    assert_eq!(issued_with().await, jsonwebtoken::Algorithm::EdDSA);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s58_a_dump_cannot_sign_without_the_key_encryption_key() {
     let mut ground = Ground::sqlite();
     let service = ground.start().await;
