@@ -1,8 +1,7 @@
 //! The cache of all sources.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::issuer_url::LoopbackHttp;
@@ -10,27 +9,22 @@ use countersign_domain::time::Entropy;
 use countersign_jose::KeySet;
 use countersign_jose::hash::sha256;
 use countersign_store::key_set_cache::KeySetCache;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::address::AddressRules;
+use crate::entries::Entries;
 use crate::entry::{Cause, Departure, Entry, Flight, Phase};
 use crate::fetch::Fetch;
 use crate::http_fetcher::HttpFetcher;
 use crate::negative_cache::NegativeCache;
 use crate::refresh::refresh;
+use crate::room::Rooms;
 use crate::source::KeySetSource;
 
 /// The longest that anybody waits for a newer set than the one that is held (SECURITY C).
 pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(1);
 /// The longest that anybody waits for a first set.
 const FIRST_WAIT_LIMIT: Duration = Duration::from_secs(5);
-/// How many issuers are asked at one time.
-const CONCURRENT_FETCHES: usize = 128;
-/// How many sources are remembered.
-const CAPACITY: usize = 4_096;
-/// A source not used for so long is forgotten when room is needed; its set is of no use by then.
-const IDLE: Duration = Duration::from_hours(1);
 
 /// The issuer's keys are not to be had. The cause is in the logs; callers are not told (SECURITY 42).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,11 +58,10 @@ pub(crate) struct Inner {
     pub(crate) rules_digest: [u8; 32],
     /// Tells this process from the others that share the second level.
     pub(crate) owner: [u8; 16],
-    pub(crate) fetches: Semaphore,
+    pub(crate) rooms: Rooms,
     entropy: Arc<dyn Entropy>,
-    entries: RwLock<HashMap<[u8; 32], Arc<Entry>>>,
+    entries: Entries,
     absent_keys: NegativeCache,
-    started: Instant,
 }
 
 impl Discovery {
@@ -95,11 +88,10 @@ impl Discovery {
             loopback_http: rules.loopback,
             rules_digest: sha256(&[format!("{rules:?}").as_bytes()]),
             owner: entropy.bits128(),
-            fetches: Semaphore::new(CONCURRENT_FETCHES),
+            rooms: Rooms::default(),
             entropy,
-            entries: RwLock::default(),
+            entries: Entries::default(),
             absent_keys: NegativeCache::default(),
-            started: Instant::now(),
         }))
     }
 
@@ -109,7 +101,7 @@ impl Discovery {
     /// answer takes as long as the issuer does, at most five seconds. A set that is past its lifetime is used for up to an hour
     /// if the issuer cannot be reached, and never after.
     pub async fn key_set(&self, source: &KeySetSource) -> Result<Arc<KeySet>, KeysUnavailable> {
-        let entry = self.entry(source);
+        let entry = self.0.entries.entry(source);
         let now = Instant::now();
         let held = entry.held();
         let phase = held.as_ref().map_or(Phase::Unusable, |held| held.phase(now));
@@ -147,7 +139,7 @@ impl Discovery {
         key_id: Option<&str>,
     ) -> Result<Arc<KeySet>, KeysUnavailable> {
         let key_id = key_id.unwrap_or_default();
-        let entry = self.entry(source);
+        let entry = self.0.entries.entry(source);
         let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             let now = Instant::now();
@@ -178,35 +170,6 @@ impl Discovery {
             }
             Departure::Grounded => None,
         }
-    }
-
-    fn entry(&self, source: &KeySetSource) -> Arc<Entry> {
-        let second = self.0.started.elapsed().as_secs();
-        let known = {
-            let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
-            entries.get(source.digest()).cloned()
-        };
-        let entry = known.unwrap_or_else(|| self.insert(source, second));
-        entry.used_at(second);
-        entry
-    }
-
-    fn insert(&self, source: &KeySetSource, second: u64) -> Arc<Entry> {
-        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= CAPACITY {
-            entries.retain(|_, entry| entry.last_used() + IDLE.as_secs() > second);
-        }
-        if entries.len() >= CAPACITY
-            && let Some(oldest) = entries.iter().min_by_key(|(_, entry)| entry.last_used()).map(|(digest, _)| *digest)
-        {
-            entries.remove(&oldest);
-        }
-        let entry = entries.entry(*source.digest()).or_insert_with(|| {
-            let entry = Entry::new(source.clone());
-            entry.used_at(second);
-            Arc::new(entry)
-        });
-        Arc::clone(entry)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::back_off;
+use crate::room::Standing;
 use crate::source::KeySetSource;
 
 /// The age at which a set is of no use any more, whatever happens to the issuer (SECURITY 45).
@@ -67,14 +68,22 @@ pub(crate) enum Cause {
 /// When the issuer may be asked, and whether it is being asked.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
-    failures: u32,
-    not_before: Option<Instant>,
+    failures: Option<Failures>,
     unknown_key_not_before: Option<Instant>,
     /// Where the keys are, from a discovery document of this age.
     pub(crate) key_set_url: Option<(KeySetUrl, Instant)>,
     /// Whether the discovery document in the second level led nowhere.
     pub(crate) document_is_suspect: bool,
     flight: Option<Flight>,
+}
+
+/// What an issuer failed at since it last answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failures {
+    /// How often.
+    pub(crate) count: u32,
+    /// Until when it is left alone.
+    pub(crate) not_before: Instant,
 }
 
 /// A refresh on its way. At most one per source.
@@ -150,8 +159,10 @@ impl Held {
 }
 
 impl Entry {
-    pub(crate) fn new(source: KeySetSource) -> Self {
-        Self { source, held: ArcSwapOption::empty(), control: Mutex::default(), last_used: AtomicU64::new(0) }
+    /// A source of which nothing is held, and which may have failed before.
+    pub(crate) fn new(source: KeySetSource, failures: Option<Failures>) -> Self {
+        let control = Mutex::new(Control { failures, ..Control::default() });
+        Self { source, held: ArcSwapOption::empty(), control, last_used: AtomicU64::new(0) }
     }
 
     pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
@@ -176,9 +187,28 @@ impl Entry {
         self.last_used.load(Ordering::Relaxed)
     }
 
+    /// What the issuer failed at, if it failed the last time.
+    pub(crate) fn failures(&self) -> Option<Failures> {
+        self.control().failures
+    }
+
     /// Whether the last attempt failed.
     pub(crate) fn is_failing(&self) -> bool {
-        self.control().failures > 0
+        self.failures().is_some()
+    }
+
+    /// Whether a refresh is on its way.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.control().flight.is_some()
+    }
+
+    /// How the issuer has behaved.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        match (self.is_failing(), self.usable(now)) {
+            (true, _) => Standing::Failing,
+            (false, Some(_)) => Standing::Proven,
+            (false, None) => Standing::Unproven,
+        }
     }
 
     /// A flight for that cause: the running one, a new one, or none while the issuer is to be left alone.
@@ -188,7 +218,9 @@ impl Entry {
             return Departure::Running(flight.clone());
         }
         let is_waiting = |not_before: Option<Instant>| not_before.is_some_and(|not_before| now < not_before);
-        if is_waiting(control.not_before) || cause == Cause::UnknownKey && is_waiting(control.unknown_key_not_before) {
+        if is_waiting(control.failures.map(|failures| failures.not_before))
+            || cause == Cause::UnknownKey && is_waiting(control.unknown_key_not_before)
+        {
             return Departure::Grounded;
         }
         if cause == Cause::UnknownKey {
@@ -203,21 +235,19 @@ impl Entry {
     /// Replaces the set, whole: a key that is gone from it is gone (SECURITY 35).
     pub(crate) fn succeeded(&self, held: Held) {
         self.held.store(Some(Arc::new(held)));
-        let mut control = self.control();
-        control.failures = 0;
-        control.not_before = None;
+        self.control().failures = None;
     }
 
     /// Keeps the last good set (SECURITY 44) and returns for how long the issuer is left alone.
     pub(crate) fn failed(&self, now: Instant, chance: u8) -> Duration {
         let mut control = self.control();
-        control.failures = control.failures.saturating_add(1);
-        let pause = back_off::pause(control.failures, chance);
-        control.not_before = Some(now + pause);
+        let count = control.failures.map_or(0, |failures| failures.count).saturating_add(1);
+        let pause = back_off::pause(count, chance);
+        control.failures = Some(Failures { count, not_before: now + pause });
         pause
     }
 
-    /// Another gateway has asked about unknown keys lately; whether it found any may be looked up again after `pause`.
+    /// Nobody was asked about unknown keys by this gateway after all; it may do so after `pause`.
     pub(crate) fn look_again_after(&self, pause: Duration, now: Instant) {
         self.control().unknown_key_not_before = Some(now + pause);
     }

@@ -9,18 +9,21 @@
 //! whoever makes a [`KeySetSource`] has found it registered. It reads no environment, so no proxy variable reaches it, and has no
 //! switch that turns the verification of certificates off.
 //!
-//! Start at [`Discovery`]; [`address`] holds the rules on addresses as pure functions, `entry` the timing of one source.
+//! Start at [`Discovery`]; [`address`] holds the rules on addresses as pure functions, `entry` the timing of one source, `room` who is
+//! asked when too many are to be.
 
 pub mod address;
 mod back_off;
 mod discovery;
 mod document;
+mod entries;
 mod entry;
 mod fetch;
 mod freshness;
 mod http_fetcher;
 mod negative_cache;
 mod refresh;
+mod room;
 mod source;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::discovery::Inner;
 use crate::document::{self, InvalidDocument};
 use crate::entry::{Cause, DOCUMENT_LIFETIME, Entry, FlightGuard, Held, UNKNOWN_KEY_INTERVAL, USABLE};
 use crate::fetch::{FetchError, Fetched, Stored};
+use crate::room::{NoRoom, Room};
 
 /// For everything that a refresh asks of an issuer together (SECURITY 41).
 const TOTAL_LIMIT: Duration = Duration::from_secs(5);
@@ -28,6 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Why a refresh failed. For operators.
 #[derive(Debug, thiserror::Error)]
 enum RefreshError {
+    /// Not the issuer's fault, which was not asked.
+    #[error("too many issuers are being asked")]
+    NoRoom,
     #[error("no answer within 5 s")]
     TimedOut(#[from] Elapsed),
     #[error("the discovery document cannot be fetched")]
@@ -47,6 +51,12 @@ pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause)
     match refresh.run().await {
         Ok(Some(held)) => entry.succeeded(held),
         Ok(None) => {}
+        Err(RefreshError::NoRoom) => {
+            // Whoever wants the keys may try again at once.
+            if cause == Cause::UnknownKey {
+                entry.look_again_after(Duration::ZERO, Instant::now());
+            }
+        }
         Err(error) => {
             let pause = entry.failed(Instant::now(), inner.chance());
             tracing::warn!(
@@ -76,6 +86,7 @@ enum Role {
 impl Refresh<'_> {
     /// The new set, or none if another gateway's turn brought nothing new.
     async fn run(&self) -> Result<Option<Held>, RefreshError> {
+        let mut room = None;
         if let Some(cache) = self.inner.second_level.as_deref() {
             match self.cause {
                 Cause::Age => {
@@ -90,8 +101,11 @@ impl Refresh<'_> {
                     }
                 }
                 Cause::UnknownKey => {
+                    // Before the turn, which nobody else gets for a while.
+                    room = Some(self.enter().await?);
                     let slot = self.slot(Role::UnknownKeyTurn);
                     if cache.take_turn(&slot, self.inner.owner, UNKNOWN_KEY_INTERVAL).await == FetchTurn::Anothers {
+                        drop(room);
                         let held = self.await_anothers(cache, crate::discovery::WAIT_LIMIT).await;
                         self.entry.look_again_after(LOOK_AGAIN, Instant::now());
                         return Ok(held);
@@ -99,7 +113,13 @@ impl Refresh<'_> {
                 }
             }
         }
+        // The time that others take must not count as this issuer's.
+        let room = match room {
+            Some(room) => room,
+            None => self.enter().await?,
+        };
         let fetched = timeout(TOTAL_LIMIT, self.fetch()).await??;
+        drop(room);
         self.accept(fetched).await.map(Some)
     }
 
@@ -129,9 +149,14 @@ impl Refresh<'_> {
         Some(Held::new(Arc::new(key_set), fetched_at, document.lifetime, self.inner.chance()))
     }
 
+    /// Leave to ask the issuer. Its discovery document and its keys are on one host, unless only the keys are fetched.
+    async fn enter(&self) -> Result<Room<'_>, RefreshError> {
+        let source = &self.entry.source;
+        let url = source.jwks_url().map_or(source.issuer().as_str(), KeySetUrl::as_str);
+        self.inner.rooms.enter(url, self.entry.standing(Instant::now())).await.map_err(|NoRoom| RefreshError::NoRoom)
+    }
+
     async fn fetch(&self) -> Result<Fetched, RefreshError> {
-        // Bounds what all slow issuers together can hold; the semaphore is never closed.
-        let _permit = self.inner.fetches.acquire().await;
         let stored = match self.cause {
             Cause::Age => Stored::Acceptable,
             Cause::UnknownKey => Stored::Refused,

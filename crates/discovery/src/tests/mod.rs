@@ -1,6 +1,7 @@
 //! The cache against an issuer that does as it is told, in time that passes when the tests say so.
 
 mod age;
+mod crowd;
 mod failures;
 mod second_level;
 mod unknown_keys;
