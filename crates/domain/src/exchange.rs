@@ -104,6 +104,9 @@ pub enum Refused {
     /// The workspace registered no such issuer.
     #[error("the workspace does not trust the issuer")]
     IssuerUnknown,
+    /// The issuer is this deployment.
+    #[error("the token was issued by this deployment, whose access tokens are never exchanged")]
+    IssuedHere,
     /// The issuer is disabled.
     #[error("the trusted issuer {0} is disabled")]
     IssuerDisabled(TrustedIssuerId),
@@ -113,9 +116,10 @@ pub enum Refused {
     /// The issuer's tokens must have a `jti`, and this one has none.
     #[error("the trusted issuer requires jti, which the token lacks")]
     TokenIdMissing,
-    /// An audience of the token is not accepted from its issuer.
-    #[error("the token's audience {0:?} is not accepted from its issuer")]
-    AudienceNotAccepted(Audience),
+    /// An audience of the token is not accepted from its issuer. Named by its place, as what a token or a caller says does not
+    /// belong into logs (SECURITY 61).
+    #[error("the token's audience number {0} is not accepted from its issuer")]
+    AudienceNotAccepted(usize),
     /// Relationships accept the subject, but none of them accepts the audiences.
     #[error("the token's audiences are not accepted by {0}")]
     AudienceNotAcceptedBy(TrustRelationshipId),
@@ -132,12 +136,12 @@ pub enum Refused {
     #[error("no live trust relationship accepts the subject")]
     SubjectNotAccepted,
     /// A wished audience is not one the relationship gives.
-    #[error("{id} does not give the audience {audience:?}")]
+    #[error("{id} does not give the wished audience number {number}")]
     AudienceNotGiven {
         /// The relationship that decided.
         id: TrustRelationshipId,
-        /// The wished audience.
-        audience: Audience,
+        /// The place of the audience among those wished for, from 1.
+        number: usize,
     },
     /// Scopes were wished for, and the relationship gives none of them.
     #[error("{0} gives none of the requested scopes")]
@@ -151,7 +155,9 @@ impl Refused {
     /// The reason that the caller is told.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::WorkspaceDisabled | Self::IssuerUnknown | Self::IssuerDisabled(_) => Reason::SubjectTokenNotTrusted,
+            Self::WorkspaceDisabled | Self::IssuerUnknown | Self::IssuedHere | Self::IssuerDisabled(_) => {
+                Reason::SubjectTokenNotTrusted
+            }
             Self::Untimely(Untimely::NeverValid) | Self::TokenIdMissing => Reason::SubjectTokenClaimsInvalid,
             Self::Untimely(Untimely::Expired) => Reason::SubjectTokenExpired,
             Self::Untimely(Untimely::IssuedInFuture | Untimely::NotYetValid) => Reason::SubjectTokenNotYetValid,
@@ -168,7 +174,7 @@ impl Refused {
     /// What the caller is told: which of his own claims or wishes failed, never what the policy holds (SECURITY 63).
     pub const fn message(&self) -> &'static str {
         match self {
-            Self::WorkspaceDisabled | Self::IssuerUnknown | Self::IssuerDisabled(_) => NOT_TRUSTED,
+            Self::WorkspaceDisabled | Self::IssuerUnknown | Self::IssuedHere | Self::IssuerDisabled(_) => NOT_TRUSTED,
             Self::Untimely(Untimely::NeverValid) => "the claim exp must be later than iat",
             Self::Untimely(Untimely::Expired) => "the subject token has expired",
             Self::Untimely(Untimely::IssuedInFuture) => "the claim iat is in the future",
@@ -192,7 +198,8 @@ impl Refused {
     pub const fn depends_on_policy(&self) -> bool {
         !matches!(
             self,
-            Self::Untimely(Untimely::NeverValid | Untimely::Expired | Untimely::IssuedInFuture | Untimely::NotYetValid)
+            Self::IssuedHere
+                | Self::Untimely(Untimely::NeverValid | Untimely::Expired | Untimely::IssuedInFuture | Untimely::NotYetValid)
         )
     }
 }
@@ -224,6 +231,11 @@ impl DeploymentAudience {
         *audience == self.url || *audience == self.without_scheme
     }
 
+    /// Whether an issuer of this URL is this deployment, a slash at the end or not.
+    pub fn is_issuer(&self, issuer_url: &str) -> bool {
+        issuer_url.trim_end_matches('/') == self.url.as_str().trim_end_matches('/')
+    }
+
     /// Whether a list written by an operator holds this audience, either form of the deployment's standing for both.
     pub fn is_in(&self, list: &[Audience], audience: &Audience) -> bool {
         list.contains(audience) || self.is(audience) && list.iter().any(|listed| self.is(listed))
@@ -232,9 +244,19 @@ impl DeploymentAudience {
 
 /// The trusted issuer whose keys may verify a token that claims this `iss`.
 ///
+/// This deployment is none, whatever the policy says: one of its access tokens could otherwise be exchanged for the next, and
+/// that for another, beyond the end of every trust (SECURITY 54).
+///
 /// # Errors
-/// When the workspace or the issuer is disabled, or the issuer unknown.
-pub fn trusted_issuer<'a>(policy: &'a WorkspacePolicy, issuer_url: &str) -> Result<&'a Arc<TrustedIssuer>, Refused> {
+/// When the workspace or the issuer is disabled, or the issuer unknown, or this deployment.
+pub fn trusted_issuer<'a>(
+    policy: &'a WorkspacePolicy,
+    issuer_url: &str,
+    deployment: &DeploymentAudience,
+) -> Result<&'a Arc<TrustedIssuer>, Refused> {
+    if deployment.is_issuer(issuer_url) {
+        return Err(Refused::IssuedHere);
+    }
     if policy.state() != WorkspaceState::Active {
         return Err(Refused::WorkspaceDisabled);
     }
@@ -254,7 +276,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Decision, Refused> {
     let claims = token.claims;
-    let issuer = trusted_issuer(policy, &claims.issuer)?;
+    let issuer = trusted_issuer(policy, &claims.issuer, deployment)?;
     let rules = TimeRules { clock_skew: issuer.settings.clock_skew, max_lifetime: issuer.settings.max_token_lifetime };
     claims.check_times(now, &rules)?;
     let replay = replay(token, &issuer.settings)?;
@@ -305,8 +327,8 @@ fn check_issuer_audiences(
             deployment.is_in(&issuer.subject_audiences, audience)
         }
     };
-    match claims.audiences.iter().find(|audience| !accepted(audience)) {
-        Some(audience) => Err(Refused::AudienceNotAccepted(audience.clone())),
+    match claims.audiences.iter().position(|audience| !accepted(audience)) {
+        Some(index) => Err(Refused::AudienceNotAccepted(index + 1)),
         None => Ok(()),
     }
 }
@@ -375,9 +397,9 @@ fn given_audiences(
         return Ok(given.first().cloned().into_iter().collect());
     }
     let mut audiences: Vec<Audience> = Vec::with_capacity(wished.len());
-    for audience in wished {
+    for (index, audience) in wished.iter().enumerate() {
         if !deployment.is_in(given, audience) {
-            return Err(Refused::AudienceNotGiven { id: relationship.id.clone(), audience: audience.clone() });
+            return Err(Refused::AudienceNotGiven { id: relationship.id.clone(), number: index + 1 });
         }
         let written = if deployment.is(audience) { deployment.as_audience() } else { audience };
         if !audiences.contains(written) {

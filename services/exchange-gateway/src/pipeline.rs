@@ -204,7 +204,8 @@ impl Pipeline {
     }
 
     async fn verify(&self, token: UnverifiedToken, policy: &WorkspacePolicy) -> Result<VerifiedToken, Cause> {
-        let issuer = exchange::trusted_issuer(policy, token.unverified_issuer()).map_err(Cause::IssuerRefused)?;
+        let issuer =
+            exchange::trusted_issuer(policy, token.unverified_issuer(), &self.0.deployment).map_err(Cause::IssuerRefused)?;
         let mut keys: Arc<KeySet> = self.0.keys.key_set(issuer).await?;
         if token.lacks_key_in(&keys) {
             keys = self.0.keys.refresh_for_unknown_key(issuer, token.unverified_key_id()).await?;
