@@ -22,11 +22,20 @@ const MAX_CALLS: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(10);
 /// Items waiting to be gathered; beyond, callers wait.
 const QUEUE: usize = 1024;
+/// The longest an item waits to be sent. By then its caller is about to be told that we are too slow, and a call for it would only
+/// hold up those behind it.
+const QUEUE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The batcher is gone, or dropped the item, without saying what became of it.
+/// Why an item has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the batch came to no end")]
-pub(crate) struct Lost;
+pub(crate) enum Unanswered {
+    /// It waited too long, and no call was made for it.
+    #[error("it was not sent in time")]
+    NotSent,
+    /// The batcher is gone, or dropped the item, without saying what became of it.
+    #[error("the batch came to no end")]
+    Lost,
+}
 
 /// Sends items in batches. Cheap to clone.
 pub(crate) struct Batcher<I, O> {
@@ -37,7 +46,9 @@ pub(crate) struct Batcher<I, O> {
 struct Waiting<I, O> {
     item: I,
     span: Span,
-    answer: oneshot::Sender<O>,
+    /// From here on it is not sent any more.
+    deadline: Instant,
+    answer: oneshot::Sender<Result<O, Unanswered>>,
 }
 
 impl<I, O> Clone for Batcher<I, O> {
@@ -59,11 +70,13 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Self { queue }
     }
 
-    /// Sends an item and waits for its answer. Once the item is queued it is sent, whether the caller still waits or not.
-    pub(crate) async fn send(&self, item: I) -> Result<O, Lost> {
+    /// Sends an item and waits for its answer. Once the item is queued it is sent, whether the caller still waits or not, unless it
+    /// cannot be sent in time.
+    pub(crate) async fn send(&self, item: I) -> Result<O, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Waiting { item, span: Span::current(), answer }).await.map_err(|_| Lost)?;
-        answered.await.map_err(|_| Lost)
+        let waiting = Waiting { item, span: Span::current(), deadline: Instant::now() + QUEUE_LIMIT, answer };
+        self.queue.send_timeout(waiting, QUEUE_LIMIT).await.map_err(|_| Unanswered::NotSent)?;
+        answered.await.unwrap_or(Err(Unanswered::Lost))
     }
 }
 
@@ -79,6 +92,7 @@ where
     let mut oldest = Instant::now();
     let mut open = true;
     while open || !batch.is_empty() || !calls.is_empty() {
+        drop_overdue(&mut batch);
         // Whoever is queued already comes along.
         while batch.len() < MAX_ITEMS {
             let Ok(waiting) = queue.try_recv() else { break };
@@ -106,7 +120,22 @@ where
                 None => open = false,
             },
             () = tokio::time::sleep_until(oldest + PATIENCE), if !batch.is_empty() && calls.len() < MAX_CALLS => {}
+            () = tokio::time::sleep_until(batch.first().map_or(oldest, |first| first.deadline)), if !batch.is_empty() => {}
         }
+    }
+}
+
+/// Gives up what waited too long. The first of a batch came first, so that mostly a look at it is enough.
+fn drop_overdue<I, O>(batch: &mut Vec<Waiting<I, O>>) {
+    let now = Instant::now();
+    if batch.first().is_none_or(|first| now < first.deadline) {
+        return;
+    }
+    let (overdue, live): (Vec<_>, Vec<_>) = std::mem::take(batch).into_iter().partition(|waiting| waiting.deadline <= now);
+    *batch = live;
+    for waiting in overdue {
+        // A caller who went away needs no answer.
+        let _ = waiting.answer.send(Err(Unanswered::NotSent));
     }
 }
 
@@ -121,12 +150,12 @@ where
     for other in batch.iter().skip(1) {
         span.follows_from(&other.span);
     }
-    let (items, answers): (Vec<I>, Vec<oneshot::Sender<O>>) =
+    let (items, answers): (Vec<I>, Vec<oneshot::Sender<_>>) =
         batch.into_iter().map(|waiting| (waiting.item, waiting.answer)).unzip();
     // A missing answer drops its sender, which tells the caller that his item is lost.
     for (answer, sender) in call(items).instrument(span).await.into_iter().zip(answers) {
         // A caller who went away needs no answer.
-        let _ = sender.send(answer);
+        let _ = sender.send(Ok(answer));
     }
 }
 

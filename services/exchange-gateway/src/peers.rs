@@ -16,7 +16,7 @@ use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_runtime::client::PeerChannel;
 use tonic::{Code, Request, Status};
 
-use crate::batch::{Batcher, Lost};
+use crate::batch::{Batcher, Unanswered};
 use crate::ports::{CommitError, CommitPoint, SignError, SignedToken, Signer, UnsignedToken};
 
 /// The longest a batch of signatures may take.
@@ -41,7 +41,7 @@ impl Signer for IssuerService {
     async fn sign(&self, token: UnsignedToken) -> Result<SignedToken, SignError> {
         match self.batches.send(token).await {
             Ok(signed) => signed,
-            Err(lost @ Lost) => Err(SignError::Unavailable(lost.to_string())),
+            Err(unanswered) => Err(SignError::Unavailable(unanswered.to_string())),
         }
     }
 }
@@ -104,8 +104,9 @@ impl CommitPoint for TrustService {
     async fn commit(&self, exchange: ExchangeCommit) -> Result<CommitOutcome, CommitError> {
         match self.batches.send(exchange).await {
             Ok(outcome) => outcome,
+            Err(unanswered @ Unanswered::NotSent) => Err(CommitError::NotMade(unanswered.to_string())),
             // The batch may have been on its way.
-            Err(lost @ Lost) => Err(CommitError::OutcomeUnknown(lost.to_string())),
+            Err(unanswered @ Unanswered::Lost) => Err(CommitError::OutcomeUnknown(unanswered.to_string())),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Doubler {
     }
 }
 
-fn send(batcher: &Batcher<u64, u64>, number: u64) -> tokio::task::JoinHandle<Result<u64, Lost>> {
+fn send(batcher: &Batcher<u64, u64>, number: u64) -> tokio::task::JoinHandle<Result<u64, Unanswered>> {
     let batcher = batcher.clone();
     tokio::spawn(async move { batcher.send(number).await })
 }
@@ -120,7 +120,32 @@ async fn s51_a_caller_who_goes_away_takes_nobody_elses_answer_with_him() {
 async fn a_missing_answer_and_a_panic_lose_one_batch_and_no_more() {
     let doubler = Doubler::new(100);
     let batcher = doubler.batcher();
-    assert_eq!(batcher.send(404).await, Err(Lost));
-    assert_eq!(batcher.send(13).await, Err(Lost));
+    assert_eq!(batcher.send(404).await, Err(Unanswered::Lost));
+    assert_eq!(batcher.send(13).await, Err(Unanswered::Lost));
     assert_eq!(batcher.send(4).await, Ok(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s51_what_cannot_be_sent_in_time_is_certainly_not_sent() {
+    let doubler = Doubler::new(0);
+    let batcher = doubler.batcher();
+    // As many calls as there may be, none of which comes to an end.
+    let mut hanging = Vec::new();
+    for number in 1..=MAX_CALLS {
+        hanging.push(send(&batcher, 1));
+        doubler.started(number).await;
+    }
+    let before = Instant::now();
+    // More than fit into batch and queue together.
+    let late: Vec<_> = (0..MAX_ITEMS + QUEUE + 100).map(|_| send(&batcher, 2)).collect();
+    for late in join_all(late).await {
+        assert_eq!(late.unwrap(), Err(Unanswered::NotSent));
+    }
+    assert!(before.elapsed() < QUEUE_LIMIT + Duration::from_millis(100), "{:?}", before.elapsed());
+    doubler.gate.add_permits(100);
+    for hanging in join_all(hanging).await {
+        assert_eq!(hanging.unwrap(), Ok(2));
+    }
+    assert_eq!(batcher.send(4).await, Ok(8));
+    assert_eq!(doubler.sizes().iter().sum::<usize>(), MAX_CALLS + 1, "{:?}", doubler.sizes());
 }
