@@ -45,6 +45,8 @@ pub(crate) enum Cause {
     Sign(SignError),
     #[error(transparent)]
     Commit(CommitError),
+    #[error("too many exchanges are being settled")]
+    Overloaded,
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -71,6 +73,7 @@ impl Cause {
                 | Self::CutOff(_)
                 | Self::Sign(_)
                 | Self::Commit(_)
+                | Self::Overloaded
                 | Self::Internal(_)
                 | Self::StaleTwice
                 | Self::Disabled
@@ -115,9 +118,10 @@ impl Cause {
                 )
             }
             Self::Keys(_) => Refusal::unavailable("the issuer's keys cannot be had at the moment"),
-            Self::CutOff(_) | Self::Sign(SignError::Unavailable(_)) | Self::Commit(CommitError::NotMade(_)) => {
-                Refusal::unavailable("tokens cannot be exchanged at the moment")
-            }
+            Self::CutOff(_)
+            | Self::Overloaded
+            | Self::Sign(SignError::Unavailable(_))
+            | Self::Commit(CommitError::NotMade(_)) => Refusal::unavailable("tokens cannot be exchanged at the moment"),
             Self::Sign(SignError::Refused(_)) | Self::Internal(_) => Refusal::internal(),
         }
     }

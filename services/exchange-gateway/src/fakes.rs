@@ -120,6 +120,7 @@ pub(crate) struct World {
     pub(crate) replay: Arc<FakeReplay>,
     pub(crate) signer: Arc<FakeSigner>,
     pub(crate) commits: Arc<FakeCommits>,
+    pub(crate) settling: Arc<Semaphore>,
 }
 
 impl World {
@@ -137,6 +138,7 @@ impl World {
             replay: Arc::new(FakeReplay::default()),
             signer: Arc::new(FakeSigner::new(clock.clone())),
             commits: Arc::new(FakeCommits::default()),
+            settling: Arc::new(Semaphore::new(100)),
             clock,
         }
     }
@@ -151,6 +153,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SeededEntropy::new(1)),
             deployment: DeploymentAudience::new(&gateway_url()).unwrap(),
+            settling: Arc::clone(&self.settling),
         })
     }
 

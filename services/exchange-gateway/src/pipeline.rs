@@ -23,10 +23,15 @@ use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_jose::{KeySet, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, hash};
 use countersign_proto::status::Refusal;
 use countersign_store::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::cause::Cause;
 use crate::ports::{CatchUpCause, CaughtUp, CommitError, CommitPoint, Keys, Policies, SignedToken, Signer, UnsignedToken};
+
+/// The most decisions that are being settled at once. Settling goes on when its caller hangs up, so the bound on requests does not
+/// bound it.
+pub(crate) const MAX_SETTLING: usize = 2_048;
 
 /// The most workspaces that are looked through for a relationship that is named without its workspace.
 const MAX_WORKSPACES_OF_RELATIONSHIP: usize = 32;
@@ -93,6 +98,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) deployment: DeploymentAudience,
+    /// A place for each decision that is being settled; [`MAX_SETTLING`].
+    pub(crate) settling: Arc<Semaphore>,
 }
 
 /// A verified token and what it gets under one snapshot of the policy.
@@ -218,12 +225,16 @@ impl Pipeline {
     }
 
     /// Settles in a task of its own. A caller who hangs up must not leave a claim behind that nobody releases, nor a commit whose
-    /// outcome nobody heard.
+    /// outcome nobody heard. Without a place nothing is claimed.
     async fn settle_detached(&self, decided: &Decided, request_id: &str) -> Result<Settled, Cause> {
+        let place = Arc::clone(&self.0.settling).try_acquire_owned().map_err(|_| Cause::Overloaded)?;
         let (pipeline, token, decision) = (self.clone(), Arc::clone(&decided.token), decided.decision.clone());
         let (request_id, revision) = (request_id.to_owned(), decided.policy.revision());
         debug_assert_eq!(revision, decision.policy_revision);
-        let settling = async move { pipeline.settle(&token, &decision, request_id).await };
+        let settling = async move {
+            let _place = place;
+            pipeline.settle(&token, &decision, request_id).await
+        };
         tokio::spawn(settling.in_current_span()).await.map_err(|_| Cause::Internal("the task of an exchange ended early"))?
     }
 

@@ -13,12 +13,12 @@ use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::Listeners;
 use countersign_store::replay::ReplayCache;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::documents::{self, KeySetDocument, KeySetKeeper};
 use crate::grpc;
 use crate::peers::{IssuerService, TrustService};
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::{MAX_SETTLING, Parts, Pipeline};
 use crate::policies::Follower;
 use crate::ports::Keys;
 use crate::request::Addresses;
@@ -74,6 +74,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         clock,
         entropy,
         deployment,
+        settling: Arc::new(Semaphore::new(MAX_SETTLING)),
     });
     Server::new("exchange-gateway")
         .readiness(readiness)

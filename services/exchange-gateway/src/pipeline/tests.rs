@@ -389,6 +389,24 @@ async fn a_caller_who_hangs_up_before_a_failing_commit_leaves_no_claim() {
 }
 
 #[tokio::test]
+async fn s72_what_is_being_settled_is_bounded_also_when_callers_hang_up() {
+    let world = World::new();
+    world.commits.gate.forget_permits(usize::MAX);
+    let (pipeline, bound) = (world.pipeline(), world.settling.available_permits());
+    for number in 0..bound {
+        let (pipeline, token) = (pipeline.clone(), world.issuer_key.sign(&world.claims().with("jti", format!("t-{number}"))));
+        let caller = tokio::spawn(async move { pipeline.exchange(input(token)).await });
+        until("it commits", || std::future::ready(world.commits.asked.load(Ordering::SeqCst) == number + 1)).await;
+        caller.abort();
+    }
+    refused_as(reason(&pipeline, input(world.token())).await, Reason::TemporarilyUnavailable);
+    assert_eq!(world.replay.claims(), bound, "nothing was claimed for the one too many");
+    world.commits.gate.add_permits(bound + 1);
+    until("all is settled", || std::future::ready(world.settling.available_permits() == bound)).await;
+    assert!(reason(&pipeline, input(world.token())).await.is_ok());
+}
+
+#[tokio::test]
 async fn s53_without_jti_the_signature_does_not_make_another_token() {
     let world = World::new();
     let pipeline = world.pipeline();
