@@ -1,6 +1,7 @@
 //! Why an exchange came to nothing: in full for the operator, in part for the caller.
 
 use countersign_domain::exchange::{NOT_TRUSTED, Refused};
+use countersign_domain::id::TrustRelationshipId;
 use countersign_domain::reason::Reason;
 use countersign_jose::{MalformedToken, VerifyError};
 use countersign_proto::status::Refusal;
@@ -47,6 +48,8 @@ pub(crate) enum Cause {
     Commit(CommitError),
     #[error("too many exchanges are being settled")]
     Overloaded,
+    #[error("what {relationship} gives takes {bytes} bytes of claims, more than an access token holds")]
+    TooMuch { relationship: TrustRelationshipId, bytes: usize },
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -74,6 +77,7 @@ impl Cause {
                 | Self::Sign(_)
                 | Self::Commit(_)
                 | Self::Overloaded
+                | Self::TooMuch { .. }
                 | Self::Internal(_)
                 | Self::StaleTwice
                 | Self::Disabled
@@ -122,6 +126,9 @@ impl Cause {
             | Self::Overloaded
             | Self::Sign(SignError::Unavailable(_))
             | Self::Commit(CommitError::NotMade(_)) => Refusal::unavailable("tokens cannot be exchanged at the moment"),
+            Self::TooMuch { .. } => {
+                Refusal::new(Reason::NothingGranted, "what is given does not fit into one access token; ask for fewer scopes")
+            }
             Self::Sign(SignError::Refused(_)) | Self::Internal(_) => Refusal::internal(),
         }
     }

@@ -33,6 +33,10 @@ use crate::ports::{CatchUpCause, CaughtUp, CommitError, CommitPoint, Keys, Polic
 /// bound it.
 pub(crate) const MAX_SETTLING: usize = 2_048;
 
+/// The most bytes of claims that are sent to be signed. With header, signature, issuer and times the token stays within the 16 KiB
+/// that every verifier of ours reads, and a batch of them, or of their commits, well within a message.
+const MAX_CLAIMS_JSON: usize = 11 * 1024;
+
 /// The most workspaces that are looked through for a relationship that is named without its workspace.
 const MAX_WORKSPACES_OF_RELATIONSHIP: usize = 32;
 
@@ -275,6 +279,10 @@ impl Pipeline {
     async fn sign(&self, token: &VerifiedToken, decision: &Decision, id: &AccessTokenId) -> Result<SignedToken, Cause> {
         let claims = AccessTokenClaims::new(decision, token.claims(), id);
         let claims_json = serde_json::to_vec(&claims).map_err(|_| Cause::Internal("claims cannot be written as JSON"))?;
+        // Not left to issuer-service: what does not fit must not fail the tokens of others in one batch.
+        if claims_json.len() > MAX_CLAIMS_JSON {
+            return Err(Cause::TooMuch { relationship: decision.trust_relationship_id.clone(), bytes: claims_json.len() });
+        }
         self.0.signer.sign(UnsignedToken { claims_json, duration: decision.duration }).await.map_err(Cause::Sign)
     }
 

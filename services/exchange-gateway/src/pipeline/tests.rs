@@ -407,6 +407,21 @@ async fn s72_what_is_being_settled_is_bounded_also_when_callers_hang_up() {
 }
 
 #[tokio::test]
+async fn s72_what_fits_no_token_is_refused_before_it_joins_a_batch() {
+    let world = World::new();
+    let pipeline = world.pipeline();
+    let mut generous = relationship(SUBJECT);
+    generous.settings.scopes = (0..60).map(|number| format!("{number:0>200}").parse().unwrap()).collect();
+    let narrow = generous.settings.scopes[7].clone();
+    world.policies.set(policy(8, vec![generous]));
+    refused_as(reason(&pipeline, input(world.token())).await, Reason::NothingGranted);
+    assert!(world.signer.signed.lock().unwrap().is_empty());
+    let mut narrower = input(world.token());
+    narrower.request.scopes = vec![narrow];
+    assert!(reason(&pipeline, narrower).await.is_ok(), "the claim was released");
+}
+
+#[tokio::test]
 async fn s53_without_jti_the_signature_does_not_make_another_token() {
     let world = World::new();
     let pipeline = world.pipeline();
