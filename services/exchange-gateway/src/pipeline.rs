@@ -27,7 +27,9 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::cause::Cause;
-use crate::ports::{CatchUpCause, CaughtUp, CommitError, CommitPoint, Keys, Policies, SignedToken, Signer, UnsignedToken};
+use crate::ports::{
+    CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, Policies, SignedToken, Signer, UnsignedToken,
+};
 
 /// The most decisions that are being settled at once. Settling goes on when its caller hangs up, so the bound on requests does not
 /// bound it.
@@ -165,9 +167,12 @@ impl Pipeline {
             Err(cause) => cause,
         };
         let Some(why) = cause.worth_catching_up() else { return Err(cause) };
-        match self.0.policies.catch_up(why).await? {
-            CaughtUp::Fresh => self.decide(input).await,
-            CaughtUp::Rationed => Err(cause),
+        match (self.0.policies.catch_up(why).await, why) {
+            (Ok(CaughtUp::Fresh), _) => self.decide(input).await,
+            (Ok(CaughtUp::Rationed), _) => Err(cause),
+            // A bad signature is refused without asking anybody, and no other cause before the signature may look different.
+            (Err(CutOff), CatchUpCause::Unverified) => Err(cause),
+            (Err(cut_off), CatchUpCause::Verified) => Err(cut_off.into()),
         }
     }
 

@@ -246,6 +246,25 @@ async fn cut_off_from_the_policies_nothing_is_refused_for_want_of_them() {
 }
 
 #[tokio::test]
+async fn s63_cut_off_from_the_policies_every_cause_before_the_signature_reads_the_same() {
+    let world = World::new();
+    world.policies.cut_off.store(true, Ordering::SeqCst);
+    let pipeline = world.pipeline();
+    let stranger = signer::Signer::new(SignatureAlgorithm::Es256, "key-1");
+    let other_algorithm = signer::Signer::new(SignatureAlgorithm::Ed25519, "key-1");
+    let inputs = [
+        input(stranger.sign(&world.claims())),
+        input(other_algorithm.sign(&world.claims())),
+        input(world.issuer_key.sign(&world.claims().with("iss", "https://nobody.example"))),
+        without_workspace(world.issuer_key.sign(&world.claims().with("iss", "https://nobody.example"))),
+        ExchangeInput { workspace_id: Some(other_workspace_id()), ..input(world.token()) },
+    ];
+    for input in inputs {
+        refused_as(reason(&pipeline, input).await, Reason::SubjectTokenNotTrusted);
+    }
+}
+
+#[tokio::test]
 async fn when_catching_up_is_rationed_the_first_answer_stands() {
     let world = World::new();
     world.policies.rationed.store(true, Ordering::SeqCst);
