@@ -1,10 +1,78 @@
-//! The issuer-service binary.
+//! The binary.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::secret::DeploymentSecret;
+use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::process::{self, Program};
+use countersign_runtime::secret::{self, BootstrapToken};
+use countersign_runtime::server::Running;
+use countersign_runtime::shutdown::Shutdown;
+use countersign_store::database::DatabaseUrl;
+use countersign_store::issuer::SeaIssuerStore;
+use issuer_service::{Config, Deps, IssuerSettings};
 
 fn main() -> ExitCode {
-    let program = Program { name: "issuer-service", version: env!("CARGO_PKG_VERSION") };
-    process::run(program, issuer_service::start_from_settings)
+    process::run(Program { name: "issuer-service", version: env!("CARGO_PKG_VERSION") }, run)
+}
+
+async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let base_url = settings.base_url().context("issuer_base_url")?;
+    let access_token_issuer = settings.gateway_url().context("public_url")?;
+    let loopback_http = settings.loopback_http();
+    // Everything is named, so that a setting that nobody uses does not compile.
+    let IssuerSettings {
+        listen,
+        database,
+        internal_tls,
+        // Set up before this runs.
+        telemetry: _,
+        public_url: _,
+        issuer_base_url: _,
+        key_encryption_key_file,
+        deployment_secret_file,
+        bootstrap_token_file,
+        allow_loopback_http: _,
+        key_set_max_age_seconds,
+        staleness_limit_seconds,
+        access_token_callers,
+    } = settings;
+    let config = Config {
+        base_url,
+        access_token_issuer,
+        loopback_http,
+        key_set_max_age: Duration::from_secs(key_set_max_age_seconds),
+        staleness_limit: Duration::from_secs(staleness_limit_seconds),
+        access_token_callers,
+    };
+
+    let key_encryption_key = read_key_encryption_key(key_encryption_key_file.as_deref())?;
+    let deployment_secret = deployment_secret_file.context("deployment_secret_file must be given")?;
+    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&deployment_secret)?).context("deployment_secret_file")?;
+    let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
+    let identity = internal_tls.identity()?;
+    let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
+    let store = SeaIssuerStore::open(&url).await.context("cannot open the database")?;
+
+    let deps = Deps {
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        store: Arc::new(store),
+        key_encryption_key,
+        deployment_secret,
+        bootstrap_token,
+    };
+    let listeners = listen.bind(Some((&internal_tls, identity))).await?;
+    issuer_service::start(config, deps, listeners, shutdown).await
+}
+
+fn read_key_encryption_key(file: Option<&Path>) -> anyhow::Result<KeyEncryptionKey> {
+    let file = file.context("key_encryption_key_file must be given")?;
+    let text = secret::read_text(file)?;
+    KeyEncryptionKey::from_base64(&text).with_context(|| format!("key_encryption_key_file: {}", file.display()))
 }

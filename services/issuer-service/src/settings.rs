@@ -1,31 +1,21 @@
-//! The settings of the process, and what is built from them.
+//! The settings of the binary.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::Context as _;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
-use countersign_jose::sealed::KeyEncryptionKey;
-use countersign_jose::secret::DeploymentSecret;
-use countersign_runtime::ambient::{SystemClock, SystemEntropy};
+use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use countersign_runtime::config::{self, Database, InternalTls, Listen, Problems, Telemetry};
 use countersign_runtime::secret::{self, BootstrapToken};
-use countersign_runtime::server::Running;
-use countersign_runtime::shutdown::Shutdown;
-use countersign_store::database::DatabaseUrl;
-use countersign_store::issuer::SeaIssuerStore;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Deps, start};
+use crate::Config;
 
 /// The bounds of `key_set_max_age_seconds` and `staleness_limit_seconds`.
 const SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
 
 /// The settings of issuer-service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Settings {
+pub struct IssuerSettings {
     /// Where it listens.
     pub listen: Listen,
     /// Its database.
@@ -54,7 +44,7 @@ pub struct Settings {
     pub access_token_callers: BTreeSet<String>,
 }
 
-impl Default for Settings {
+impl Default for IssuerSettings {
     fn default() -> Self {
         Self {
             listen: Listen::on_loopback(7401),
@@ -74,17 +64,30 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    fn loopback_http(&self) -> LoopbackHttp {
+impl IssuerSettings {
+    /// Whether URLs may be plain http on loopback addresses.
+    pub fn loopback_http(&self) -> LoopbackHttp {
         if self.allow_loopback_http { LoopbackHttp::Allowed } else { LoopbackHttp::Refused }
     }
 
-    fn url(&self, text: &str) -> anyhow::Result<IssuerUrl> {
-        Ok(IssuerUrl::parse(text, self.loopback_http())?)
+    /// The URL below which issuers live.
+    ///
+    /// # Errors
+    /// When it is not an acceptable URL.
+    pub fn base_url(&self) -> Result<IssuerUrl, InvalidUrl> {
+        IssuerUrl::parse(&self.issuer_base_url, self.loopback_http())
+    }
+
+    /// The gateway's URL.
+    ///
+    /// # Errors
+    /// When it is not an acceptable URL.
+    pub fn gateway_url(&self) -> Result<IssuerUrl, InvalidUrl> {
+        IssuerUrl::parse(&self.public_url, self.loopback_http())
     }
 }
 
-impl config::Settings for Settings {
+impl config::Settings for IssuerSettings {
     fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
@@ -92,9 +95,8 @@ impl config::Settings for Settings {
     fn check(&self, problems: &mut Problems) {
         self.database.check("database", problems);
         self.internal_tls.check("internal_tls", problems);
-        for (key, url) in [("public_url", &self.public_url), ("issuer_base_url", &self.issuer_base_url)] {
-            problems.check(key, IssuerUrl::parse(url, self.loopback_http()));
-        }
+        problems.check("public_url", self.gateway_url());
+        problems.check("issuer_base_url", self.base_url());
         let files = [
             ("key_encryption_key_file", &self.key_encryption_key_file),
             ("deployment_secret_file", &self.deployment_secret_file),
@@ -120,61 +122,6 @@ impl config::Settings for Settings {
     }
 }
 
-/// Builds the dependencies from the settings, opens the ports and starts.
-pub async fn start_from_settings(settings: Settings, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let base_url = settings.url(&settings.issuer_base_url).context("issuer_base_url")?;
-    let access_token_issuer = settings.url(&settings.public_url).context("public_url")?;
-    let loopback_http = settings.loopback_http();
-    let Settings {
-        listen,
-        database,
-        internal_tls,
-        telemetry: _,
-        public_url: _,
-        issuer_base_url: _,
-        key_encryption_key_file,
-        deployment_secret_file,
-        bootstrap_token_file,
-        allow_loopback_http: _,
-        key_set_max_age_seconds,
-        staleness_limit_seconds,
-        access_token_callers,
-    } = settings;
-    let config = Config {
-        base_url,
-        access_token_issuer,
-        loopback_http,
-        key_set_max_age: Duration::from_secs(key_set_max_age_seconds),
-        staleness_limit: Duration::from_secs(staleness_limit_seconds),
-        access_token_callers,
-    };
-
-    let key_encryption_key = read_key_encryption_key(key_encryption_key_file.as_deref())?;
-    let deployment_secret = deployment_secret_file.context("deployment_secret_file must be given")?;
-    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&deployment_secret)?).context("deployment_secret_file")?;
-    let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
-    let identity = internal_tls.identity()?;
-    let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
-    let store = SeaIssuerStore::open(&url).await.context("cannot open the database")?;
-
-    let deps = Deps {
-        clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy),
-        store: Arc::new(store),
-        key_encryption_key,
-        deployment_secret,
-        bootstrap_token,
-    };
-    let listeners = listen.bind(Some((&internal_tls, identity))).await?;
-    start(config, deps, listeners, shutdown).await
-}
-
-fn read_key_encryption_key(file: Option<&Path>) -> anyhow::Result<KeyEncryptionKey> {
-    let file = file.context("key_encryption_key_file must be given")?;
-    let text = secret::read_text(file)?;
-    KeyEncryptionKey::from_base64(&text).with_context(|| format!("key_encryption_key_file: {}", file.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use countersign_runtime::config::Settings as _;
@@ -184,8 +131,11 @@ mod tests {
     #[test]
     fn every_problem_is_found_at_once() {
         let mut problems = Problems::default();
-        let settings =
-            Settings { staleness_limit_seconds: 0, issuer_base_url: "http://localhost".to_owned(), ..Settings::default() };
+        let settings = IssuerSettings {
+            staleness_limit_seconds: 0,
+            issuer_base_url: "http://localhost".to_owned(),
+            ..IssuerSettings::default()
+        };
         settings.check(&mut problems);
         let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
         for key in [

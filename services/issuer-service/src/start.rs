@@ -1,0 +1,163 @@
+//! Puts the service together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use countersign_domain::id::IssuerId;
+use countersign_domain::issuer::IssuerNamespace;
+use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::signing_key::KeyPolicy;
+use countersign_domain::time::{Clock, Entropy};
+use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::secret::DeploymentSecret;
+use countersign_proto::issuer_v1::access_token_service_server::AccessTokenServiceServer;
+use countersign_proto::issuer_v1::issuer_service_server::IssuerServiceServer;
+use countersign_proto::issuer_v1::key_set_service_server::KeySetServiceServer;
+use countersign_proto::issuer_v1::signing_key_service_server::SigningKeyServiceServer;
+use countersign_proto::issuer_v1::token_service_server::TokenServiceServer;
+use countersign_runtime::auth::Authenticator;
+use countersign_runtime::health::Readiness;
+use countersign_runtime::page_token::{self, PageTokens};
+use countersign_runtime::secret::BootstrapToken;
+use countersign_runtime::server::{Running, Server, Surface};
+use countersign_runtime::shutdown::Shutdown;
+use countersign_runtime::transport::Listeners;
+use countersign_store::issuer::IssuerStore;
+
+use crate::custody::Custody;
+use crate::http::routes;
+use crate::keeper::{Keeper, OwnKeys};
+use crate::rpc::access_tokens::AccessTokens;
+use crate::rpc::issuers::Issuers;
+use crate::rpc::key_sets::KeySets;
+use crate::rpc::signing_keys::SigningKeys;
+use crate::rpc::tokens::Tokens;
+
+/// What the operator decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Issuers live strictly below this URL.
+    pub base_url: IssuerUrl,
+    /// The gateway's public URL: the `iss` of access tokens.
+    pub access_token_issuer: IssuerUrl,
+    /// Whether issuers may have http URLs on loopback. For development.
+    pub loopback_http: LoopbackHttp,
+    /// How long verifiers may keep a key set. A new key signs only after this and the staleness limit have passed.
+    pub key_set_max_age: Duration,
+    /// How long this replica signs and serves without having seen the database.
+    pub staleness_limit: Duration,
+    /// The DNS names, in client certificates, of the services that may have access tokens signed.
+    pub access_token_callers: BTreeSet<String>,
+}
+
+impl Config {
+    /// `key_set_max_age` when nothing is said.
+    pub const DEFAULT_KEY_SET_MAX_AGE: Duration = Duration::from_mins(5);
+    /// `staleness_limit` when nothing is said.
+    pub const DEFAULT_STALENESS_LIMIT: Duration = Duration::from_mins(15);
+
+    /// `access_token_callers` when nothing is said.
+    pub fn default_access_token_callers() -> BTreeSet<String> {
+        BTreeSet::from(["exchange-gateway".to_owned()])
+    }
+
+    /// The usual settings with these URLs.
+    pub fn new(base_url: IssuerUrl, access_token_issuer: IssuerUrl) -> Self {
+        Self {
+            base_url,
+            access_token_issuer,
+            loopback_http: LoopbackHttp::Refused,
+            key_set_max_age: Self::DEFAULT_KEY_SET_MAX_AGE,
+            staleness_limit: Self::DEFAULT_STALENESS_LIMIT,
+            access_token_callers: Self::default_access_token_callers(),
+        }
+    }
+}
+
+/// What the service needs from outside.
+#[derive(Debug)]
+pub struct Deps {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives ids of issuers and tokens.
+    pub entropy: Arc<dyn Entropy>,
+    /// Keeps issuers and sealed keys.
+    pub store: Arc<dyn IssuerStore>,
+    /// Seals private keys.
+    pub key_encryption_key: KeyEncryptionKey,
+    /// Authenticates page tokens.
+    pub deployment_secret: DeploymentSecret,
+    /// The operator's first credential, unless it is switched off.
+    pub bootstrap_token: Option<BootstrapToken>,
+}
+
+/// Starts the service: finds or makes the deployment's access token issuer with its key, then serves until the signal.
+///
+/// # Errors
+/// The database cannot be reached; the gateway's URL is an issuer's; the key-encryption key is not the one that the keys were
+/// sealed under.
+pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let Config { base_url, access_token_issuer, loopback_http, key_set_max_age, staleness_limit, access_token_callers } = config;
+    let Deps { clock, entropy, store, key_encryption_key, deployment_secret, bootstrap_token } = deps;
+    let namespace = Arc::new(IssuerNamespace { base_url, gateway_url: access_token_issuer.clone(), loopback_http });
+    let policy = KeyPolicy { key_set_max_age, staleness_limit };
+
+    let new_id = IssuerId::from_random(entropy.bits128());
+    let access_token_issuer_id = store
+        .ensure_access_token_issuer(&access_token_issuer, &new_id, clock.now())
+        .await
+        .context("cannot find the access token issuer")?
+        .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
+    let custody = Custody::new(key_encryption_key);
+    let keeper = Arc::new(Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy));
+    keeper.refresh().await.context("cannot read the issuers")?;
+    let issuer = keeper.directory()?.by_id(&access_token_issuer_id).cloned().context("the access token issuer is gone")?;
+    keeper
+        .in_use(issuer)
+        .await
+        .context("the access token issuer has no usable key; is this the key-encryption key that it was sealed under?")?;
+
+    let readiness = Readiness::new();
+    let database = readiness.condition("database");
+    let own_keys = OwnKeys { keeper: Arc::clone(&keeper), access_token_issuer: access_token_issuer_id.clone() };
+    let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
+        access_token_issuer.as_str(),
+        Arc::new(own_keys),
+        Arc::clone(&clock),
+    );
+    let page_tokens = PageTokens::new(deployment_secret.derive(page_token::PURPOSE));
+    let key_sets = KeySets { keeper: Arc::clone(&keeper) };
+    let issuers = Issuers {
+        keeper: Arc::clone(&keeper),
+        store: Arc::clone(&store),
+        namespace: Arc::clone(&namespace),
+        page_tokens: page_tokens.clone(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+    };
+    let tokens = Tokens { keeper: Arc::clone(&keeper), clock: Arc::clone(&clock), entropy };
+    let access_tokens = AccessTokens {
+        keeper: Arc::clone(&keeper),
+        clock: Arc::clone(&clock),
+        issuer_id: access_token_issuer_id,
+        callers: access_token_callers,
+    };
+    let signing_keys = SigningKeys { store, page_tokens, clock };
+    let public = Surface::new()
+        .grpc(IssuerServiceServer::new(issuers))
+        .grpc(TokenServiceServer::new(tokens))
+        .grpc(SigningKeyServiceServer::new(signing_keys))
+        .grpc(KeySetServiceServer::new(key_sets.clone()))
+        .http(routes(Arc::clone(&keeper), namespace));
+    // The other services ask for the key set of access tokens here, so that they need no way to the public port.
+    let internal = Surface::new().grpc(AccessTokenServiceServer::new(access_tokens)).grpc(KeySetServiceServer::new(key_sets));
+    Server::new("issuer-service")
+        .authenticator(authenticator)
+        .readiness(readiness)
+        .public(public)
+        .internal(internal)
+        .task("follow the database", keeper.follow(database))
+        .start(listeners, shutdown)
+}
