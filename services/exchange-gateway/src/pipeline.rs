@@ -169,10 +169,10 @@ impl Pipeline {
         let Some(why) = cause.worth_catching_up() else { return Err(cause) };
         match (self.0.policies.catch_up(why).await, why) {
             (Ok(CaughtUp::Fresh), _) => self.decide(input).await,
-            (Ok(CaughtUp::Rationed), _) => Err(cause),
-            // A bad signature is refused without asking anybody, and no other cause before the signature may look different.
-            (Err(CutOff), CatchUpCause::Unverified) => Err(cause),
             (Err(cut_off), CatchUpCause::Verified) => Err(cut_off.into()),
+            // What anybody can make up is refused as it stands. To call it unavailable would tell it from what is refused although
+            // the policies did catch up, some time ago.
+            (Ok(CaughtUp::Rationed), _) | (Err(CutOff), CatchUpCause::Unverified) => Err(cause),
         }
     }
 
