@@ -56,13 +56,24 @@ pub(crate) enum Cause {
 
 impl Cause {
     /// Whether a newer policy could turn the answer, and how much it may cost to find out.
+    ///
+    /// Everything that reads the same to the caller before the signature verifies catches up, also a bad signature, which a newer
+    /// policy turns only if it has the keys elsewhere: who is refused at once would learn that the issuer is registered.
     pub(crate) fn worth_catching_up(&self) -> Option<CatchUpCause> {
         match self {
             Self::NotRegistered
             | Self::IssuerUnknown
+            | Self::WorkspaceAmbiguous
             | Self::RelationshipNowhere
             | Self::IssuerRefused(_)
-            | Self::NotVerified(VerifyError::AlgorithmNotAllowed | VerifyError::TypeNotAllowed) => Some(CatchUpCause::Unverified),
+            | Self::NotVerified(
+                VerifyError::AlgorithmNotAllowed
+                | VerifyError::TypeNotAllowed
+                | VerifyError::UnknownKey
+                | VerifyError::KeyNotPermitted
+                | VerifyError::AmbiguousKey
+                | VerifyError::BadSignature,
+            ) => Some(CatchUpCause::Unverified),
             Self::Refused(refused) if refused.depends_on_policy() => Some(CatchUpCause::Verified),
             _ => None,
         }

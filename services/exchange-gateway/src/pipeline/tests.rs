@@ -123,7 +123,10 @@ async fn s63_every_cause_before_the_signature_reads_the_same() {
     ];
     let mut answers = Vec::new();
     for input in inputs {
+        world.policies.caught_up.lock().unwrap().clear();
         answers.push(pipeline.exchange(input).await.unwrap_err());
+        // Nor does it take another way, which would show in how long it takes.
+        assert_eq!(*world.policies.caught_up.lock().unwrap(), [CatchUpCause::Unverified]);
     }
     let mut disabled = trusted_issuer();
     disabled.settings.enabled = false;
@@ -232,8 +235,6 @@ async fn what_no_policy_can_change_is_refused_without_catching_up() {
     let now = world.clock.now().as_second();
     let expired = world.issuer_key.sign(&world.claims().with("iat", now - 300).with("exp", now - 60));
     refused_as(reason(&world.pipeline(), input(expired)).await, Reason::SubjectTokenExpired);
-    let stranger = signer::Signer::new(SignatureAlgorithm::Es256, "key-1");
-    refused_as(reason(&world.pipeline(), input(stranger.sign(&world.claims()))).await, Reason::SubjectTokenNotTrusted);
     assert!(world.policies.caught_up.lock().unwrap().is_empty());
 }
 
