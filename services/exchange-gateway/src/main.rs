@@ -11,7 +11,6 @@ use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::config::Redis;
 use countersign_runtime::process::{self, Program};
-use countersign_runtime::secret;
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::key_set_cache::{KeySetCache, RedisKeySetCache};
@@ -24,7 +23,8 @@ fn main() -> ExitCode {
 }
 
 async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let (public_url, address_rules) = (settings.issuer_url()?, settings.address_rules()?);
+    let (public_url, address_rules) = (settings.issuer_url().context("public_url")?, settings.address_rules()?);
+    let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     // Everything is named, so that a setting that nobody uses does not compile.
     let GatewaySettings {
         public_url: _,
@@ -33,13 +33,11 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
         trust_service,
         issuer_service,
         redis,
-        deployment_secret_file,
+        deployment_secret_file: _,
         issuer_networks: _,
         allow_loopback_http: _,
         telemetry: _,
     } = settings;
-    let secret_file = deployment_secret_file.context("deployment_secret_file must be given")?;
-    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&secret_file)?)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let (replay, key_set_cache) = caches(&redis, &deployment_secret, &clock)?;

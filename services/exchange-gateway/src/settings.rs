@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use countersign_discovery::address::{AddressRules, InvalidNetwork, Network};
-use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
+use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
-use countersign_runtime::config::{InternalTls, Listen, Peer, Problems, Redis, Settings, Telemetry};
-use countersign_runtime::secret;
+use countersign_runtime::config::{
+    self, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Peer, Problems, Redis, Settings, Telemetry,
+};
 use serde::{Deserialize, Serialize};
 
 /// The settings of exchange-gateway.
@@ -61,8 +62,16 @@ impl GatewaySettings {
     ///
     /// # Errors
     /// When it is not an acceptable URL.
-    pub fn issuer_url(&self) -> Result<IssuerUrl, InvalidUrl> {
-        IssuerUrl::parse(&self.public_url, self.loopback_http())
+    pub fn issuer_url(&self) -> Result<IssuerUrl, InvalidPublicUrl> {
+        config::public_url(&self.public_url, self.loopback_http())
+    }
+
+    /// The secret of the deployment.
+    ///
+    /// # Errors
+    /// When its file does not give one.
+    pub fn deployment_secret(&self) -> Result<DeploymentSecret, InvalidDeploymentSecret> {
+        config::deployment_secret(self.deployment_secret_file.as_deref())
     }
 
     /// Which addresses may be dialled for issuers' keys.
@@ -81,12 +90,7 @@ impl Settings for GatewaySettings {
     }
 
     fn check(&self, problems: &mut Problems) {
-        if self.public_url.is_empty() {
-            problems.add("public_url", "must be given");
-        } else if problems.check("public_url", self.issuer_url()).is_some() && self.public_url.splitn(4, '/').nth(3).is_some() {
-            // Well-known documents and addresses are made from it by appending.
-            problems.add("public_url", "must have no path, not even a trailing slash");
-        }
+        problems.check("public_url", self.issuer_url());
         self.internal_tls.check("internal_tls", problems);
         self.trust_service.check("trust_service", problems);
         self.issuer_service.check("issuer_service", problems);
@@ -94,13 +98,34 @@ impl Settings for GatewaySettings {
         for (index, network) in self.issuer_networks.iter().enumerate() {
             problems.check(&format!("issuer_networks[{index}]"), network.parse::<Network>());
         }
-        match &self.deployment_secret_file {
-            None => problems.add("deployment_secret_file", "must be given"),
-            Some(file) => {
-                if let Some(bytes) = problems.check("deployment_secret_file", secret::read(file)) {
-                    problems.check("deployment_secret_file", DeploymentSecret::from_bytes(&bytes));
-                }
-            }
-        }
+        problems.check("deployment_secret_file", self.deployment_secret());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_public_url_with_a_path_and_a_short_secret_are_both_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("deployment-secret");
+        let found = |url: &str, bytes: &[u8]| {
+            std::fs::write(&secret, bytes).unwrap();
+            std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let mut problems = Problems::default();
+            let settings = GatewaySettings {
+                public_url: url.to_owned(),
+                deployment_secret_file: Some(secret.clone()),
+                ..GatewaySettings::default()
+            };
+            settings.check(&mut problems);
+            let of_both = ["public_url", "deployment_secret_file"];
+            of_both.into_iter().filter(|key| problems.iter().any(|problem| problem.key == *key)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("https://x/", &[7; 31]), ["public_url", "deployment_secret_file"]);
+        assert_eq!(found("https://x", &[7; 32]), [""; 0]);
     }
 }

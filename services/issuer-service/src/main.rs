@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use countersign_jose::sealed::KeyEncryptionKey;
-use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::process::{self, Program};
 use countersign_runtime::secret::{self, BootstrapToken};
@@ -24,6 +23,7 @@ fn main() -> ExitCode {
 async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
     let base_url = settings.base_url().context("issuer_base_url")?;
     let access_token_issuer = settings.gateway_url().context("public_url")?;
+    let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     let loopback_http = settings.loopback_http();
     // Everything is named, so that a setting that nobody uses does not compile.
     let IssuerSettings {
@@ -35,7 +35,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         public_url: _,
         issuer_base_url: _,
         key_encryption_key_file,
-        deployment_secret_file,
+        deployment_secret_file: _,
         bootstrap_token_file,
         allow_loopback_http: _,
         key_set_max_age_seconds,
@@ -52,8 +52,6 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
     };
 
     let key_encryption_key = read_key_encryption_key(key_encryption_key_file.as_deref())?;
-    let deployment_secret = deployment_secret_file.context("deployment_secret_file must be given")?;
-    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&deployment_secret)?).context("deployment_secret_file")?;
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
     let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
-use countersign_runtime::config::{self, Database, InternalTls, Listen, Problems, Telemetry};
+use countersign_jose::secret::DeploymentSecret;
+use countersign_runtime::config::{
+    self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Problems, Telemetry,
+};
 use countersign_runtime::secret::{self, BootstrapToken};
 use serde::{Deserialize, Serialize};
 
@@ -82,8 +85,16 @@ impl IssuerSettings {
     ///
     /// # Errors
     /// When it is not an acceptable URL.
-    pub fn gateway_url(&self) -> Result<IssuerUrl, InvalidUrl> {
-        IssuerUrl::parse(&self.public_url, self.loopback_http())
+    pub fn gateway_url(&self) -> Result<IssuerUrl, InvalidPublicUrl> {
+        config::public_url(&self.public_url, self.loopback_http())
+    }
+
+    /// The secret of the deployment.
+    ///
+    /// # Errors
+    /// When its file does not give one.
+    pub fn deployment_secret(&self) -> Result<DeploymentSecret, InvalidDeploymentSecret> {
+        config::deployment_secret(self.deployment_secret_file.as_deref())
     }
 }
 
@@ -97,16 +108,11 @@ impl config::Settings for IssuerSettings {
         self.internal_tls.check("internal_tls", problems);
         problems.check("public_url", self.gateway_url());
         problems.check("issuer_base_url", self.base_url());
-        let files = [
-            ("key_encryption_key_file", &self.key_encryption_key_file),
-            ("deployment_secret_file", &self.deployment_secret_file),
-        ];
-        for (key, file) in files {
-            match file {
-                None => problems.add(key, "must be given"),
-                Some(path) => _ = problems.check(key, secret::read(path)),
-            }
+        match &self.key_encryption_key_file {
+            None => problems.add("key_encryption_key_file", "must be given"),
+            Some(path) => _ = problems.check("key_encryption_key_file", secret::read(path)),
         }
+        problems.check("deployment_secret_file", self.deployment_secret());
         if let Some(path) = &self.bootstrap_token_file {
             problems.check("bootstrap_token_file", BootstrapToken::from_file(path));
         }
@@ -124,6 +130,8 @@ impl config::Settings for IssuerSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use countersign_runtime::config::Settings as _;
 
     use super::*;
@@ -149,5 +157,26 @@ mod tests {
         ] {
             assert!(keys.contains(&key), "{key} is not in {keys:?}");
         }
+    }
+
+    #[test]
+    fn a_public_url_with_a_path_and_a_short_secret_are_both_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("deployment-secret");
+        let found = |url: &str, bytes: &[u8]| {
+            std::fs::write(&secret, bytes).unwrap();
+            std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let mut problems = Problems::default();
+            let settings = IssuerSettings {
+                public_url: url.to_owned(),
+                deployment_secret_file: Some(secret.clone()),
+                ..IssuerSettings::default()
+            };
+            settings.check(&mut problems);
+            let of_both = ["public_url", "deployment_secret_file"];
+            of_both.into_iter().filter(|key| problems.iter().any(|problem| problem.key == *key)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("https://x/", &[7; 31]), ["public_url", "deployment_secret_file"]);
+        assert_eq!(found("https://x", &[7; 32]), [""; 0]);
     }
 }

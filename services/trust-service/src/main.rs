@@ -4,11 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::process::{self, Program};
-use countersign_runtime::secret::{self, BootstrapToken};
+use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::database::Database;
@@ -20,7 +19,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let public_url = settings.gateway_url()?;
+    let public_url = settings.gateway_url().context("public_url")?;
+    let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     let loopback_http = settings.loopback_http();
     let TrustSettings {
         public_url: _,
@@ -29,13 +29,11 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         internal_tls,
         issuer_service,
         bootstrap_token_file,
-        deployment_secret_file,
+        deployment_secret_file: _,
         allow_loopback_http: _,
         // Set up before this runs.
         telemetry: _,
     } = settings;
-    let deployment_secret_file = deployment_secret_file.context("no deployment secret is configured")?;
-    let deployment_secret = DeploymentSecret::from_bytes(&secret::read(&deployment_secret_file)?)?;
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
     let issuer_service = PeerChannel::new("issuer-service", issuer_service.address(Arc::clone(&identity))?);

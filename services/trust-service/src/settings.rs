@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
-use countersign_runtime::config::{Database, InternalTls, Listen, Peer, Problems, Settings, Telemetry};
+use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_jose::secret::DeploymentSecret;
+use countersign_runtime::config::{
+    self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Peer, Problems, Settings, Telemetry,
+};
 use countersign_runtime::secret;
 use countersign_store::database::DatabaseUrl;
 use serde::{Deserialize, Serialize};
@@ -57,8 +60,16 @@ impl TrustSettings {
     ///
     /// # Errors
     /// When it is not an acceptable URL.
-    pub fn gateway_url(&self) -> Result<IssuerUrl, InvalidUrl> {
-        IssuerUrl::parse(&self.public_url, self.loopback_http())
+    pub fn gateway_url(&self) -> Result<IssuerUrl, InvalidPublicUrl> {
+        config::public_url(&self.public_url, self.loopback_http())
+    }
+
+    /// The secret of the deployment.
+    ///
+    /// # Errors
+    /// When its file does not give one.
+    pub fn deployment_secret(&self) -> Result<DeploymentSecret, InvalidDeploymentSecret> {
+        config::deployment_secret(self.deployment_secret_file.as_deref())
     }
 }
 
@@ -68,11 +79,7 @@ impl Settings for TrustSettings {
     }
 
     fn check(&self, problems: &mut Problems) {
-        if self.public_url.is_empty() {
-            problems.add("public_url", "must be given");
-        } else {
-            problems.check("public_url", self.gateway_url());
-        }
+        problems.check("public_url", self.gateway_url());
         self.database.check("database", problems);
         if let Some(url) = &self.database.url {
             problems.check("database.url", url.reveal().parse::<DatabaseUrl>());
@@ -82,11 +89,34 @@ impl Settings for TrustSettings {
         if let Some(file) = &self.bootstrap_token_file {
             problems.check("bootstrap_token_file", secret::BootstrapToken::from_file(file));
         }
-        match &self.deployment_secret_file {
-            None => problems.add("deployment_secret_file", "must be given"),
-            Some(file) => {
-                problems.check("deployment_secret_file", secret::read(file));
-            }
-        }
+        problems.check("deployment_secret_file", self.deployment_secret());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_public_url_with_a_path_and_a_short_secret_are_both_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("deployment-secret");
+        let found = |url: &str, bytes: &[u8]| {
+            std::fs::write(&secret, bytes).unwrap();
+            std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let mut problems = Problems::default();
+            let settings = TrustSettings {
+                public_url: url.to_owned(),
+                deployment_secret_file: Some(secret.clone()),
+                ..TrustSettings::default()
+            };
+            settings.check(&mut problems);
+            let of_both = ["public_url", "deployment_secret_file"];
+            of_both.into_iter().filter(|key| problems.iter().any(|problem| problem.key == *key)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("https://x/", &[7; 31]), ["public_url", "deployment_secret_file"]);
+        assert_eq!(found("https://x", &[7; 32]), [""; 0]);
     }
 }

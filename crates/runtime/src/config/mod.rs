@@ -5,7 +5,8 @@
 //!
 //! ```
 //! # use std::path::PathBuf;
-//! # use countersign_runtime::config::{Database, InternalTls, Listen, Peer, Problems, Settings, Telemetry};
+//! # use countersign_domain::issuer_url::LoopbackHttp;
+//! # use countersign_runtime::config::{self, Database, InternalTls, Listen, Peer, Problems, Settings, Telemetry};
 //! # use serde::{Deserialize, Serialize};
 //! #[derive(Debug, Clone, Serialize, Deserialize)]
 //! struct TrustServiceSettings {
@@ -41,9 +42,7 @@
 //!         self.database.check("database", problems);
 //!         self.internal_tls.check("internal_tls", problems);
 //!         self.issuer_service.check("issuer_service", problems);
-//!         if self.public_url.is_empty() {
-//!             problems.add("public_url", "must be given");
-//!         }
+//!         problems.check("public_url", config::public_url(&self.public_url, LoopbackHttp::Refused));
 //!     }
 //! }
 //! ```
@@ -53,8 +52,10 @@
 //! `serde(flatten)` or `serde(default)`: the first hides unknown keys, the second is not needed, since what is not given is taken
 //! from `Default`.
 
+mod deployment;
 mod load;
 mod sections;
 
+pub use deployment::{InvalidDeploymentSecret, InvalidPublicUrl, deployment_secret, public_url};
 pub use load::{ConfigError, Problem, Problems, Settings, load, masked};
 pub use sections::{Database, InternalTls, Listen, LogFormat, Peer, Redis, SecretText, Telemetry};
