@@ -4,6 +4,7 @@
 //! at [`dev`] for the composition of the three services. Only this crate prints, and only through [`output`].
 
 mod arguments;
+mod certificates;
 mod commands;
 mod connection;
 mod context;

@@ -1,4 +1,4 @@
-//! The plumbing of a process, once for all services: listeners and connections, mutual TLS, who calls and whether he may,
+//! The plumbing of a process, once for all services: listeners and connections, mutual TLS, who calls and with what permission,
 //! request ids, traces, deadlines, load shedding, health, reflection, configuration, shutdown.
 //!
 //! It deliberately knows nothing of federation: no store, no token rules beyond authenticating a caller, no service. It is the
@@ -9,7 +9,6 @@
 
 pub mod ambient;
 pub mod auth;
-pub mod certs;
 pub mod client;
 pub mod config;
 mod connection;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use countersign_domain::time::Clock as _;
 use countersign_runtime::ambient::SystemClock;
-use countersign_runtime::certs::{self, CertsError, Files, SERVICES};
 
+use crate::certificates::{self, CertsError, Files, SERVICES};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
@@ -35,7 +35,7 @@ impl CertsCommand {
             output.message(format!("kept {}", dir.display()));
             return Ok(());
         }
-        let files = certs::init(&dir, SystemClock.now()).map_err(|error| match error {
+        let files = certificates::init(&dir, SystemClock.now()).map_err(|error| match error {
             CertsError::Exists { .. } => Failure::while_doing(error, "no certificates were made"),
             error => Failure::while_doing(error, format!("no complete set of certificates was made in {}", dir.display())),
         })?;

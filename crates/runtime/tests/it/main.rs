@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod bounds;
+mod certificates;
 mod lifecycle;
 mod mutual_tls;
 mod support;

@@ -1,10 +1,7 @@
 //! Internal calls: mutual TLS on loopback with generated certificates (SECURITY 71).
 
-use std::path::Path;
 use std::sync::Arc;
 
-use countersign_runtime::ambient::SystemClock;
-use countersign_runtime::certs::{self, Files};
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::server::Limits;
 use countersign_runtime::tls::{TlsFiles, TlsIdentity};
@@ -13,14 +10,10 @@ use countersign_testkit::wait;
 use tokio::net::TcpListener;
 use tonic::Code;
 
+use crate::certificates::{self, Files};
 use crate::support::{Service, ask, bootstrap, call, text};
 
 const COMMIT: &str = "/countersign.trust.v1.CommitService/CommitExchanges";
-
-fn files(folder: &Path) -> Files {
-    use countersign_domain::time::Clock as _;
-    certs::init(folder, SystemClock.now()).unwrap()
-}
 
 fn identity(files: &Files, service: &str) -> Arc<TlsIdentity> {
     TlsIdentity::load(TlsFiles { authority: files.authority(), certificate: files.certificate(service), key: files.key(service) })
@@ -62,7 +55,7 @@ async fn reaches(channel: PeerChannel) -> bool {
 #[tokio::test]
 async fn s71_an_allow_listed_service_gets_through() {
     let folder = tempfile::tempdir().unwrap();
-    let files = files(folder.path());
+    let files = certificates::make(folder.path());
     let guarded = Guarded::start(&files).await;
     let gateway = identity(&files, "exchange-gateway");
     let channel = guarded.channel("trust-service", Arc::clone(&gateway));
@@ -77,7 +70,7 @@ async fn s71_an_allow_listed_service_gets_through() {
 #[tokio::test]
 async fn s71_a_service_that_is_not_allow_listed_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let files = files(folder.path());
+    let files = certificates::make(folder.path());
     let guarded = Guarded::start(&files).await;
     for service in ["issuer-service", "trust-service"] {
         assert!(!reaches(guarded.channel("trust-service", identity(&files, service))).await, "{service}");
@@ -87,7 +80,7 @@ async fn s71_a_service_that_is_not_allow_listed_is_refused() {
 #[tokio::test]
 async fn s71_another_authority_is_refused_on_either_side() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (files, others) = (files(folder.path()), files(other.path()));
+    let (files, others) = (certificates::make(folder.path()), certificates::make(other.path()));
     let guarded = Guarded::start(&files).await;
     // The same name from another authority, trusting ours: refused by the server.
     let forged = TlsIdentity::load(TlsFiles {
@@ -110,7 +103,7 @@ async fn s71_another_authority_is_refused_on_either_side() {
 #[tokio::test]
 async fn s71_without_a_certificate_nobody_gets_through() {
     let folder = tempfile::tempdir().unwrap();
-    let files = files(folder.path());
+    let files = certificates::make(folder.path());
     let guarded = Guarded::start(&files).await;
     let authority = tonic::transport::Certificate::from_pem(std::fs::read(files.authority()).unwrap());
     let tls = tonic::transport::ClientTlsConfig::new().ca_certificate(authority).domain_name("trust-service");
@@ -127,7 +120,7 @@ async fn s71_without_a_certificate_nobody_gets_through() {
 #[tokio::test]
 async fn s71_certificates_reload_without_dropping_a_request() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let files = files(folder.path());
+    let files = certificates::make(folder.path());
     let guarded = Guarded::start(&files).await;
     let gateway = identity(&files, "exchange-gateway");
     let existing = guarded.channel("trust-service", Arc::clone(&gateway));
@@ -136,7 +129,7 @@ async fn s71_certificates_reload_without_dropping_a_request() {
     guarded.service.obedient.entered.acquire().await.unwrap().forget();
 
     // A whole new set under the old names.
-    let renewed = self::files(other.path());
+    let renewed = certificates::make(other.path());
     for (from, to) in [
         (renewed.authority(), files.authority()),
         (renewed.certificate("trust-service"), files.certificate("trust-service")),
@@ -158,7 +151,7 @@ async fn s71_certificates_reload_without_dropping_a_request() {
 #[tokio::test]
 async fn s71_half_written_certificates_leave_the_old_ones_in_use() {
     let folder = tempfile::tempdir().unwrap();
-    let files = files(folder.path());
+    let files = certificates::make(folder.path());
     let guarded = Guarded::start(&files).await;
     let identity = identity(&files, "exchange-gateway");
     assert!(!guarded.identity.reload().unwrap(), "nothing changed yet");

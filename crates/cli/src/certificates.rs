@@ -18,7 +18,7 @@ use rcgen::{
 use zeroize::Zeroizing;
 
 /// The services that have a certificate.
-pub const SERVICES: [&str; 3] = ["issuer-service", "trust-service", "exchange-gateway"];
+pub(crate) const SERVICES: [&str; 3] = ["issuer-service", "trust-service", "exchange-gateway"];
 
 const AUTHORITY_DAYS: i64 = 3650;
 /// Renewed by making new ones; services take them up while they run.
@@ -26,7 +26,7 @@ const SERVICE_DAYS: i64 = 397;
 
 /// Why no certificates were made.
 #[derive(Debug, thiserror::Error)]
-pub enum CertsError {
+pub(crate) enum CertsError {
     /// A file is there already. Nothing was written.
     #[error("{path} exists already and is not overwritten")]
     Exists {
@@ -51,33 +51,33 @@ pub enum CertsError {
 
 /// The files of a deployment's certificates in one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
+pub(crate) struct Files {
     folder: PathBuf,
 }
 
 impl Files {
     /// The files in this folder, whether they are there or not.
-    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+    pub(crate) fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
     /// The authority's certificate: every service needs it.
-    pub fn authority(&self) -> PathBuf {
+    pub(crate) fn authority(&self) -> PathBuf {
         self.folder.join("ca.pem")
     }
 
     /// The authority's key: no service needs it; keep it off the machines.
-    pub fn authority_key(&self) -> PathBuf {
+    pub(crate) fn authority_key(&self) -> PathBuf {
         self.folder.join("ca.key")
     }
 
     /// A service's certificate.
-    pub fn certificate(&self, service: &str) -> PathBuf {
+    pub(crate) fn certificate(&self, service: &str) -> PathBuf {
         self.folder.join(format!("{service}.pem"))
     }
 
     /// A service's key.
-    pub fn key(&self, service: &str) -> PathBuf {
+    pub(crate) fn key(&self, service: &str) -> PathBuf {
         self.folder.join(format!("{service}.key"))
     }
 
@@ -89,7 +89,7 @@ impl Files {
 
 /// Makes an authority and the certificates of [`SERVICES`] in a folder, which is made when it is not there. Keys can be read by
 /// their owner only. Overwrites nothing.
-pub fn init(folder: &Path, now: Timestamp) -> Result<Files, CertsError> {
+pub(crate) fn init(folder: &Path, now: Timestamp) -> Result<Files, CertsError> {
     let files = Files::in_folder(folder);
     if let Some(path) = files.all().into_iter().find(|path| path.exists()) {
         return Err(CertsError::Exists { path });
@@ -153,6 +153,8 @@ fn write(path: PathBuf, text: &str, mode: u32) -> Result<(), CertsError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use countersign_runtime::tls::{TlsFiles, TlsIdentity};
+
     use super::*;
 
     fn now() -> Timestamp {
@@ -192,5 +194,16 @@ mod tests {
         assert_eq!(names.len(), 3, "{names:?}");
         assert!(!certificate.is_ca());
         assert!(names[0].contains("trust-service"), "{names:?}");
+    }
+
+    #[test]
+    fn a_service_takes_up_its_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = init(folder.path(), now()).unwrap();
+        for service in SERVICES {
+            let of_service =
+                TlsFiles { authority: files.authority(), certificate: files.certificate(service), key: files.key(service) };
+            assert!(TlsIdentity::load(of_service).is_ok(), "{service}");
+        }
     }
 }
