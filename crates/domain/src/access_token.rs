@@ -11,6 +11,12 @@ use crate::claims::Claims;
 use crate::exchange::{Decision, access_token_subject};
 use crate::grant::Grant;
 use crate::name::{Audience, Scope};
+use crate::trusted_issuer::SignatureAlgorithm;
+
+/// The `typ` header of an access token (RFC 9068, section 2.1).
+pub const TOKEN_TYPE: &str = "at+jwt";
+/// What access tokens are signed with. Every replica signs and verifies with it, so it cannot be changed in one step.
+pub const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm::Es256;
 
 /// The `jti` of an access token: 128 random bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -13,9 +13,6 @@ use crate::name::{AccessTokenSubject, Audience, Scope, TokenId};
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
 
-/// The `typ` header of an access token (RFC 9068, section 2.1).
-pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
-
 /// The claims that are set here and by nobody else.
 const SET_HERE: [&str; 4] = ["exp", "iat", "iss", "nbf"];
 

@@ -5,7 +5,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, KeyId, Scope, Subject, TokenId};
 use crate::time::Timestamp;
 
-/// The most exchanges of one commit.
+/// The most exchanges of one commit, and the most access tokens signed by one call: they are signed, then committed, together.
 pub const MAX_BATCH: usize = 256;
 
 /// One exchange, decided and signed, not yet released.

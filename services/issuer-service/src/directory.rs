@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
@@ -17,9 +18,6 @@ use countersign_store::issuer::{ChangedIssuer, IssuerIdentity, SealedSigningKey}
 use crate::causes::Causes;
 use crate::custody::Custody;
 use crate::documents::Documents;
-
-/// What the deployment's access token issuer signs with.
-pub(crate) const ACCESS_TOKEN_ALGORITHM: SignatureAlgorithm = SignatureAlgorithm::Es256;
 
 /// All issuers, as of one revision of the database.
 #[derive(Debug, Clone, Default)]
@@ -154,7 +152,7 @@ impl LoadedIssuer {
     pub(crate) fn algorithms(&self) -> &[SignatureAlgorithm] {
         match &self.identity {
             IssuerIdentity::Workspace(issuer) => &issuer.settings.algorithms,
-            IssuerIdentity::AccessTokens { .. } => &[ACCESS_TOKEN_ALGORITHM],
+            IssuerIdentity::AccessTokens { .. } => &[access_token::ALGORITHM],
         }
     }
 

@@ -123,6 +123,7 @@ async fn verify(deployment: &Deployment, access_token: &Secret) -> Result<(Strin
     let keys = document(&metadata.jwks_uri).await?;
     let wrong = |what: &str| Failure::Failed(anyhow::anyhow!("the access token does not verify: {what}"));
     let keys = KeySet::parse(&keys.body).map_err(|error| wrong(&error.to_string()))?;
+    // Spelt out as in any relying party, so that a change of what is signed does not go unnoticed here.
     let algorithms = BTreeSet::from([SignatureAlgorithm::Es256]);
     let token_types = BTreeSet::from([Some("at+jwt".to_owned())]);
     let policy = VerificationPolicy { algorithms: &algorithms, token_types: &token_types };

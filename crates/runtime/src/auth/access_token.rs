@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
+use countersign_domain::access_token;
 use countersign_domain::caller::{Authority, Caller};
 use countersign_domain::claims::Claims;
 use countersign_domain::id::WorkspaceId;
@@ -24,10 +25,8 @@ pub trait KeySource: Send + Sync + fmt::Debug {
     async fn key_set(&self, unknown_key: bool) -> Option<Arc<KeySet>>;
 }
 
-/// What the deployment's access-token issuer signs with.
-static ALGORITHMS: LazyLock<BTreeSet<SignatureAlgorithm>> = LazyLock::new(|| [SignatureAlgorithm::Es256].into());
-/// RFC 9068, section 2.1.
-static TOKEN_TYPES: LazyLock<BTreeSet<Option<String>>> = LazyLock::new(|| [Some("at+jwt".to_owned())].into());
+static ALGORITHMS: LazyLock<BTreeSet<SignatureAlgorithm>> = LazyLock::new(|| [access_token::ALGORITHM].into());
+static TOKEN_TYPES: LazyLock<BTreeSet<Option<String>>> = LazyLock::new(|| [Some(access_token::TOKEN_TYPE.to_owned())].into());
 /// How far ahead of ours the clock of the service that signed may be.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 

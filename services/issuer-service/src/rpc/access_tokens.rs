@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use countersign_domain::access_token_check::{ACCESS_TOKEN_TYPE, CheckedAccessToken};
+use countersign_domain::access_token;
+use countersign_domain::access_token_check::CheckedAccessToken;
+use countersign_domain::commit::MAX_BATCH;
 use countersign_domain::id::IssuerId;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::reason::Reason;
@@ -18,11 +20,8 @@ use countersign_runtime::transport::PeerIdentity;
 use tonic::{Request, Response, Status};
 
 use super::key_trouble;
-use crate::directory::ACCESS_TOKEN_ALGORITHM;
 use crate::keeper::Keeper;
 
-/// The most tokens of one batch.
-const MAX_BATCH: usize = 256;
 /// From this many on, a batch is signed off the async threads.
 const LARGE_BATCH: usize = 32;
 
@@ -44,7 +43,7 @@ impl AccessTokens {
         let now = self.clock.now();
         let issuer = directory.by_id(&self.issuer_id);
         let signer =
-            issuer.and_then(|issuer| Some((issuer.identity.issuer_url().clone(), issuer.signer(now, ACCESS_TOKEN_ALGORITHM)?)));
+            issuer.and_then(|issuer| Some((issuer.identity.issuer_url().clone(), issuer.signer(now, access_token::ALGORITHM)?)));
         let Some((issuer_url, key)) = signer else {
             tracing::error!(issuer.id = %self.issuer_id, "there is no key to sign access tokens with");
             return Err(Refusal::unavailable("no key signs access tokens now"));
@@ -93,7 +92,7 @@ fn try_sign(
     let checked = CheckedAccessToken::check(claims, duration).map_err(|error| error.to_string())?;
     let (claims, expires_at) = checked.complete(issuer_url, now);
     let claims = serde_json::to_vec(&claims).map_err(|error| error.to_string())?;
-    let token = key.sign(ACCESS_TOKEN_TYPE, &claims).map_err(|error| error.to_string())?;
+    let token = key.sign(access_token::TOKEN_TYPE, &claims).map_err(|error| error.to_string())?;
     Ok((token, expires_at))
 }
 
