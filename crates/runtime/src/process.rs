@@ -74,9 +74,19 @@ where
         let _telemetry = telemetry::init(program.name, settings.telemetry())?;
         let shutdown = Shutdown::new();
         shutdown.on_signals().context("cannot listen for signals")?;
-        let running = start(settings, shutdown.clone()).await?;
-        running.wait().await
+        match unless_stopped(start(settings, shutdown.clone()), &shutdown).await? {
+            Some(running) => running.wait().await,
+            None => Ok(()),
+        }
     })
+}
+
+/// What comes of starting, or `None` when the signal to stop comes first: a service may wait long for its database.
+async fn unless_stopped<T>(starting: impl Future<Output = anyhow::Result<T>>, shutdown: &Shutdown) -> anyhow::Result<Option<T>> {
+    tokio::select! {
+        started = starting => started.map(Some),
+        () = shutdown.requested() => Ok(None),
+    }
 }
 
 fn command(Program { name, version }: Program) -> Command {
@@ -100,4 +110,24 @@ fn command(Program { name, version }: Program) -> Command {
 /// Writes a line where nobody may be listening any more.
 fn tell(mut to: impl std::io::Write, line: &str) {
     let _ = writeln!(to, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_waits_to_start_can_be_stopped() {
+        let shutdown = Shutdown::new();
+        shutdown.trigger();
+        let started = unless_stopped(std::future::pending::<anyhow::Result<()>>(), &shutdown).await;
+        assert!(matches!(started, Ok(None)));
+    }
+
+    #[tokio::test]
+    async fn what_comes_of_starting_is_kept() {
+        let shutdown = Shutdown::new();
+        assert!(matches!(unless_stopped(async { Ok(7) }, &shutdown).await, Ok(Some(7))));
+        assert!(unless_stopped(async { anyhow::Result::<()>::Err(anyhow::anyhow!("no")) }, &shutdown).await.is_err());
+    }
 }
