@@ -165,7 +165,6 @@ mod tests {
             "auth trust-relationships update --scope deploy",
             "auth exchange-oidc-token",
             "auth exchange-oidc-token --token a --token-file f",
-            "auth exchange-oidc-token file",
             "auth issue-id-token",
             "auth issue-id-token --audience a --attribute org",
         ] {

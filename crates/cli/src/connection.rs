@@ -206,7 +206,7 @@ impl Connection {
 
     fn credential(&self, clock: &dyn Clock) -> Result<Secret> {
         if let Some(file) = &self.credential_file {
-            return Ok(Secret::from_file(file)?);
+            return Ok(Secret::from_private_file(file)?);
         }
         let missing = || {
             Failure::Failed(anyhow::anyhow!(
@@ -347,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         stored(folder.path());
         let file = folder.path().join("bootstrap");
-        std::fs::write(&file, "operator\n").unwrap();
+        crate::private_file::replace(&file, b"operator\n").unwrap();
         let of = |args: ConnectionArgs, file: Option<&Path>| {
             let context = Context { credential_file: file.map(Path::to_owned), ..Context::default() };
             Connection::merge(&args, context, folder.path())

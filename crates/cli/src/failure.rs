@@ -5,6 +5,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use countersign_domain::reason::Reason;
 use countersign_proto::status::{Refusal, reason_name};
 
 use crate::output::{Output, printable};
@@ -41,6 +42,14 @@ impl Failure {
     /// Says what was being done when it failed.
     pub(crate) fn while_doing(error: impl Into<anyhow::Error>, what: impl fmt::Display + Send + Sync + 'static) -> Self {
         Self::Failed(error.into().context(what))
+    }
+
+    /// The reason, when a service said no.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refused(refused) => Some(refused.refusal.reason()),
+            Self::Usage(_) | Self::Failed(_) => None,
+        }
     }
 
     /// Tells the person, and gives the exit code.
@@ -102,6 +111,11 @@ impl fmt::Display for Refused {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
+        if status.code() == tonic::Code::Unimplemented {
+            return Self::Failed(anyhow::anyhow!(
+                "the service at that address does not know this call: it is another service, or an older version"
+            ));
+        }
         // Servers give their request id with every answer, the refusals included.
         let request_id = status.metadata().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         Self::Refused(Box::new(Refused { refusal: Refusal::from_status(&status), request_id }))
@@ -125,7 +139,6 @@ mod tests {
     use std::time::Duration;
 
     use countersign_domain::permission::Permission;
-    use countersign_domain::reason::Reason;
     use countersign_domain::violation::Violations;
 
     use super::*;
@@ -163,6 +176,12 @@ mod tests {
         let mut status = tonic::Status::from(Refusal::internal());
         status.metadata_mut().insert("x-request-id", "0123".parse().unwrap());
         assert!(Failure::from(status).to_string().ends_with("\n  request id: 0123"));
+    }
+
+    #[test]
+    fn a_call_that_the_service_does_not_know_points_at_the_address() {
+        let failure = Failure::from(tonic::Status::unimplemented("there is no such method here"));
+        assert!(failure.to_string().contains("at that address"), "{failure}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use countersign_runtime::secret::SecretFileError;
 use serde::{Deserialize, Serialize};
 
 /// A token. Masked in `Debug`, and without `Display`.
@@ -26,6 +27,9 @@ pub(crate) enum ReadSecretError {
         #[source]
         source: std::io::Error,
     },
+    /// A credential that others may read, or that cannot be read at all.
+    #[error(transparent)]
+    Private(#[from] SecretFileError),
     /// There was nothing but white space.
     #[error("{0} is empty")]
     Empty(String),
@@ -51,6 +55,20 @@ impl Secret {
         let place = path.display().to_string();
         let file = std::fs::File::open(path).map_err(|source| ReadSecretError::Read { place: place.clone(), source })?;
         Self::from_reader(file, &place)
+    }
+
+    /// Reads a credential from a file that only its owner may read, as the services demand of theirs; `-` is standard input.
+    ///
+    /// # Errors
+    /// See [`ReadSecretError`].
+    pub(crate) fn from_private_file(path: &Path) -> Result<Self, ReadSecretError> {
+        if path == Path::new("-") {
+            return Self::from_file(path);
+        }
+        match countersign_runtime::secret::read_text(path)?.as_str() {
+            "" => Err(ReadSecretError::Empty(path.display().to_string())),
+            token => Ok(Self(token.to_owned())),
+        }
     }
 
     fn from_reader(reader: impl Read, place: &str) -> Result<Self, ReadSecretError> {
@@ -88,6 +106,17 @@ mod tests {
     #[test]
     fn s61_a_secret_hides_itself() {
         assert_eq!(format!("{:?}", Secret::from("eyJhbGciOiJub25lIn0".to_owned())), "<redacted>");
+    }
+
+    #[test]
+    fn a_credential_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a.b.c\n").unwrap();
+        assert_eq!(Secret::from_private_file(file.path()).unwrap().expose(), "a.b.c");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = Secret::from_private_file(file.path()).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
     }
 
     #[test]

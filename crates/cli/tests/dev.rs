@@ -207,3 +207,12 @@ fn a_relationship_that_is_refused_leaves_no_trusted_issuer_behind() {
     assert!(text(&added.stdout).starts_with("tr_"), "{}", shown(&added));
     assert!(is_registered());
 }
+
+#[test]
+fn s61_a_token_in_the_wrong_place_is_not_repeated() {
+    let home = tempfile::tempdir().unwrap();
+    let output = countersign(home.path()).args(["auth", "exchange-oidc-token", "eyJhbGciOiJSUzI1NiJ9.e30.AA"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+    assert!(!text(&output.stderr).contains(TOKEN), "{}", shown(&output));
+    assert!(text(&output.stderr).contains("--token-file"), "{}", shown(&output));
+}

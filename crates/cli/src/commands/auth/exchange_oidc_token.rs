@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use countersign_domain::reason::Reason;
 use countersign_domain::time::Timestamp;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::exchange_v1::{ExchangeTokenRequest, ExchangeTokenResponse};
@@ -23,13 +24,14 @@ use crate::stored_token::StoredToken;
 pub(crate) struct ExchangeOidcTokenArgs {
     /// The token. Other users of this machine can read it in the list of processes: prefer --token-file, or `-`.
     #[arg(long, value_name = "TOKEN", group = "subject", allow_hyphen_values = true)]
-    token: Option<String>,
+    token: Option<Secret>,
     /// A file with the token; `-` is standard input.
     #[arg(long, value_name = "FILE", group = "subject")]
     token_file: Option<PathBuf>,
     /// `-`: read the token from standard input.
-    #[arg(value_name = "-", group = "subject", value_parser = ["-"])]
-    standard_input: Option<String>,
+    // A token written here by mistake must not come back in an error message, as clap's own checks would have it.
+    #[arg(value_name = "-", group = "subject")]
+    standard_input: Option<Secret>,
     /// The relationship that is to decide, `tr_…` [default: the most specific that matches].
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     trust_relationship: String,
@@ -52,22 +54,17 @@ pub(crate) struct ExchangeOidcTokenArgs {
 
 impl ExchangeOidcTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let Self {
-            token,
-            token_file,
-            standard_input: _,
-            trust_relationship,
-            audience,
-            scope,
-            duration,
-            no_store,
-            output: format,
-        } = self;
+        let Self { token, token_file, standard_input, trust_relationship, audience, scope, duration, no_store, output: format } =
+            self;
+        if standard_input.is_some_and(|text| text.expose() != "-") {
+            return Err(Failure::usage("a token is not taken here: pipe it and write `-`, or pass --token-file FILE"));
+        }
         let subject_token = match (token, token_file) {
-            (Some(token), _) if token != "-" => Secret::from(token.trim().to_owned()),
+            (Some(token), _) if token.expose() != "-" => Secret::from(token.expose().trim().to_owned()),
             (_, Some(file)) => Secret::from_file(&file)?,
             _ => Secret::from_file("-".as_ref())?,
         };
+        let names_workspace = session.connection.named_workspace().is_some();
         let request = ExchangeTokenRequest {
             subject_token: subject_token.expose().to_owned(),
             workspace_id: session.connection.named_workspace().unwrap_or_default().to_owned(),
@@ -77,7 +74,12 @@ impl ExchangeOidcTokenArgs {
             duration: duration.map(duration::to_wire),
         };
         let mut client = ExchangeServiceClient::new(session.connection.public(Service::Gateway).await?);
-        let exchanged = client.exchange_token(request).await?.into_inner();
+        let exchanged = client.exchange_token(request).await.map_err(Failure::from).inspect_err(|failure| {
+            if !names_workspace && failure.reason() == Some(Reason::SubjectTokenNotTrusted) {
+                output.message("No workspace was named. When several trust the token's issuer, pass --workspace ws_….");
+            }
+        });
+        let exchanged = exchanged?.into_inner();
         if no_store {
             output.message(format!("Signed in to {}. The token is not stored.", exchanged.workspace_id));
         } else {
