@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use countersign_domain::time::Timestamp;
+use countersign_proto::common;
+
 /// Reads a duration: whole numbers with the units `s`, `m`, `h`, `d`, largest first or in any order.
 ///
 /// # Errors
@@ -29,12 +32,6 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() || i64::try_from(seconds).is_err() { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
 }
 
-/// The duration as the wire has it.
-pub(crate) fn to_wire(duration: Duration) -> prost_types::Duration {
-    // `parse` lets nothing through that does not fit.
-    prost_types::Duration { seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
-}
-
 /// A duration of the wire as text.
 pub(crate) fn from_wire(duration: &prost_types::Duration) -> String {
     format!("{}s", duration.seconds)
@@ -42,7 +39,7 @@ pub(crate) fn from_wire(duration: &prost_types::Duration) -> String {
 
 /// A moment of the wire as RFC 3339; empty when it is out of range.
 pub(crate) fn moment_from_wire(moment: &prost_types::Timestamp) -> String {
-    jiff::Timestamp::new(moment.seconds, moment.nanos).map(|moment| moment.to_string()).unwrap_or_default()
+    common::read_timestamp(moment).map(|moment| moment.to_string()).unwrap_or_default()
 }
 
 /// Reads a moment in RFC 3339.
@@ -50,9 +47,9 @@ pub(crate) fn moment_from_wire(moment: &prost_types::Timestamp) -> String {
 /// # Errors
 /// A sentence that says what is accepted.
 pub(crate) fn parse_moment(text: &str) -> Result<prost_types::Timestamp, String> {
-    let moment: jiff::Timestamp =
+    let moment: Timestamp =
         text.parse().map_err(|_| format!("`{text}` is not a time: write it as in RFC 3339, for example 2027-01-31T18:00:00Z"))?;
-    Ok(prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanosecond() })
+    Ok(common::timestamp(moment))
 }
 
 #[cfg(test)]

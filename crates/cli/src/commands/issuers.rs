@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use countersign_proto::common;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
 use countersign_proto::issuer_v1::signing_key_service_client::SigningKeyServiceClient;
 use countersign_proto::issuer_v1::{
@@ -150,8 +151,8 @@ impl CreateArgs {
             profile: self.profile,
             algorithms: self.algorithm,
             allowed_audiences: self.allowed_audience,
-            default_token_duration: self.default_token_duration.map(duration::to_wire),
-            max_token_duration: self.max_token_duration.map(duration::to_wire),
+            default_token_duration: self.default_token_duration.map(common::duration),
+            max_token_duration: self.max_token_duration.map(common::duration),
             ..Issuer::default()
         }
     }

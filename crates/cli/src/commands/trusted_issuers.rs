@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use countersign_proto::common;
 use countersign_proto::trust_v1::trusted_issuer_service_client::TrustedIssuerServiceClient;
 use countersign_proto::trust_v1::{
     CreateTrustedIssuerRequest, DeleteTrustedIssuerRequest, ListTrustedIssuersRequest, ReplayPolicy, TrustedIssuer,
@@ -117,8 +118,8 @@ impl Settings {
             subject_audiences: self.audience,
             algorithms: self.algorithm,
             token_types: self.token_type,
-            max_token_lifetime: self.max_token_lifetime.map(duration::to_wire),
-            clock_skew: self.clock_skew.map(duration::to_wire),
+            max_token_lifetime: self.max_token_lifetime.map(common::duration),
+            clock_skew: self.clock_skew.map(common::duration),
             replay_policy: self.replay_policy.map(ReplayPolicy::from).unwrap_or_default().into(),
             ..TrustedIssuer::default()
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Timestamp;
+use countersign_proto::common;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::exchange_v1::{ExchangeTokenRequest, ExchangeTokenResponse};
 use serde_json::json;
@@ -71,7 +72,7 @@ impl ExchangeOidcTokenArgs {
             trust_relationship_id: trust_relationship,
             audiences: audience,
             scopes: scope,
-            duration: duration.map(duration::to_wire),
+            duration: duration.map(common::duration),
         };
         let mut client = ExchangeServiceClient::new(session.connection.public(Service::Gateway).await?);
         let exchanged = client.exchange_token(request).await.map_err(Failure::from).inspect_err(|failure| {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
+use countersign_proto::common;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
 use countersign_proto::issuer_v1::{IssueIdTokenRequest, IssueIdTokenResponse};
 use serde_json::json;
@@ -73,7 +74,7 @@ impl IssueIdTokenArgs {
             issuer_id,
             audiences: audience,
             attributes: attributes(attribute)?,
-            duration: duration.map(duration::to_wire),
+            duration: duration.map(common::duration),
             algorithm,
         };
         let mut client = TokenServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use countersign_proto::common;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::trust_v1::{TrustRelationship, UpdateTrustRelationshipRequest};
 
@@ -122,7 +123,7 @@ impl UpdateArgs {
                 access_token_audiences: self.access_token_audience,
                 scopes: self.scope,
                 grants: self.grant,
-                token_duration: self.default_token_duration.map(duration::to_wire),
+                token_duration: self.default_token_duration.map(common::duration),
                 expire_time: self.expire_time,
                 enabled: self.enabled.unwrap_or_default(),
                 etag: self.etag,
