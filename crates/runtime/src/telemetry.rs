@@ -12,9 +12,10 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Json, JsonFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::config::{LogFormat, Telemetry};
 
@@ -39,16 +40,22 @@ impl Drop for TelemetryGuard {
 pub fn init(service: &'static str, settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
     let Telemetry { log_format, log_filter, otlp_endpoint } = settings;
     let filter = EnvFilter::try_new(log_filter).context("telemetry.log_filter")?;
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let log = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let log = match log_format {
         LogFormat::Text => log.boxed(),
-        LogFormat::Json => log.json().flatten_event(true).boxed(),
+        LogFormat::Json => json(log).boxed(),
     };
     let traces = otlp_endpoint.as_ref().map(|endpoint| traces(service, endpoint)).transpose()?;
     let otlp = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(service)));
     tracing_subscriber::registry().with(filter).with(otlp).with(log).try_init().context("telemetry was started before")?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(TelemetryGuard { traces })
+}
+
+/// One object a line, the event's fields at its top. The spans around the event are under `spans`, outermost first, and there
+/// alone: the innermost would be repeated under `span`.
+fn json<S, W>(log: fmt::Layer<S, DefaultFields, Format, W>) -> fmt::Layer<S, JsonFields, Format<Json>, W> {
+    log.json().flatten_event(true).with_current_span(false)
 }
 
 /// Logs where a panic happened, and its message when that is a literal: one made of values may hold anything.
@@ -101,5 +108,38 @@ impl Extractor for Received<'_> {
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    struct Writer(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Writer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_names_the_request_once() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&lines);
+        let log = json(fmt::layer().with_writer(move || Writer(Arc::clone(&writer))));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(log), || {
+            tracing::info_span!("request", request.id = "r-1").in_scope(|| tracing::info!(issuer.id = "i-1", "issued"));
+        });
+        let line: serde_json::Value = serde_json::from_slice(&lines.lock().unwrap()).unwrap();
+        assert_eq!(line["spans"], serde_json::json!([{ "name": "request", "request.id": "r-1" }]));
+        assert_eq!((&line["message"], &line["issuer.id"]), (&"issued".into(), &"i-1".into()));
+        assert_eq!(line.to_string().matches("r-1").count(), 1, "{line}");
     }
 }
