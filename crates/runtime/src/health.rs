@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
@@ -11,8 +12,12 @@ use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::connection::Connections;
+use crate::layers::Audience;
 use crate::metrics::Metrics;
-use crate::server::Surface;
+use crate::server::{Limits, Surface};
+use crate::shutdown::Shutdown;
+use crate::transport::Listener;
 
 /// Whether a service is ready: when every condition is met and it is not draining.
 #[derive(Debug, Clone)]
@@ -112,19 +117,33 @@ async fn report(states: &mut watch::Receiver<State>, reporter: &HealthReporter, 
 
 /// The private port.
 pub(crate) fn private_routes(readiness: &Readiness, metrics: &Arc<Metrics>) -> Router {
-    let (readiness, metrics) = (readiness.clone(), Arc::clone(metrics));
-    Router::new()
-        .route("/livez", get(async || "alive\n"))
-        .route(
-            "/readyz",
-            get(move || async move {
-                let obstacles = readiness.obstacles();
-                if obstacles.is_empty() {
-                    (StatusCode::OK, "ready\n".to_owned())
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", obstacles.join(", ")))
-                }
-            }),
-        )
-        .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], metrics.render()) }))
+    let metrics = Arc::clone(metrics);
+    let metrics = get(move || async move { ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], metrics.render()) });
+    probes(readiness).route("/metrics", metrics)
+}
+
+/// What an orchestrator asks.
+fn probes(readiness: &Readiness) -> Router {
+    let readiness = readiness.clone();
+    let readyz = get(move || async move {
+        let obstacles = readiness.obstacles();
+        if obstacles.is_empty() {
+            (StatusCode::OK, "ready\n".to_owned())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", obstacles.join(", ")))
+        }
+    });
+    Router::new().route("/livez", get(async || "alive\n")).route("/readyz", readyz)
+}
+
+/// Does something, while the port answers that the process is alive and what it waits for. The port is closed again at the end.
+pub(crate) async fn answer_while<T>(port: Listener, obstacle: &'static str, work: impl Future<Output = T>) -> T {
+    let readiness = Readiness::new();
+    let _unmet = readiness.condition(obstacle);
+    let (connections, over) = (Connections::new(Limits::default()), Shutdown::new());
+    connections.serve(port, probes(&readiness), Audience::Public, &over);
+    let result = work.await;
+    over.trigger();
+    connections.finish(Duration::ZERO).await;
+    result
 }

@@ -55,7 +55,9 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
     let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
-    let store = SeaIssuerStore::open(&url).await.context("cannot open the database")?;
+    // Before the other ports are opened, so that nobody connects to a service that still waits for its database.
+    let store = Box::pin(async { SeaIssuerStore::open(&url).await.context("cannot open the database") });
+    let store = listen.while_waiting_for("database", store).await?;
 
     let deps = Deps {
         clock: Arc::new(SystemClock),

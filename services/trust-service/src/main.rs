@@ -37,9 +37,10 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
     let issuer_service = PeerChannel::new("issuer-service", issuer_service.address(Arc::clone(&identity))?);
-    // Before the listeners, so that nobody connects to a service that still waits for its database.
-    let database = Database::connect(&database.resolve()?.reveal().parse()?, SCHEMA).await?;
-    let store = SeaTrustStore::open(database).await?;
+    // Before the other ports are opened, so that nobody connects to a service that still waits for its database.
+    let url = database.resolve()?.reveal().parse()?;
+    let store = Box::pin(async { Ok(SeaTrustStore::open(Database::connect(&url, SCHEMA).await?).await?) });
+    let store = listen.while_waiting_for("database", store).await?;
     let listeners = listen.bind(Some((&internal_tls, identity))).await?;
     let deps = Deps {
         clock: Arc::new(SystemClock),

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::Problems;
 use crate::client::PeerAddress;
+use crate::health;
 use crate::secret;
 use crate::tls::{TlsFiles, TlsIdentity};
 use crate::transport::{Listener, Listeners};
@@ -34,6 +35,20 @@ impl Listen {
     pub fn on_loopback(public: u16) -> Self {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { public: at(public), internal: at(public + 20), private: at(public + 10) }
+    }
+
+    /// Does what must be done before the ports are opened and may take a while, such as waiting for a database. Meanwhile the
+    /// private port answers `/livez`, so that nobody ends the process for it, and `/readyz` with what it waits for.
+    ///
+    /// # Errors
+    /// The private port cannot be opened, or the work's own.
+    pub async fn while_waiting_for<T>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let private = Listener::Tcp(bind("listen.private", &self.private).await?);
+        health::answer_while(private, what, work).await
     }
 
     /// Opens the ports. `internal_tls`: of a service with internal RPCs, its certificates.

@@ -1,14 +1,17 @@
 //! Starting, being ready, draining.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use countersign_runtime::auth::Authenticator;
+use countersign_runtime::config::Listen;
 use countersign_runtime::server::{Limits, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::{InProcess, InProcessConnector, Listener, Listeners};
 use countersign_testkit::wait;
 use http_body_util::BodyExt as _;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
@@ -138,4 +141,32 @@ async fn the_private_port_shows_the_drain() {
     service.obedient.release.notify_one();
     hanging.await.unwrap().unwrap();
     service.running.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_its_database_is_alive_and_not_ready() {
+    // A port that was free a moment ago.
+    let private = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let listen = Listen { private, ..Listen::on_loopback(7401) };
+    let waited = listen.while_waiting_for("database", async {
+        assert_eq!(probe(private, "/livez").await, (200, "alive\n".to_owned()));
+        assert_eq!(probe(private, "/readyz").await, (503, "not ready: database\n".to_owned()));
+        // Somebody who stays connected does not keep the port from being opened anew.
+        Ok(TcpStream::connect(private).await?)
+    });
+    let _connected = waited.await.unwrap();
+    TcpListener::bind(private).await.unwrap();
+    let failed = listen.while_waiting_for("database", async { anyhow::Result::<()>::Err(anyhow::anyhow!("refused")) });
+    assert_eq!(failed.await.unwrap_err().to_string(), "refused");
+}
+
+/// Status and body of what a port answers.
+async fn probe(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
