@@ -41,11 +41,6 @@ impl SubjectMatch {
         &self.0
     }
 
-    /// Whether it accepts more than one subject.
-    pub fn is_pattern(&self) -> bool {
-        self.0.contains('*')
-    }
-
     /// The form that can be evaluated.
     pub fn compile(&self) -> CompiledMatch {
         let mut pieces = self.0.split('*');

@@ -104,17 +104,6 @@ pub fn cognito(audience: &str, now: Timestamp) -> ClaimSet {
         .lasting(Duration::from_mins(15))
 }
 
-/// A role of AWS through `GetWebIdentityToken`, whose issuer belongs to one account.
-pub fn aws_sts(audience: &str, now: Timestamp) -> ClaimSet {
-    let issuer = "https://2d9f7a50-6c1e-4b3a-8f0d-9e5c7b1a3d42.tokens.sts.global.api.aws";
-    ClaimSet::new(issuer, "arn:aws:iam::123456789012:role/deploy/runner", audience, now)
-        .with("jti", "0c7b2f4e-91d8-4c35-a6e0-3f5d8b1a7c92")
-        .with(
-            "https://sts.amazonaws.com/",
-            json!({ "aws_account": "123456789012", "source_region": "eu-west-1", "principal_tags": { "team": "deploy" } }),
-        )
-}
-
 /// A tracked run of a Spacelift stack, which writes. The audience is the account's bare host name.
 pub fn spacelift(now: Timestamp) -> ClaimSet {
     let subject = "space:production-01:stack:infra:run_type:TRACKED:scope:write";
