@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 /// The most items of one call.
-const MAX_ITEMS: usize = 64;
+pub(crate) const MAX_ITEMS: usize = 64;
 /// The most calls in flight.
 const MAX_CALLS: usize = 4;
 /// How long a batch that is not full waits for a call in flight before it leaves beside it. A call that hangs holds nobody up

@@ -26,6 +26,7 @@ use countersign_store::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use crate::batch;
 use crate::cause::Cause;
 use crate::ports::{
     CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, Policies, SignedToken, Signer, UnsignedToken,
@@ -36,8 +37,11 @@ use crate::ports::{
 pub(crate) const MAX_SETTLING: usize = 2_048;
 
 /// The most bytes of claims that are sent to be signed. With header, signature, issuer and times the token stays within the 16 KiB
-/// that every verifier of ours reads, and a batch of them, or of their commits, well within a message.
+/// that every verifier of ours reads.
 const MAX_CLAIMS_JSON: usize = 11 * 1024;
+
+/// A batch of claims, and one of their commits, which hold less, stays well within the 4 MiB of a gRPC message.
+const _: () = assert!(batch::MAX_ITEMS * MAX_CLAIMS_JSON <= 1024 * 1024);
 
 /// The most workspaces that are looked through for a relationship that is named without its workspace.
 const MAX_WORKSPACES_OF_RELATIONSHIP: usize = 32;
