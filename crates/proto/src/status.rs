@@ -33,6 +33,9 @@ use crate::common_v1::ErrorReason;
 /// `google.rpc.ErrorInfo.domain` of every refusal.
 pub const ERROR_DOMAIN: &str = "countersign";
 
+/// The most violations that are repeated in a message.
+const MESSAGE_VIOLATIONS: usize = 8;
+
 const REASON_PREFIX: &str = "ERROR_REASON_";
 
 /// The key in `google.rpc.ErrorInfo.metadata` that says what of a call was committed, and its only value.
@@ -71,9 +74,14 @@ impl Refusal {
         }
     }
 
-    /// A malformed request, with every violation.
+    /// A malformed request, with every violation. The message repeats the first few for people: it travels in a header beside the
+    /// details, of which many clients read no more than 8 KiB.
     pub fn invalid(violations: Violations) -> Self {
-        let message = format!("the request is not valid: {violations}");
+        let mut repeated = Violations::new();
+        repeated.extend(violations.iter().take(MESSAGE_VIOLATIONS).cloned());
+        let left_out = violations.iter().count().saturating_sub(MESSAGE_VIOLATIONS);
+        let more = if left_out == 0 { String::new() } else { format!("; and {left_out} more") };
+        let message = format!("the request is not valid: {repeated}{more}");
         Self { violations, ..Self::new(Reason::InvalidRequest, message) }
     }
 
@@ -506,6 +514,20 @@ mod tests {
         let body = serde_json::to_value(Refusal::invalid(violations).to_oauth(OAuthGrant::TokenExchange)).unwrap();
         assert_eq!(body["error"], "invalid_request");
         assert_eq!(body["violations"][1]["field"], "page_size");
+    }
+
+    #[test]
+    fn the_message_repeats_a_few_violations_and_counts_the_others() {
+        let refusal = |count: usize| {
+            let mut violations = Violations::new();
+            for number in 0..count {
+                violations.add(format!("f[{number}]"), "must be shorter");
+            }
+            Refusal::invalid(violations)
+        };
+        assert!(refusal(8).message().ends_with("f[7]: must be shorter"), "{}", refusal(8).message());
+        assert!(refusal(50).message().ends_with("f[7]: must be shorter; and 42 more"), "{}", refusal(50).message());
+        assert_eq!(refusal(50).violations().iter().count(), 50);
     }
 
     #[test]
