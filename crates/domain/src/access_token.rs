@@ -103,6 +103,14 @@ impl<'a> AccessTokenClaims<'a> {
     }
 }
 
+/// How many bytes of an access token's claims these take: the values of `aud`, `scope` and `authorization_details` as JSON.
+pub fn given_bytes(audiences: &[Audience], scopes: &[Scope], grants: &[Grant]) -> usize {
+    let grants: Vec<_> = grants.iter().map(AuthorizationDetail::from).collect();
+    // To write plain data as JSON cannot fail; should it ever, the value is one that fits nowhere.
+    let written = serde_json::to_string(&(AudienceClaim::from(audiences), scope_text(scopes), grants));
+    written.map_or(usize::MAX, |written| written.len())
+}
+
 /// Scopes as RFC 6749, section 3.3, writes them.
 pub fn scope_text(scopes: &[Scope]) -> String {
     scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ")

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access_token;
 use crate::draft::{self, Given, Mask};
 use crate::exchange::DeploymentAudience;
 use crate::grant::Grant;
@@ -68,6 +69,9 @@ impl TrustRelationshipSettings {
     pub const DEFAULT_TOKEN_DURATION: Duration = Duration::from_hours(1);
     /// The most elements of each of its lists.
     pub const MAX_ELEMENTS: usize = 64;
+    /// The most bytes that its audiences, scopes and grants may take of an access token, all together. A token is at most 16 KiB,
+    /// in base64 and with its signature; what identifies the subject needs room beside them.
+    pub const MAX_GIVEN_BYTES: usize = 8 * 1024;
 
     const SETTABLE: [&str; 9] = [
         "display_name",
@@ -110,7 +114,7 @@ impl TrustRelationshipSettings {
             expires_at: expires_at?,
             enabled: true,
         };
-        gives.then_some(settings)
+        (gives && settings.fits(violations)).then_some(settings)
     }
 
     /// These settings with the fields that the mask names taken from the draft. Violations are noted; the result counts only
@@ -148,8 +152,26 @@ impl TrustRelationshipSettings {
         }
         if violations.is_empty() {
             gives_something(&self.scopes, &self.grants, violations);
+            // Only who changes what is given is told: a relationship is disabled whatever it gives.
+            if ["access_token_audiences", "scopes", "grants"].iter().any(|field| mask.names(field)) {
+                self.fits(violations);
+            }
         }
         self
+    }
+
+    /// Notes when all that the relationship may give is more than an access token has room for.
+    fn fits(&self, violations: &mut Violations) -> bool {
+        let bytes = access_token::given_bytes(&self.access_token_audiences, &self.scopes, &self.grants);
+        let fits = bytes <= Self::MAX_GIVEN_BYTES;
+        if !fits {
+            let description = format!(
+                "must, with `scopes` and `access_token_audiences`, take at most {} bytes of an access token, not {bytes}",
+                Self::MAX_GIVEN_BYTES
+            );
+            violations.add("trust_relationship.grants", description);
+        }
+        fits
     }
 
     /// Notes every subject audience that the trusted issuer does not accept: a relationship narrows, it never widens.
@@ -409,6 +431,30 @@ mod tests {
         assert_eq!(fields(&created(&nothing).unwrap_err()), ["trust_relationship.grants"]);
         let mut violations = Violations::new();
         let _ = created(&draft()).unwrap().update(&nothing, &["scopes".to_owned()], now(), &mut violations);
+        assert_eq!(fields(&violations), ["trust_relationship.grants"]);
+    }
+
+    #[test]
+    fn s54_what_no_access_token_could_hold_cannot_be_saved() {
+        let audiences = |bytes: usize| vec!["a".repeat(1000), "b".repeat(1000), "c".repeat(bytes)];
+        let grant = |actions: usize| Grant {
+            resource_type: "vault".to_owned(),
+            resource_id: "*".to_owned(),
+            actions: vec!["x".repeat(250); actions],
+        };
+        // All three count, and as they are written: `["a","b","c"]`, `"deploy"`, and the grant.
+        let of = |bytes| TrustRelationshipDraft { access_token_audiences: audiences(bytes), grants: vec![grant(23)], ..draft() };
+        let settings = created(&of(1)).unwrap();
+        let rest = TrustRelationshipSettings::MAX_GIVEN_BYTES
+            - access_token::given_bytes(&settings.access_token_audiences, &settings.scopes, &settings.grants);
+        assert!((1..1000).contains(&rest), "{rest}");
+        created(&of(1 + rest)).unwrap();
+        assert_eq!(fields(&created(&of(2 + rest)).unwrap_err()), ["trust_relationship.grants"]);
+
+        let large = TrustRelationshipDraft { grants: vec![grant(64); 64], ..draft() };
+        assert_eq!(fields(&created(&large).unwrap_err()), ["trust_relationship.grants"]);
+        let mut violations = Violations::new();
+        let _ = settings.update(&large, &["grants".to_owned()], now(), &mut violations);
         assert_eq!(fields(&violations), ["trust_relationship.grants"]);
     }
 
