@@ -17,6 +17,8 @@ use crate::page_token::PageTokens;
 pub const DEFAULT_SIZE: u64 = 100;
 /// The largest page. Who asks for more gets this much.
 pub const MAX_SIZE: u64 = 1_000;
+/// About as many bytes are on a page of large elements: clients read messages of at most 4 MiB unless told otherwise.
+pub const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// Where an element stands in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +81,27 @@ impl<'a, I: FromStr + Display> PageRequest<'a, I> {
 
     /// Cuts what the store returned to the page, and makes the token of the next; empty on the last page.
     pub fn finish<T>(&self, elements: &mut Vec<T>, position: impl Fn(&T) -> Position<I>) -> String {
-        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        self.cut(elements, usize::try_from(self.size).unwrap_or(usize::MAX), position)
+    }
+
+    /// Like [`finish`](Self::finish), for elements that may be large: the page ends at [`MAX_BYTES`], though never before its
+    /// first element. `bytes` says how long an element is on the wire.
+    pub fn finish_large<T>(
+        &self,
+        elements: &mut Vec<T>,
+        bytes: impl Fn(&T) -> usize,
+        position: impl Fn(&T) -> Position<I>,
+    ) -> String {
+        let mut total = 0_usize;
+        let fitting = elements.iter().take_while(|element| {
+            total = total.saturating_add(bytes(element));
+            total <= MAX_BYTES
+        });
+        let fitting = fitting.count().max(1);
+        self.cut(elements, usize::try_from(self.size).unwrap_or(usize::MAX).min(fitting), position)
+    }
+
+    fn cut<T>(&self, elements: &mut Vec<T>, size: usize, position: impl Fn(&T) -> Position<I>) -> String {
         if elements.len() <= size {
             return String::new();
         }
@@ -133,6 +155,25 @@ mod tests {
             assert_eq!(PageRequest::read(&tokens, LIST, 2, &page_token).unwrap().after(), seen.last().map(|&id| at(id)).as_ref());
         }
         assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn a_page_of_large_elements_ends_early_but_never_before_its_first() {
+        let tokens = tokens();
+        let page = PageRequest::<u32>::read(&tokens, LIST, 4, "").unwrap();
+        let bytes = |&element: &u32| usize::try_from(element).unwrap();
+        let half = u32::try_from(MAX_BYTES / 2).unwrap();
+        for (mut elements, fit) in [
+            (vec![half, half, 1], 2),
+            (vec![half, half + 1, 1], 1),
+            (vec![half * 3, 1], 1),
+            (vec![half, half], 2),
+            (vec![1; 5], 4),
+        ] {
+            let all = elements.len();
+            let page_token = page.finish_large(&mut elements, bytes, |&id| at(id));
+            assert_eq!((elements.len(), page_token.is_empty()), (fit, fit == all), "{elements:?}");
+        }
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl TrustRelationshipService for TrustRelationships {
         let list: &[&[u8]] = &[b"ListTrustRelationships", workspace_id.as_str().as_bytes(), filter.as_bytes()];
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
         let listed = self.0.store.list_trust_relationships(&workspace_id, issuer_id.as_ref(), &pages::query(&page)).await;
-        let mut listed = listed.map_err(refusals::store)?;
-        let next_page_token = page.finish(&mut listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
-        let trust_relationships = listed.iter().map(Into::into).collect();
+        let listed = listed.map_err(refusals::store)?;
+        let (trust_relationships, next_page_token) =
+            pages::finish(&page, &listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
         Ok(Response::new(ListTrustRelationshipsResponse { trust_relationships, next_page_token }))
     }
 

@@ -75,10 +75,9 @@ impl TrustedIssuerService for TrustedIssuers {
         let ListTrustedIssuersRequest { page_size, page_token, .. } = request.into_inner();
         let list: &[&[u8]] = &[b"ListTrustedIssuers", workspace_id.as_str().as_bytes()];
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
-        let mut issuers =
-            self.0.store.list_trusted_issuers(&workspace_id, &pages::query(&page)).await.map_err(refusals::store)?;
-        let next_page_token = page.finish(&mut issuers, |last| Position { created_at: last.created_at, id: last.id.to_string() });
-        let trusted_issuers = issuers.iter().map(Into::into).collect();
+        let issuers = self.0.store.list_trusted_issuers(&workspace_id, &pages::query(&page)).await.map_err(refusals::store)?;
+        let (trusted_issuers, next_page_token) =
+            pages::finish(&page, &issuers, |last| Position { created_at: last.created_at, id: last.id.to_string() });
         Ok(Response::new(ListTrustedIssuersResponse { trusted_issuers, next_page_token }))
     }
 

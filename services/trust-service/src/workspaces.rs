@@ -54,10 +54,10 @@ impl WorkspaceService for Workspaces {
         let ListWorkspacesRequest { page_size, page_token } = request.into_inner();
         let list: &[&[u8]] = &[b"ListWorkspaces", only.as_ref().map_or("", WorkspaceId::as_str).as_bytes()];
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
-        let mut workspaces = self.0.store.list_workspaces(only.as_ref(), &pages::query(&page)).await.map_err(refusals::store)?;
-        let next_page_token =
-            page.finish(&mut workspaces, |last| Position { created_at: last.created_at, id: last.id.to_string() });
-        Ok(Response::new(ListWorkspacesResponse { workspaces: workspaces.iter().map(Into::into).collect(), next_page_token }))
+        let listed = self.0.store.list_workspaces(only.as_ref(), &pages::query(&page)).await.map_err(refusals::store)?;
+        let (workspaces, next_page_token) =
+            pages::finish(&page, &listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
+        Ok(Response::new(ListWorkspacesResponse { workspaces, next_page_token }))
     }
 
     async fn update_workspace(

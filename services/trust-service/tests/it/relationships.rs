@@ -7,12 +7,46 @@ use countersign_proto::trust_v1::{
     TrustRelationship, TrustedIssuer, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest,
 };
 use countersign_testkit::status::{assert_refused, violated_fields};
+use prost::Message as _;
 use tonic::Code;
 
 use crate::support::{Tenant, mask, new_relationship, service};
 
 fn update(relationship: &TrustRelationship, paths: &[&str]) -> UpdateTrustRelationshipRequest {
     UpdateTrustRelationshipRequest { trust_relationship: Some(relationship.clone()), update_mask: Some(mask(paths)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_relationships_ends_early_and_the_next_goes_on() {
+    let service = service().await;
+    let mut operator = service.operator();
+    let workspace = operator.workspace("Acme").await;
+    let issuer = operator.issuer(&workspace.id, "https://cloud.rwx.com/mint").await;
+    let mut request = new_relationship(&issuer, &["deploy"]);
+    // About 64 KiB each.
+    let subjects = (0..64).map(|number| format!("{number}{}", "s".repeat(1_000))).collect();
+    request.trust_relationship.as_mut().unwrap().subject_matches = subjects;
+    for _ in 0..80 {
+        operator.relationships.create_trust_relationship(request.clone()).await.unwrap();
+    }
+    let (mut pages, mut seen, mut page_token) = (0, std::collections::BTreeSet::new(), String::new());
+    loop {
+        let list = ListTrustRelationshipsRequest {
+            workspace_id: workspace.id.clone(),
+            page_size: 1_000,
+            page_token,
+            ..Default::default()
+        };
+        let answer = operator.relationships.list_trust_relationships(list).await.unwrap().into_inner();
+        assert!(answer.encoded_len() < 2_200_000, "{}", answer.encoded_len());
+        pages += 1;
+        seen.extend(answer.trust_relationships.into_iter().map(|relationship| relationship.id));
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((pages, seen.len()), (3, 80));
 }
 
 #[tokio::test(flavor = "multi_thread")]
