@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::draft::{self, Given, Mask};
+use crate::exchange::DeploymentAudience;
 use crate::id::{TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
@@ -141,6 +142,15 @@ impl TrustedIssuerSettings {
             self.enabled = draft.enabled;
         }
         self
+    }
+
+    /// Notes when the issuer is this deployment: access tokens say who exchanged what, not how often it was exchanged before, so
+    /// whoever could exchange them again would outlive his trust (SECURITY 54). Keys may be read from anywhere.
+    pub fn check_foreign(&self, deployment: &DeploymentAudience, violations: &mut Violations) {
+        let own = deployment.as_audience().as_str().trim_end_matches('/');
+        if self.issuer_url.as_str().trim_end_matches('/') == own {
+            violations.add("trusted_issuer.issuer_url", "is this deployment's own, whose access tokens are not exchanged again");
+        }
     }
 
     /// Whether these settings accept nothing that the current ones do not: only the name differs, or the issuer is disabled.

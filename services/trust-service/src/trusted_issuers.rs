@@ -47,6 +47,10 @@ impl TrustedIssuerService for TrustedIssuers {
         }
         let draft = TrustedIssuerDraft::from(wire);
         let settings = TrustedIssuerSettings::create(&draft, self.0.loopback_http, &mut violations);
+        if let Some(settings) = &settings {
+            settings.check_foreign(&self.0.deployment, &mut violations);
+        }
+        let settings = settings.filter(|_| violations.is_empty());
         let (workspace_id, settings) = workspace_id.zip(settings).ok_or(violations).map_err(Refusal::invalid)?;
         let issuer = self.create(&workspace_id, settings).await?;
         Ok(Response::new(CreateTrustedIssuerResponse { trusted_issuer: Some((&issuer).into()) }))

@@ -9,7 +9,7 @@ use countersign_proto::trust_v1::{
 use countersign_testkit::status::{assert_refused, violated_fields};
 use tonic::Code;
 
-use crate::support::{mask, new_issuer, service};
+use crate::support::{GATEWAY, mask, new_issuer, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_lives_from_creation_to_deletion() {
@@ -68,6 +68,21 @@ async fn every_violation_is_named_at_once() {
     assert_refused(&status, Code::InvalidArgument, Reason::InvalidRequest);
     let fields = ["algorithms[0]", "clock_skew", "issuer_url", "max_token_lifetime", "replay_policy", "workspace_id"];
     assert_eq!(violated_fields(&status), fields.map(|field| format!("trusted_issuer.{field}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s54_the_deployment_does_not_trust_its_own_access_tokens() {
+    let service = service().await;
+    let mut operator = service.operator();
+    let workspace = operator.workspace("Acme").await;
+    for own in [GATEWAY.to_owned(), format!("{GATEWAY}/"), format!("{GATEWAY}//")] {
+        let status = operator.issuers.create_trusted_issuer(new_issuer(&workspace.id, &own)).await.unwrap_err();
+        assert_refused(&status, Code::InvalidArgument, Reason::InvalidRequest);
+        assert_eq!(violated_fields(&status), ["trusted_issuer.issuer_url"], "{own}");
+    }
+    let mut keys_at_the_gateway = new_issuer(&workspace.id, &format!("{GATEWAY}/tenant"));
+    keys_at_the_gateway.trusted_issuer.as_mut().unwrap().jwks_url = format!("{GATEWAY}/keys");
+    operator.issuers.create_trusted_issuer(keys_at_the_gateway).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
