@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use countersign_domain::reason::Reason;
 use countersign_domain::violation::Violations;
 use countersign_proto::common;
 use countersign_proto::status::Refusal;
@@ -39,6 +40,10 @@ pub(crate) fn write(error: WriteError, kind: Resource, id: &str, name: &str) -> 
         WriteError::NotFound(missing) => Refusal::not_found(kind_name(missing), name),
         WriteError::Changed => Refusal::etag_mismatch(kind_name(kind), id),
         WriteError::AlreadyExists => Refusal::already_exists(kind_name(kind), name),
+        WriteError::NotGrantable(scope) => Refusal::new(
+            Reason::GrantNotHeld,
+            format!("a trust relationship of this issuer gives `{scope}`, which you do not hold"),
+        ),
         WriteError::Referenced => {
             let message = match kind {
                 Resource::Workspace => "the workspace still holds trusted issuers",

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::name::Scope;
 use countersign_domain::permission::check_grantable;
-use countersign_domain::reason::Reason;
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
 use countersign_domain::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
@@ -143,8 +143,9 @@ impl TrustedIssuers {
             let mut violations = Violations::new();
             let settings = current.settings.clone().update(draft, mask, self.0.loopback_http, &mut violations);
             let settings = violations.into_result(settings).map_err(Refusal::invalid)?;
-            self.check_grantable(caller, &current, &settings).await?;
-            match self.0.store.update_trusted_issuer(workspace_id, id, current.revision, settings, self.0.now()).await {
+            let may_give = |scope: &Scope| check_grantable(scope, |permission| caller.holds(permission)).is_ok();
+            let store = &self.0.store;
+            match store.update_trusted_issuer(workspace_id, id, current.revision, settings, &may_give, self.0.now()).await {
                 Err(WriteError::Changed) if etag.is_empty() => {}
                 Err(error) => return Err(refusal(error, id)),
                 Ok(issuer) => {
@@ -154,27 +155,6 @@ impl TrustedIssuers {
             }
         }
         Err(refusal(WriteError::Changed, id))
-    }
-
-    /// Whoever decides whose keys an issuer's tokens are verified with can make himself any of its subjects, and so gives himself
-    /// whatever its relationships give: he must hold it (SECURITY 69).
-    async fn check_grantable(
-        &self,
-        caller: &Caller,
-        current: &TrustedIssuer,
-        settings: &TrustedIssuerSettings,
-    ) -> Result<(), Refusal> {
-        if settings.only_takes_from(&current.settings) {
-            return Ok(());
-        }
-        let through = self.0.store.reserved_scopes_through(&current.workspace_id, &current.id).await.map_err(refusals::store)?;
-        match through.iter().find(|scope| check_grantable(scope, |permission| caller.holds(permission)).is_err()) {
-            None => Ok(()),
-            Some(scope) => Err(Refusal::new(
-                Reason::GrantNotHeld,
-                format!("a trust relationship of this issuer gives `{scope}`, which you do not hold"),
-            )),
-        }
     }
 
     async fn delete(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId, etag: &str) -> Result<(), Refusal> {

@@ -1,22 +1,52 @@
 //! Trusted issuers.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::name::Scope;
+use countersign_domain::permission::RESERVED_SCOPE_PREFIX;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select, SqlErr,
+    ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqlErr,
 };
 
 use super::entity::{trust_relationship, trusted_issuer};
 use super::write::{PolicyWrite, TRUSTED_ISSUER};
-use super::{Page, Resource, SeaTrustStore, TrustedIssuerStore, WriteError};
+use super::{MayGive, Page, Resource, SeaTrustStore, TrustedIssuerStore, WriteError, rows};
 use crate::database::StoreError;
 
 fn find(workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Select<trusted_issuer::Entity> {
     use trusted_issuer::Column;
     trusted_issuer::Entity::find().filter(Column::WorkspaceId.eq(workspace_id.as_str())).filter(Column::Id.eq(id.as_str()))
+}
+
+/// Every scope that the relationships of a trusted issuer give and that begins with the reserved prefix.
+async fn reserved_scopes_through(
+    transaction: &DatabaseTransaction,
+    workspace_id: &WorkspaceId,
+    id: &TrustedIssuerId,
+) -> Result<BTreeSet<Scope>, StoreError> {
+    use trust_relationship::Column;
+    // The list is JSON text: whatever holds the prefix anywhere is read, and nothing else.
+    let lists: Vec<String> = trust_relationship::Entity::find()
+        .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
+        .filter(Column::TrustedIssuerId.eq(id.as_str()))
+        .filter(Column::Scopes.contains(RESERVED_SCOPE_PREFIX))
+        .select_only()
+        .column(Column::Scopes)
+        .distinct()
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let mut scopes = BTreeSet::new();
+    for list in lists {
+        let list: Vec<Scope> = rows::read_json("list of scopes", &list)?;
+        scopes.extend(list.into_iter().filter(|scope| scope.as_str().starts_with(RESERVED_SCOPE_PREFIX)));
+    }
+    Ok(scopes)
 }
 
 #[async_trait]
@@ -67,6 +97,7 @@ impl TrustedIssuerStore for SeaTrustStore {
         id: &TrustedIssuerId,
         revision: i64,
         settings: TrustedIssuerSettings,
+        may_give: &MayGive<'_>,
         now: Timestamp,
     ) -> Result<TrustedIssuer, WriteError> {
         let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
@@ -75,7 +106,15 @@ impl TrustedIssuerStore for SeaTrustStore {
         if issuer.revision != revision {
             return Err(WriteError::Changed);
         }
-        issuer.settings = TrustedIssuerSettings { issuer_url: issuer.settings.issuer_url, ..settings };
+        let settings = TrustedIssuerSettings { issuer_url: issuer.settings.issuer_url.clone(), ..settings };
+        if !settings.only_takes_from(&issuer.settings) {
+            // Under the workspace's lock, so that no scope is added meanwhile.
+            let through = reserved_scopes_through(&write.transaction, workspace_id, id).await?;
+            if let Some(scope) = through.into_iter().find(|scope| !may_give(scope)) {
+                return Err(WriteError::NotGrantable(scope));
+            }
+        }
+        issuer.settings = settings;
         issuer.revision += 1;
         issuer.updated_at = now;
         trusted_issuer::Model::try_from(&issuer)?.into_active_model().reset_all().update(&write.transaction).await?;

@@ -20,7 +20,6 @@ mod write;
 #[cfg(test)]
 mod contract;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -63,6 +62,9 @@ pub enum WriteError {
     /// Another resource of the workspace has this name.
     #[error("the name is taken")]
     AlreadyExists,
+    /// The writer may not give this scope, which a trust relationship of the issuer gives.
+    #[error("a trust relationship of the issuer gives {0}")]
+    NotGrantable(Scope),
     /// Something still refers to the resource.
     #[error("the resource is still referred to")]
     Referenced,
@@ -149,12 +151,17 @@ pub trait TrustedIssuerStore: Send + Sync {
     /// Lists a workspace's trusted issuers.
     async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError>;
     /// Replaces the settings, but not the URL, of a trusted issuer that is at this revision.
+    ///
+    /// Unless the new settings only take from the current ones, the writer must be able to give every scope below the reserved
+    /// prefix that a relationship of the issuer gives at the commit: whoever decides whose keys an issuer's tokens are verified
+    /// with can make himself any of its subjects (SECURITY 69).
     async fn update_trusted_issuer(
         &self,
         workspace_id: &WorkspaceId,
         id: &TrustedIssuerId,
         revision: i64,
         settings: TrustedIssuerSettings,
+        may_give: &MayGive<'_>,
         now: Timestamp,
     ) -> Result<TrustedIssuer, WriteError>;
     /// Deletes a trusted issuer that is at this revision and that no trust relationship uses.
@@ -186,12 +193,6 @@ pub trait TrustRelationshipStore: Send + Sync {
         trusted_issuer_id: Option<&TrustedIssuerId>,
         page: &Page,
     ) -> Result<Vec<TrustRelationship>, StoreError>;
-    /// Every scope that the relationships of a trusted issuer give and that begins with the reserved prefix.
-    async fn reserved_scopes_through(
-        &self,
-        workspace_id: &WorkspaceId,
-        trusted_issuer_id: &TrustedIssuerId,
-    ) -> Result<BTreeSet<Scope>, StoreError>;
     /// Replaces the settings of a trust relationship that is at this revision.
     async fn update_trust_relationship(
         &self,
@@ -252,6 +253,9 @@ pub trait PolicyFeedStore: Send + Sync {
     /// Forgets at most `limit` changes made before this; returns how many. A reader further behind gets [`FeedChanges::Lost`].
     async fn forget_policy_changes(&self, made_before: Timestamp, limit: u64) -> Result<u64, StoreError>;
 }
+
+/// Says whether the writer may give a scope below the reserved prefix.
+pub type MayGive<'a> = dyn Fn(&Scope) -> bool + Send + Sync + 'a;
 
 /// Says whether somebody follows a workspace's policy.
 pub type Followed<'a> = dyn Fn(&WorkspaceId) -> bool + Send + Sync + 'a;

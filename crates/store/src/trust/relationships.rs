@@ -1,11 +1,7 @@
 //! Trust relationships.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::name::Scope;
-use countersign_domain::permission::RESERVED_SCOPE_PREFIX;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
 use sea_orm::{
@@ -15,7 +11,7 @@ use sea_orm::{
 
 use super::entity::{trust_relationship, trusted_issuer};
 use super::write::{PolicyWrite, TRUST_RELATIONSHIP};
-use super::{NewTrustRelationship, Page, Resource, SeaTrustStore, TrustRelationshipStore, WriteError, rows};
+use super::{NewTrustRelationship, Page, Resource, SeaTrustStore, TrustRelationshipStore, WriteError};
 use crate::database::StoreError;
 
 fn find(workspace_id: &WorkspaceId, id: &TrustRelationshipId) -> Select<trust_relationship::Entity> {
@@ -78,31 +74,6 @@ impl TrustRelationshipStore for SeaTrustStore {
         let query = query.order_by_asc(Column::CreatedAt).order_by_asc(Column::Id).limit(page.limit);
         let rows = query.all(self.database.reader()).await?;
         rows.into_iter().map(TryInto::try_into).collect()
-    }
-
-    async fn reserved_scopes_through(
-        &self,
-        workspace_id: &WorkspaceId,
-        trusted_issuer_id: &TrustedIssuerId,
-    ) -> Result<BTreeSet<Scope>, StoreError> {
-        use trust_relationship::Column;
-        // The list is JSON text: whatever holds the prefix anywhere is read, and nothing else.
-        let lists: Vec<String> = trust_relationship::Entity::find()
-            .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
-            .filter(Column::TrustedIssuerId.eq(trusted_issuer_id.as_str()))
-            .filter(Column::Scopes.contains(RESERVED_SCOPE_PREFIX))
-            .select_only()
-            .column(Column::Scopes)
-            .distinct()
-            .into_tuple()
-            .all(self.database.reader())
-            .await?;
-        let mut scopes = BTreeSet::new();
-        for list in lists {
-            let list: Vec<Scope> = rows::read_json("list of scopes", &list)?;
-            scopes.extend(list.into_iter().filter(|scope| scope.as_str().starts_with(RESERVED_SCOPE_PREFIX)));
-        }
-        Ok(scopes)
     }
 
     async fn update_trust_relationship(

@@ -80,9 +80,9 @@ async fn s30_outcomes_follow_the_state_at_the_commit(replicas: Replicas) {
     assert_eq!(commit(other, current(2)).await, Committed);
 
     let settings = TrustedIssuerSettings { enabled: false, ..issuer.settings.clone() };
-    one.update_trusted_issuer(&workspace.id, &issuer.id, 1, settings, now()).await.unwrap();
+    one.update_trusted_issuer(&workspace.id, &issuer.id, 1, settings, &anything, now()).await.unwrap();
     assert_eq!(commit(other, current(3)).await, Disabled);
-    one.update_trusted_issuer(&workspace.id, &issuer.id, 2, issuer.settings.clone(), now()).await.unwrap();
+    one.update_trusted_issuer(&workspace.id, &issuer.id, 2, issuer.settings.clone(), &anything, now()).await.unwrap();
     assert_eq!(commit(other, current(3)).await, Stale);
     let current = |token| ExchangeCommit { trusted_issuer_revision: 3, ..current(token) };
     assert_eq!(commit(other, current(3)).await, Committed);

@@ -76,6 +76,11 @@ fn page() -> Page {
     Page { after: None, limit: 1_000 }
 }
 
+/// The writer may give any scope.
+fn anything(_: &countersign_domain::name::Scope) -> bool {
+    true
+}
+
 fn issuer_settings(url: &str) -> TrustedIssuerSettings {
     let draft = TrustedIssuerDraft { issuer_url: url.to_owned(), ..TrustedIssuerDraft::default() };
     TrustedIssuerSettings::create(&draft, LoopbackHttp::Refused, &mut Violations::new()).unwrap()

@@ -10,7 +10,7 @@ on_every_database! {
     what_is_referred_to_is_not_deleted
     s33_nothing_of_one_workspace_is_reached_from_another
     every_change_raises_the_policy_revision_by_one
-    reserved_scopes_are_found_through_their_issuer
+    s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit
 }
 
 async fn resources_read_back_as_they_were_written(replicas: Replicas) {
@@ -28,7 +28,7 @@ async fn resources_read_back_as_they_were_written(replicas: Replicas) {
         issuer_url: "https://elsewhere.example".parse().unwrap(),
         ..issuer.settings.clone()
     };
-    let updated = one.update_trusted_issuer(&workspace.id, &issuer.id, 1, settings.clone(), later(1)).await.unwrap();
+    let updated = one.update_trusted_issuer(&workspace.id, &issuer.id, 1, settings.clone(), &anything, later(1)).await.unwrap();
     let issuer_url = issuer.settings.issuer_url.clone();
     let expected = TrustedIssuerSettings { issuer_url, ..settings };
     assert_eq!((&updated.settings, updated.revision), (&expected, 2), "the URL never changes");
@@ -80,7 +80,7 @@ async fn a_write_needs_the_revision_that_was_read(replicas: Replicas) {
     let changed = |result: Result<(), WriteError>| assert!(matches!(result, Err(WriteError::Changed)), "{result:?}");
     for stale in [0, 2] {
         changed(one.update_workspace(ws, stale, workspace.settings(), now()).await.map(|_| ()));
-        changed(one.update_trusted_issuer(ws, is, stale, issuer.settings.clone(), now()).await.map(|_| ()));
+        changed(one.update_trusted_issuer(ws, is, stale, issuer.settings.clone(), &anything, now()).await.map(|_| ()));
         changed(one.update_trust_relationship(ws, tr, stale, relationship.settings.clone(), now()).await.map(|_| ()));
         changed(one.delete_trust_relationship(ws, tr, stale, now()).await);
         changed(one.delete_trusted_issuer(ws, is, stale, now()).await);
@@ -134,7 +134,7 @@ async fn s33_nothing_of_one_workspace_is_reached_from_another(replicas: Replicas
         assert!(one.list_trusted_issuers(ws, &page()).await.unwrap().is_empty());
         assert!(one.list_trust_relationships(ws, Some(is), &page()).await.unwrap().is_empty());
         let settings = victim.issuer.settings.clone();
-        missing(one.update_trusted_issuer(ws, is, 1, settings, now()).await.map(|_| ()), issuer);
+        missing(one.update_trusted_issuer(ws, is, 1, settings, &anything, now()).await.map(|_| ()), issuer);
         let settings = victim.relationship.settings.clone();
         missing(one.update_trust_relationship(ws, tr, 1, settings, now()).await.map(|_| ()), relationship);
         missing(one.delete_trusted_issuer(ws, is, 1, now()).await, issuer);
@@ -160,18 +160,33 @@ async fn every_change_raises_the_policy_revision_by_one(replicas: Replicas) {
     assert_eq!(revision().await, 5);
 }
 
-async fn reserved_scopes_are_found_through_their_issuer(replicas: Replicas) {
+async fn s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit(replicas: Replicas) {
     let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
     let second = replicas.issuer(&workspace.id, "https://second.example").await;
-    let through = |id: TrustedIssuerId| {
-        let (store, workspace_id) = (replicas.other.clone(), workspace.id.clone());
-        async move { store.reserved_scopes_through(&workspace_id, &id).await.unwrap() }
-    };
-    assert!(through(issuer.id.clone()).await.is_empty());
     let scopes = ["a-countersign:", "countersign:issuers.get", "countersign:issuers.create"].map(|text| text.parse().unwrap());
     let settings = TrustRelationshipSettings { scopes: scopes.to_vec(), ..relationship.settings };
     replicas.one.update_trust_relationship(&workspace.id, &relationship.id, 1, settings, now()).await.unwrap();
     let [_, get, create] = scopes;
-    assert_eq!(through(issuer.id).await, [create, get].into());
-    assert!(through(second.id).await.is_empty());
+
+    // Every scope below the prefix is asked for, and no other.
+    let asked = std::sync::Mutex::new(Vec::new());
+    let refuses_get = |scope: &Scope| {
+        asked.lock().unwrap().push(scope.clone());
+        *scope != get
+    };
+    let update = |issuer: &TrustedIssuer, settings: TrustedIssuerSettings, may_give| {
+        let (store, workspace_id, id) = (replicas.other.clone(), workspace.id.clone(), issuer.id.clone());
+        async move { store.update_trusted_issuer(&workspace_id, &id, 1, settings, may_give, now()).await }
+    };
+    let keys = TrustedIssuerSettings { jwks_url: Some("https://keys.example".parse().unwrap()), ..issuer.settings.clone() };
+    let refused = update(&issuer, keys, &refuses_get).await;
+    assert!(matches!(&refused, Err(WriteError::NotGrantable(scope)) if *scope == get), "{refused:?}");
+    assert_eq!(*asked.lock().unwrap(), [create, get.clone()]);
+    assert_eq!(replicas.one.trusted_issuer(&workspace.id, &issuer.id).await.unwrap().as_ref(), Some(&issuer));
+
+    let nothing = |_: &Scope| false;
+    let keys = TrustedIssuerSettings { clock_skew: Duration::ZERO, ..second.settings.clone() };
+    update(&second, keys, &nothing).await.unwrap();
+    let disabled = TrustedIssuerSettings { enabled: false, ..issuer.settings.clone() };
+    update(&issuer, disabled, &nothing).await.unwrap();
 }
