@@ -40,6 +40,10 @@ pub(crate) fn write(error: WriteError, kind: Resource, id: &str, name: &str) -> 
         WriteError::NotFound(missing) => Refusal::not_found(kind_name(missing), name),
         WriteError::Changed => Refusal::etag_mismatch(kind_name(kind), id),
         WriteError::AlreadyExists => Refusal::already_exists(kind_name(kind), name),
+        WriteError::QuotaReached { resource, most } => {
+            let message = format!("the workspace holds {most} of {} already, and may hold no more", kind_name(resource));
+            Refusal::failed_precondition(kind_name(kind), id, message)
+        }
         WriteError::NotGrantable(scope) => Refusal::new(
             Reason::GrantNotHeld,
             format!("a trust relationship of this issuer gives `{scope}`, which you do not hold"),

@@ -59,6 +59,8 @@ impl TrustedIssuerStore for SeaTrustStore {
         now: Timestamp,
     ) -> Result<TrustedIssuer, WriteError> {
         let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
+        let held = trusted_issuer::Entity::find().filter(trusted_issuer::Column::WorkspaceId.eq(workspace_id.as_str()));
+        super::check_quota(&write.transaction, held, Resource::TrustedIssuer, self.quotas.trusted_issuers).await?;
         let issuer =
             TrustedIssuer { id, workspace_id: workspace_id.clone(), settings, revision: 1, created_at: now, updated_at: now };
         let inserted = trusted_issuer::Model::try_from(&issuer)?.into_active_model().insert(&write.transaction).await;

@@ -32,6 +32,9 @@ use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshi
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::workspace::{Workspace, WorkspaceSettings};
 
+use sea_orm::sea_query::Expr;
+use sea_orm::{DatabaseTransaction, EntityTrait, QuerySelect as _, Select};
+
 use crate::database::{Database, StoreError};
 
 pub use migration::migrations;
@@ -62,6 +65,14 @@ pub enum WriteError {
     /// Another resource of the workspace has this name.
     #[error("the name is taken")]
     AlreadyExists,
+    /// The workspace holds as many of these as it may.
+    #[error("there are {most} of {resource:?} already")]
+    QuotaReached {
+        /// Of which.
+        resource: Resource,
+        /// How many it may hold.
+        most: u64,
+    },
     /// The writer may not give this scope, which a trust relationship of the issuer gives.
     #[error("a trust relationship of the issuer gives {0}")]
     NotGrantable(Scope),
@@ -298,22 +309,49 @@ pub trait TrustStore: WorkspaceStore + TrustedIssuerStore + TrustRelationshipSto
 
 impl<T: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + PolicyFeedStore> TrustStore for T {}
 
+/// How much one workspace may hold. Every gateway keeps it all in memory, so one tenant must not fill the memory of all.
+#[derive(Debug, Clone, Copy)]
+struct Quotas {
+    trusted_issuers: u64,
+    trust_relationships: u64,
+}
+
+impl Quotas {
+    const STANDARD: Self = Self { trusted_issuers: 1_000, trust_relationships: 200_000 };
+}
+
 /// The adapter for SQLite and PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct SeaTrustStore {
     database: Arc<Database>,
+    quotas: Quotas,
 }
 
 impl SeaTrustStore {
     /// A store over a database of its own, which it migrates.
     pub async fn open(database: Database) -> Result<Self, StoreError> {
         database.migrate(&migrations()).await?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), quotas: Quotas::STANDARD })
     }
 
     /// Asks the database for a sign of life; for readiness.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
+    }
+}
+
+/// Refuses one more element where these are as many as a workspace may hold. To be called under its lock.
+async fn check_quota<E: EntityTrait>(
+    transaction: &DatabaseTransaction,
+    held: Select<E>,
+    resource: Resource,
+    most: u64,
+) -> Result<(), WriteError> {
+    // No further than the quota is counted.
+    let last = held.select_only().expr(Expr::val(1)).offset(most.saturating_sub(1)).limit(1).into_tuple::<i32>();
+    match last.one(transaction).await? {
+        Some(_) => Err(WriteError::QuotaReached { resource, most }),
+        None => Ok(()),
     }
 }
 

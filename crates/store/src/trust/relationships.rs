@@ -33,6 +33,9 @@ impl TrustRelationshipStore for SeaTrustStore {
         if issuer.count(&write.transaction).await? == 0 {
             return Err(WriteError::NotFound(Resource::TrustedIssuer));
         }
+        let held =
+            trust_relationship::Entity::find().filter(trust_relationship::Column::WorkspaceId.eq(new.workspace_id.as_str()));
+        super::check_quota(&write.transaction, held, Resource::TrustRelationship, self.quotas.trust_relationships).await?;
         let relationship = TrustRelationship {
             id: new.id,
             workspace_id: new.workspace_id,

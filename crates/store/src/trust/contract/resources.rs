@@ -10,6 +10,7 @@ on_every_database! {
     what_is_referred_to_is_not_deleted
     s33_nothing_of_one_workspace_is_reached_from_another
     every_change_raises_the_policy_revision_by_one
+    a_workspace_holds_no_more_than_its_quotas
     s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit
 }
 
@@ -158,6 +159,38 @@ async fn every_change_raises_the_policy_revision_by_one(replicas: Replicas) {
     // What fails changes nothing.
     replicas.one.delete_trusted_issuer(ws, &issuer.id, 7, now()).await.unwrap_err();
     assert_eq!(revision().await, 5);
+}
+
+async fn a_workspace_holds_no_more_than_its_quotas(mut replicas: Replicas) {
+    let quotas = replicas.one.quotas;
+    assert_eq!((quotas.trusted_issuers, quotas.trust_relationships), (1_000, 200_000));
+    for store in [&mut replicas.one, &mut replicas.other] {
+        store.quotas = Quotas { trusted_issuers: 2, trust_relationships: 3 };
+    }
+    let (ours, theirs) = (replicas.tenant().await, replicas.tenant().await);
+    let second = replicas.issuer(&ours.workspace.id, "https://second.example").await;
+    let create = |store: &SeaTrustStore, workspace: &Workspace, url: &str| {
+        let (store, workspace_id, settings) = (store.clone(), workspace.id.clone(), issuer_settings(url));
+        let id = TrustedIssuerId::from_random(replicas.entropy.bits128());
+        async move { store.create_trusted_issuer(&workspace_id, id, settings, now()).await }
+    };
+    let refused = create(&replicas.one, &ours.workspace, "https://third.example").await.unwrap_err();
+    assert!(matches!(refused, WriteError::QuotaReached { resource: Resource::TrustedIssuer, most: 2 }), "{refused:?}");
+    create(&replicas.one, &theirs.workspace, "https://third.example").await.unwrap();
+    replicas.one.delete_trusted_issuer(&ours.workspace.id, &second.id, 1, now()).await.unwrap();
+    create(&replicas.one, &ours.workspace, "https://third.example").await.unwrap();
+
+    // Replicas that create at once do not pass it together.
+    let attempts = (0..8).map(|attempt| {
+        let store = if attempt % 2 == 0 { replicas.one.clone() } else { replicas.other.clone() };
+        let new = replicas.new_relationship(&ours.issuer);
+        async move { store.create_trust_relationship(new, now()).await }
+    });
+    let (created, refused): (Vec<_>, Vec<_>) = futures::future::join_all(attempts).await.into_iter().partition(Result::is_ok);
+    assert_eq!((created.len(), refused.len()), (2, 6));
+    for error in refused.into_iter().filter_map(Result::err) {
+        assert!(matches!(error, WriteError::QuotaReached { resource: Resource::TrustRelationship, most: 3 }), "{error:?}");
+    }
 }
 
 async fn s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit(replicas: Replicas) {
