@@ -12,6 +12,7 @@ use std::time::Duration;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry};
 use countersign_runtime::health::Condition;
+use countersign_runtime::outage::Outage;
 use countersign_store::trust::{FeedChanges, FeedPosition, FollowedChange, TrustStore};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::timeout;
@@ -50,6 +51,7 @@ pub(crate) struct PolicyFeed(Arc<Shared>);
 struct Shared {
     store: Arc<dyn TrustStore>,
     database: Condition,
+    outage: Outage,
     /// `None` until the directory was read.
     known: Mutex<Option<Known>>,
     /// How many streams follow each workspace.
@@ -85,6 +87,7 @@ impl PolicyFeed {
         Self(Arc::new(Shared {
             store,
             database,
+            outage: Outage::new(),
             known: Mutex::new(None),
             followed: Mutex::new(HashMap::new()),
             wake: Notify::new(),
@@ -203,13 +206,18 @@ impl Shared {
     }
 
     fn answered(&self, barriers: u64, position: FeedPosition) {
+        if let Some(lasted) = self.outage.over() {
+            tracing::info!(lasted_ms = lasted.as_millis(), "the database can be followed again");
+        }
         self.database.set(true);
         self.reached.send_replace(Reached { barriers, position: Some(position) });
     }
 
     async fn failed(&self, error: &countersign_store::database::StoreError) {
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(cause, "cannot follow the database: {error}");
+        if self.outage.begins() {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(cause, "cannot follow the database: {error}");
+        }
         self.database.set(false);
         tokio::time::sleep(RETRY).await;
     }
@@ -224,5 +232,61 @@ impl Drop for Following {
                 followed.remove(&self.workspace_id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use countersign_runtime::health::Readiness;
+    use countersign_store::database::{Database, StoreError};
+    use countersign_store::trust::{SCHEMA, SeaTrustStore};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Log {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_the_database_is_two_lines_in_the_log() {
+        let database = Database::connect(&"sqlite::memory:".parse().unwrap(), SCHEMA).await.unwrap();
+        let store = Arc::new(SeaTrustStore::open(database).await.unwrap());
+        let feed = PolicyFeed::new(store, Readiness::new().condition("database"));
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        tokio::time::pause();
+        for _ in 0..2 {
+            for _ in 0..20 {
+                feed.0.failed(&StoreError::unreadable("place in the feed", "it is broken")).await;
+            }
+            for _ in 0..3 {
+                feed.0.answered(0, FeedPosition(1));
+            }
+        }
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let kinds: Vec<&str> = log.lines().map(|line| if line.contains("cannot follow") { "lost" } else { "found" }).collect();
+        assert_eq!(kinds, ["lost", "found", "lost", "found"], "{log}");
+        assert!(log.contains("it is broken"), "{log}");
     }
 }
