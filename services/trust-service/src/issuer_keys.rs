@@ -1,4 +1,7 @@
 //! The keys that verify callers' access tokens, asked of issuer-service.
+//!
+//! [`IssuerKeys::run`] asks for them all the time, so that a caller whose key is known never waits: what a caller presents can
+//! cause a question, at most one a second, and never makes another caller wait for the answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +15,14 @@ use countersign_proto::issuer_v1::GetJsonWebKeySetRequest;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
 use countersign_runtime::auth::KeySource;
 use countersign_runtime::client::PeerChannel;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use countersign_runtime::outage::Outage;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-/// A key that was revoked in an emergency must not be accepted for longer than 5 s (SECURITY 59), and callers here are few.
-const FRESH: Duration = Duration::from_secs(3);
-/// How often an unknown key may cause a fetch. Anybody can make one up.
-const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(1);
+/// A key that was revoked in an emergency must not be accepted for longer than 5 s (SECURITY 59).
+const REFRESH: Duration = Duration::from_secs(2);
+/// How often callers may cause a fetch, by keys that nobody knows: anybody can make one up.
+const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a set is used when issuer-service cannot be reached.
 const STALENESS_LIMIT: Duration = Duration::from_secs(30);
 const FETCH_LIMIT: Duration = Duration::from_secs(2);
@@ -28,8 +32,9 @@ pub(crate) struct IssuerKeys {
     client: KeySetServiceClient<PeerChannel>,
     issuer_url: IssuerUrl,
     held: ArcSwapOption<Held>,
-    /// Taken by whoever fetches; the others wait for his result. Holds when the last attempt began.
+    /// Taken by whoever fetches. Holds when the last attempt ended.
     fetching: Mutex<Option<Instant>>,
+    outage: Outage,
 }
 
 struct Held {
@@ -40,12 +45,45 @@ struct Held {
 impl IssuerKeys {
     pub(crate) fn new(issuer_service: PeerChannel, issuer_url: IssuerUrl) -> Self {
         let client = KeySetServiceClient::new(issuer_service);
-        Self { client, issuer_url, held: ArcSwapOption::empty(), fetching: Mutex::new(None) }
+        Self { client, issuer_url, held: ArcSwapOption::empty(), fetching: Mutex::new(None), outage: Outage::new() }
+    }
+
+    /// Keeps the keys fresh until it is dropped.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = interval(REFRESH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.attempt(self.fetching.lock().await).await;
+        }
     }
 
     fn younger_than(&self, limit: Duration) -> Option<Arc<KeySet>> {
         let held = self.held.load();
         held.as_ref().filter(|held| held.fetched.elapsed() < limit).map(|held| Arc::clone(&held.keys))
+    }
+
+    /// Fetches, unless somebody did a moment ago, with whatever success.
+    async fn attempt(&self, mut last: MutexGuard<'_, Option<Instant>>) {
+        if last.is_some_and(|ended| ended.elapsed() < ATTEMPT_INTERVAL) {
+            return;
+        }
+        let began = Instant::now();
+        // Noted first, as a caller who goes away ends the attempt here.
+        *last = Some(began);
+        match self.fetch().await {
+            Ok(keys) => {
+                // Aged from before the question: the answer may be as old as that.
+                self.held.store(Some(Arc::new(Held { keys, fetched: began })));
+                if let Some(lasted) = self.outage.over() {
+                    tracing::info!(lasted_ms = lasted.as_millis(), "the keys of access tokens can be fetched again");
+                }
+            }
+            Err(cause) if self.outage.begins() => tracing::warn!(cause, "cannot fetch the keys of access tokens"),
+            Err(_) => {}
+        }
+        // The attempt may have lasted; whoever waited for it must not begin another.
+        *last = Some(Instant::now());
     }
 
     async fn fetch(&self) -> Result<Arc<KeySet>, String> {
@@ -66,24 +104,21 @@ impl fmt::Debug for IssuerKeys {
 #[async_trait]
 impl KeySource for IssuerKeys {
     async fn key_set(&self, unknown_key: bool) -> Option<Arc<KeySet>> {
-        let limit = if unknown_key { UNKNOWN_KEY_INTERVAL } else { FRESH };
-        if let Some(keys) = self.younger_than(limit) {
+        let enough = if unknown_key { ATTEMPT_INTERVAL } else { STALENESS_LIMIT };
+        if let Some(keys) = self.younger_than(enough) {
             return Some(keys);
         }
-        let mut last_attempt = self.fetching.lock().await;
-        // Somebody else may have fetched meanwhile, or failed to a moment ago.
-        if let Some(keys) = self.younger_than(limit) {
-            return Some(keys);
-        }
-        if last_attempt.is_none_or(|attempt| attempt.elapsed() >= UNKNOWN_KEY_INTERVAL) {
-            let began = Instant::now();
-            *last_attempt = Some(began);
-            match self.fetch().await {
-                // Aged from before the question: the answer may be as old as that.
-                Ok(keys) => self.held.store(Some(Arc::new(Held { keys, fetched: began }))),
-                Err(cause) => tracing::warn!(cause, "cannot fetch the keys of access tokens"),
-            }
+        let usable = self.younger_than(STALENESS_LIMIT);
+        match (self.fetching.try_lock(), &usable) {
+            (Ok(last), _) => self.attempt(last).await,
+            // Somebody fetches already: the unknown key may be known in a moment, and this caller comes back or does not exist.
+            (Err(_), Some(_)) => return usable,
+            // Without any keys there is nothing to do but wait for that one attempt.
+            (Err(_), None) => self.attempt(self.fetching.lock().await).await,
         }
         self.younger_than(STALENESS_LIMIT)
     }
 }
+
+#[cfg(test)]
+mod tests;

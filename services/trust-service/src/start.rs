@@ -9,7 +9,7 @@ use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipServiceServer;
 use countersign_proto::trust_v1::trusted_issuer_service_server::TrustedIssuerServiceServer;
 use countersign_proto::trust_v1::workspace_service_server::WorkspaceServiceServer;
-use countersign_runtime::auth::Authenticator;
+use countersign_runtime::auth::{Authenticator, KeySource};
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::health::Readiness;
 use countersign_runtime::page_token::{self, PageTokens};
@@ -68,7 +68,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let keys = Arc::new(IssuerKeys::new(issuer_service, public_url.clone()));
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
         public_url.as_str(),
-        keys,
+        Arc::clone(&keys) as Arc<dyn KeySource>,
         Arc::clone(&clock),
     );
     let readiness = Readiness::new();
@@ -94,6 +94,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .public(public)
         .internal(internal)
         .task("follow the database", feed.run())
+        .task("follow the keys of access tokens", keys.run())
         .task("forget what is past", pruning::run(store, clock))
         .start(listeners, shutdown)
 }
