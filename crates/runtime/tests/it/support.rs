@@ -1,7 +1,7 @@
 //! A service whose answers a test chooses, served over in-process channels, and clients for it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -22,9 +22,20 @@ use countersign_runtime::server::{Limits, Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::{InProcessConnectors, Listeners};
 use http_body_util::BodyExt as _;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::sync::{Notify, Semaphore};
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+/// Every span of this process has a place in a trace. Set up for all tests before any of them serves: what a span's callsite
+/// once heard from a process without a subscriber it may remember for good.
+static TRACED: LazyLock<()> = LazyLock::new(|| {
+    let tracer = SdkTracerProvider::builder().build().tracer("test");
+    let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+});
 
 pub(crate) const BOOTSTRAP_TOKEN: &str = "a-bootstrap-token-of-more-than-32-characters";
 
@@ -152,6 +163,7 @@ impl Service {
         limits: Limits,
         authenticator: Authenticator,
     ) -> Self {
+        LazyLock::force(&TRACED);
         let obedient = Arc::new(Obedient { entered: Semaphore::new(0), release: Notify::new() });
         let surface = || add_anything(Surface::new()).grpc(KeySetServiceServer::new(Shared(Arc::clone(&obedient))));
         let http = Router::new()

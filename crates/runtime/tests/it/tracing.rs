@@ -1,18 +1,13 @@
 //! Traces cross from service to service, and strangers cannot join them.
 
-use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry::trace::TraceContextExt as _;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::support::{Service, ask, text};
 
 #[tokio::test]
 async fn calls_carry_the_w3c_trace_context() {
-    let provider = SdkTracerProvider::builder().build();
-    let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(provider.tracer("test")));
-    let _guard = tracing::subscriber::set_default(subscriber);
     let service = Service::start();
     let span = tracing::info_span!("exchange");
     let trace_id = span.context().span().span_context().trace_id().to_string();
