@@ -14,7 +14,7 @@
 //!     let program = Program { name: "issuer-service", version: env!("CARGO_PKG_VERSION") };
 //!     process::run(program, async |settings: MySettings, shutdown| {
 //!         // Build the dependencies from the settings, bind the listeners, start.
-//!         # let listeners = todo!();
+//!         # let (listeners, _) = countersign_runtime::transport::Listeners::in_process();
 //!         Server::new("issuer-service").start(listeners, shutdown)
 //!     })
 //! }
