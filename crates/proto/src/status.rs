@@ -407,15 +407,17 @@ fn row(reason: Reason) -> Row {
 
 /// RFC 6749, section 5.2, allows printable ASCII without quotation mark and backslash.
 fn description_text(message: &str) -> String {
-    message
-        .chars()
-        .map(|character| match character {
-            '"' => '\'',
-            '\\' => '/',
-            ' '..='~' => character,
-            _ => '?',
-        })
-        .collect()
+    let mut text = String::with_capacity(message.len());
+    for character in message.chars() {
+        match character {
+            '"' => text.push('\''),
+            '\\' => text.push('/'),
+            '…' => text.push_str("..."),
+            ' '..='~' => text.push(character),
+            _ => text.push('?'),
+        }
+    }
+    text
 }
 
 macro_rules! reasons {
@@ -568,6 +570,6 @@ mod tests {
 
     #[test]
     fn descriptions_keep_to_the_character_set_of_rfc_6749() {
-        assert_eq!(description_text("a \"b\" \\ c\n…é"), "a 'b' / c???");
+        assert_eq!(description_text("a \"b\" \\ c\n…é"), "a 'b' / c?...?");
     }
 }
