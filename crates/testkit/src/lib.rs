@@ -19,6 +19,7 @@
 pub mod claims;
 pub mod clock;
 pub mod folder;
+pub mod hostile_keys;
 pub mod identity_provider;
 pub mod ports;
 pub mod postgres;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::encoding::{AsBigEndian as _, AsDer as _, Curve25519SeedBin, EcPrivateKeyBin, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding};
@@ -115,6 +116,28 @@ impl Signer {
         members.extend(parameters.as_object().cloned().expect("made as an object above"));
         jwk
     }
+
+    /// The whole key as a JWK, private half included: what nobody should publish.
+    pub fn private_jwk(&self) -> Value {
+        let mut jwk = self.public_jwk();
+        let private = match &self.pair {
+            Pair::Rsa(pair) => {
+                let pkcs8: Pkcs8V1Der<'_> = pair.as_der().expect("can write an RSA key");
+                rsa_private_exponent(pkcs8.as_ref())
+            }
+            Pair::Ecdsa(pair) => {
+                let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().expect("can write an EC key");
+                number.as_ref().to_vec()
+            }
+            Pair::Ed25519(pair) => {
+                let seed: Curve25519SeedBin<'_> =
+                    pair.seed().and_then(|seed| seed.as_be_bytes()).expect("can write an Ed25519 key");
+                seed.as_ref().to_vec()
+            }
+        };
+        jwk["d"] = URL_SAFE_NO_PAD.encode(private).into();
+        jwk
+    }
 }
 
 impl fmt::Debug for Signer {
@@ -146,6 +169,21 @@ fn rsa_public_key(der: &[u8]) -> (Vec<u8>, Vec<u8>) {
     // A leading zero only says that the number is positive.
     let unsigned = |number: &[u8]| number.strip_prefix(&[0]).unwrap_or(number).to_vec();
     (unsigned(modulus), unsigned(exponent))
+}
+
+/// The private exponent of a PKCS #8 RSA key: the fourth integer of the `RSAPrivateKey` inside (RFC 8017, appendix A.1.2), which
+/// is the third element of the `PrivateKeyInfo` (RFC 5208, section 5).
+fn rsa_private_exponent(der: &[u8]) -> Vec<u8> {
+    let nth = |der: &[u8], index: usize| {
+        let (mut value, mut rest) = der_value(der);
+        for _ in 0..index {
+            (value, rest) = der_value(rest);
+        }
+        value.to_vec()
+    };
+    let key = nth(der_value(der).0, 2);
+    let exponent = nth(der_value(&key).0, 3);
+    exponent.strip_prefix(&[0]).unwrap_or(&exponent).to_vec()
 }
 
 /// The value of the first DER element, and what follows the element.
