@@ -1,9 +1,24 @@
 //! Valid claims as real issuers make them, to start from: a test changes one thing.
+//!
+//! Each provider's function gives every claim the JSON type that the provider gives it: ids that are strings of digits, booleans
+//! that are strings, nulls, arrays, names with dots and slashes. [`layouts`] adds the headers and the keys.
+
+mod clouds;
+mod delivery;
+mod layout;
+mod platforms;
 
 use std::time::Duration;
 
 use countersign_domain::time::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+pub use self::clouds::{COGNITO_ISSUER, aks, azure, cognito, google, kubernetes, sts};
+pub use self::delivery::{
+    GITHUB_ISSUER, RWX_ISSUER, buildkite, circleci, github, github_immutable, gitlab, rwx, spacelift, terraform,
+};
+pub use self::layout::{Layout, layouts};
+pub use self::platforms::{meshstack, meshstack_runner, okta, spiffe};
 
 /// The claims of a token to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,90 +76,6 @@ impl ClaimSet {
     }
 }
 
-/// The issuer that all customers of RWX share.
-pub const RWX_ISSUER: &str = "https://cloud.rwx.com/mint";
-/// The issuer of GitHub Actions.
-pub const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
-/// The issuer that all customers of Amazon Cognito share.
-pub const COGNITO_ISSUER: &str = "https://cognito-identity.amazonaws.com";
-
-/// A task of RWX reading the vault `deploy-vault` of `my-org`. No `jti`, no `nbf`.
-pub fn rwx(audience: &str, now: Timestamp) -> ClaimSet {
-    ClaimSet::new(RWX_ISSUER, "org:my-org:vault:deploy-vault", audience, now)
-        .with("run_id", "c9d0a1b2e3f4")
-        .with("run_url", "https://cloud.rwx.com/mint/my-org/runs/c9d0a1b2e3f4")
-        .with("task_id", "0123456789ab")
-        .with("task_url", "https://cloud.rwx.com/mint/my-org/tasks/0123456789ab")
-}
-
-/// A job of GitHub Actions on the main branch. Numeric ids are strings; `nbf` is back-dated.
-pub fn github(audience: &str, now: Timestamp) -> ClaimSet {
-    ClaimSet::new(GITHUB_ISSUER, "repo:octo-org/octo-repo:ref:refs/heads/main", audience, now)
-        .with("jti", "5f8e1a7c-3b9d-4e2f-8a6c-1d0b7e9f4a23")
-        .with("nbf", now.as_second() - 300)
-        .with("ref", "refs/heads/main")
-        .with("ref_type", "branch")
-        .with("repository", "octo-org/octo-repo")
-        .with("repository_id", "74")
-        .with("repository_owner", "octo-org")
-        .with("repository_owner_id", "65")
-        .with("workflow", "deploy")
-        .with("event_name", "push")
-        .with("run_id", "6290313475")
-        .with("run_attempt", "1")
-}
-
-/// The developer identity that Amazon Cognito gives a run of a workspace. To be signed as RS512 with `typ: JWS`. No `jti`, no
-/// `nbf`; `amr` is an array.
-pub fn cognito(audience: &str, now: Timestamp) -> ClaimSet {
-    let identity = "eu-west-1:7d3b6c1e-2f48-4a0b-9c57-8e1f0a2b3c4d";
-    ClaimSet::new(COGNITO_ISSUER, identity, audience, now)
-        .with("amr", json!(["authenticated", "login.example", format!("login.example:{audience}:my-workspace")]))
-        .with("https://aws.amazon.com/tags", json!({ "principal_tags": { "team": ["deploy"] } }))
-        .lasting(Duration::from_mins(15))
-}
-
-/// A tracked run of a Spacelift stack, which writes. The audience is the account's bare host name.
-pub fn spacelift(now: Timestamp) -> ClaimSet {
-    let subject = "space:production-01:stack:infra:run_type:TRACKED:scope:write";
-    ClaimSet::new("https://example.app.spacelift.io", subject, "example.app.spacelift.io", now)
-        .with("jti", "01JB6Q3ZK8N4V7Y2M5T9X0R1CD")
-        .with("nbf", now.as_second())
-        .with("spaceId", "production-01")
-        .with("callerType", "stack")
-        .with("callerId", "infra")
-        .with("runType", "TRACKED")
-        .with("runId", "01JB6Q3ZK8RUN")
-        .with("scope", "write")
-        .lasting(Duration::from_hours(1))
-}
-
-/// A building block run of meshStack, in the newer form of its subject.
-pub fn meshstack(audience: &str, now: Timestamp) -> ClaimSet {
-    let definition = "4b8c2d1e-7f3a-4960-8e5d-0a9c6b3f1e27";
-    let subject = format!("system:serviceaccount:my-meshstack:workspace.my-workspace.buildingblockdefinition.{definition}");
-    ClaimSet::new("https://meshstack.example", &subject, audience, now)
-        .with("nbf", now.as_second())
-        .with("jti", "a3e1c5d7-2b4f-4860-9d8e-7f6a5b4c3d21")
-}
-
-/// A pod with a projected Kubernetes token: an array of audiences and a nested object.
-pub fn kubernetes(audience: &str, now: Timestamp) -> ClaimSet {
-    ClaimSet::new("https://kubernetes.default.svc.cluster.local", "system:serviceaccount:deploy:runner", audience, now)
-        .with("aud", json!([audience]))
-        .with("jti", "6c5d4e3f-2a1b-4c9d-8e7f-0a1b2c3d4e5f")
-        .with("nbf", now.as_second())
-        .with(
-            "kubernetes.io",
-            json!({
-                "namespace": "deploy",
-                "pod": { "name": "runner-0", "uid": "0f1e2d3c-4b5a-4968-8776-5a4b3c2d1e0f" },
-                "serviceaccount": { "name": "runner", "uid": "9a8b7c6d-5e4f-4321-8fed-cba987654321" },
-            }),
-        )
-        .lasting(Duration::from_hours(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_rwx_and_cognito_have_no_id() {
-        for claims in [rwx("a", now()), cognito("eu-west-1:pool", now())] {
+    fn tokens_of_some_have_no_id() {
+        for claims in [rwx("a", now()), cognito("eu-west-1:pool", now()), circleci(now())] {
             assert_eq!(claims.get("jti"), None);
             assert_eq!(claims.get("nbf"), None);
         }
@@ -169,6 +100,16 @@ mod tests {
             let seconds = |claims: &ClaimSet| claims.get(name).and_then(Value::as_i64).unwrap();
             assert_eq!(seconds(&after) - seconds(&before), 3_600, "{name}");
         }
+    }
+
+    #[test]
+    fn layouts_keep_to_their_issuers_paths() {
+        let layouts = layouts("https://gateway.example", now());
+        let path = |name: &str| layouts.iter().find(|layout| layout.name == name).unwrap().issuer_path.as_str();
+        assert_eq!((path("RWX"), path("GitLab")), ("/mint", ""));
+        assert_eq!(path("Azure"), "/c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b/");
+        let names: std::collections::BTreeSet<_> = layouts.iter().map(|layout| layout.name).collect();
+        assert_eq!(names.len(), layouts.len());
     }
 
     #[test]

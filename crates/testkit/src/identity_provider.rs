@@ -33,7 +33,7 @@ pub use self::behaviour::{Behaviour, ConnectionBehaviour};
 
 use self::answer::Answer;
 use self::server::Server;
-use crate::claims::ClaimSet;
+use crate::claims::{ClaimSet, Layout};
 use crate::signer::Signer;
 
 /// A running identity provider. Dropping it closes its port.
@@ -82,6 +82,16 @@ impl IdentityProvider {
     /// An issuer `http://127.0.0.1:<port><path>` with one ES256 key. A path may end in `/`, and then the issuer does.
     pub fn start_at(path: &str) -> Self {
         Self::launch("http://127.0.0.1", path, None)
+    }
+
+    /// An issuer that looks like a real one: path, place of the key set, algorithm and form of its one key.
+    pub fn imitating(layout: &Layout) -> Self {
+        let provider = Self::start_at(&layout.issuer_path);
+        provider.publish_at(&layout.key_set_path);
+        let signer = Arc::new(layout.new_signer());
+        provider.publish(vec![layout.jwk(&signer)]);
+        provider.shared.state().signers.push(signer);
+        provider
     }
 
     /// An issuer `https://localhost:<port>` with one ES256 key, whose certificate comes from a CA of its own.
@@ -184,7 +194,7 @@ impl IdentityProvider {
     /// Publishes the keys at this path of its host from now on, and says so in the discovery document.
     pub fn publish_at(&self, path: &str) {
         let mut state = self.shared.state();
-        state.key_set_path = path.to_owned();
+        path.clone_into(&mut state.key_set_path);
         state.discovery_document["jwks_uri"] = format!("{}{path}", self.origin).into();
     }
 
