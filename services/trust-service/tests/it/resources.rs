@@ -58,7 +58,7 @@ async fn every_violation_is_named_at_once() {
                 issuer_url: "http://cloud.rwx.com/mint".to_owned(),
                 algorithms: vec!["HS256".to_owned()],
                 clock_skew: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
-                max_token_lifetime: Some(prost_types::Duration { seconds: 86_401, nanos: 0 }),
+                max_token_lifetime: Some(prost_types::Duration { seconds: 90_001, nanos: 0 }),
                 replay_policy: 99,
                 ..Default::default()
             }),
