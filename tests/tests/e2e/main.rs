@@ -10,6 +10,8 @@ mod deployments;
 mod dev;
 mod exchange;
 mod faults;
+mod hostile;
+mod providers;
 mod refusals;
 mod replay;
 mod restart;
