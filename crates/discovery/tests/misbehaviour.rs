@@ -414,7 +414,7 @@ async fn s47_no_certificate_of_an_unknown_authority_is_accepted() {
         assert_eq!(key_ids(&provider).await, Err(KeysUnavailable), "{leaf:?}");
     }
     assert!(provider.connections() >= 10, "it was dialled");
-    assert_eq!(provider.requests(), [String::new(); 0], "nothing was said to it");
+    assert!(provider.requests().is_empty(), "nothing was said to it");
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ pub fn sts(audience: &str, now: Timestamp) -> ClaimSet {
 pub fn azure(audience: &str, now: Timestamp) -> ClaimSet {
     let (tenant, principal) = ("c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b", "8d7c6b5a-4938-4716-a5f4-e3d2c1b0a998");
     let issued = now.as_second() - 300;
+    let resource = "/subscriptions/0a1b2c3d-4e5f-4061-8283-a4b5c6d7e8f9/resourcegroups/rg/providers/Microsoft.ManagedIdentity/\
+                    userAssignedIdentities/deploy";
     ClaimSet::new(&format!("https://sts.windows.net/{tenant}/"), principal, audience, now)
         .with("iat", issued)
         .with("nbf", issued)
@@ -59,7 +61,7 @@ pub fn azure(audience: &str, now: Timestamp) -> ClaimSet {
         .with("tid", tenant)
         .with("uti", "cRZ8-NDqNECeq2PmIKW8Ag")
         .with("ver", "1.0")
-        .with("xms_mirid", "/subscriptions/0a1b2c3d-4e5f-4061-8283-a4b5c6d7e8f9/resourcegroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/deploy")
+        .with("xms_mirid", resource)
 }
 
 /// A pod with a projected Kubernetes token: an array of audiences and a nested object.
