@@ -36,6 +36,17 @@ pub struct SkippedKey {
     pub reason: UnusableKey,
 }
 
+/// A key of the document as operators are shown it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedKey<'a> {
+    /// Its id, when it is usable and has one.
+    pub key_id: Option<&'a KeyId>,
+    /// Whose signatures it verifies; nothing when it is never used.
+    pub algorithms: &'a [SignatureAlgorithm],
+    /// Why it is never used.
+    pub problem: Option<UnusableKey>,
+}
+
 /// The usable keys of a key set. An empty one is a valid answer: nothing verifies under it.
 #[derive(Default)]
 pub struct KeySet {
@@ -87,6 +98,22 @@ impl KeySet {
     /// The ids of the usable keys that have one, in the order of the document.
     pub fn key_ids(&self) -> impl Iterator<Item = &KeyId> {
         self.keys.iter().filter_map(|key| key.key_id.as_ref())
+    }
+
+    /// Every key, in the order of the document. Whether ids are ambiguous is said by [`KeySet::ambiguous_key_ids`].
+    pub fn describe(&self) -> Vec<DescribedKey<'_>> {
+        let mut usable = self.keys.iter();
+        let mut skipped = self.skipped.iter().peekable();
+        (0..self.keys.len() + self.skipped.len())
+            .filter_map(|position| match skipped.next_if(|skipped| skipped.position == position) {
+                Some(SkippedKey { reason, .. }) => Some(DescribedKey { key_id: None, algorithms: &[], problem: Some(*reason) }),
+                None => usable.next().map(|key| DescribedKey {
+                    key_id: key.key_id.as_ref(),
+                    algorithms: key.algorithms(),
+                    problem: None,
+                }),
+            })
+            .collect()
     }
 
     /// The keys of the document that are never used.

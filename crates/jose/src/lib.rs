@@ -26,7 +26,7 @@ mod token;
 
 pub use compact::MalformedToken;
 pub use countersign_domain::trusted_issuer::SignatureAlgorithm;
-pub use key_set::{InvalidKeySet, KeySet, SkippedKey};
+pub use key_set::{DescribedKey, InvalidKeySet, KeySet, SkippedKey};
 pub use public_jwk::{PublicJwk, PublicJwkSet};
 pub use public_key::UnusableKey;
 pub use signing_key::{SigningError, SigningKey};

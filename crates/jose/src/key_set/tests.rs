@@ -78,6 +78,16 @@ fn s43_broken_keys_are_skipped_and_the_rest_stays_usable() {
     assert_eq!(keys.skipped(), skipped.map(|(position, reason)| SkippedKey { position, reason }));
     assert!(keys.ambiguous_key_ids().is_empty());
     assert_eq!(selected(&keys, Some("fine"), SignatureAlgorithm::Es256), Ok("fine"));
+    let described = keys.describe();
+    assert_eq!(described.len(), 6);
+    for (position, key) in described.iter().enumerate() {
+        let problem = skipped.iter().find(|(skipped, _)| *skipped == position).map(|(_, reason)| *reason);
+        assert_eq!(key.problem, problem, "{position}");
+    }
+    assert_eq!(
+        (described[1].key_id.map(KeyId::as_str), described[1].algorithms),
+        (Some("fine"), &[SignatureAlgorithm::Es256][..])
+    );
 }
 
 #[test]
