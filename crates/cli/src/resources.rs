@@ -2,7 +2,9 @@
 
 use countersign_proto::common_v1::Grant;
 use countersign_proto::issuer_v1::{Issuer, SigningKey};
-use countersign_proto::trust_v1::{ReplayPolicy, TrustRelationship, TrustedIssuer, Workspace, WorkspaceState};
+use countersign_proto::trust_v1::{
+    ReplayPolicy, TrustRelationship, TrustedIssuer, TrustedIssuerHealth, TrustedIssuerProblem, Workspace, WorkspaceState,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -46,6 +48,10 @@ pub(crate) fn trusted_issuer_json(issuer: &TrustedIssuer) -> Value {
         "display_name": issuer.display_name,
         "issuer_url": issuer.issuer_url,
         "jwks_url": issuer.jwks_url,
+        "jwks": issuer.jwks,
+        "jwks_expire_time": moment(issuer.jwks_expire_time.as_ref()),
+        "ca_certificates": issuer.ca_certificates,
+        "max_stale_age": length(issuer.max_stale_age.as_ref()),
         "subject_audiences": issuer.subject_audiences,
         "algorithms": issuer.algorithms,
         "token_types": issuer.token_types,
@@ -56,6 +62,21 @@ pub(crate) fn trusted_issuer_json(issuer: &TrustedIssuer) -> Value {
         "etag": issuer.etag,
         "create_time": moment(issuer.create_time.as_ref()),
         "update_time": moment(issuer.update_time.as_ref()),
+        "health": issuer.health.as_ref().map(health_json),
+    })
+}
+
+fn health_json(health: &TrustedIssuerHealth) -> Value {
+    let problem = short(health.problem().as_str_name(), "TRUSTED_ISSUER_PROBLEM_");
+    json!({
+        "attempt_time": moment(health.attempt_time.as_ref()),
+        "success_time": moment(health.success_time.as_ref()),
+        "problem": (health.problem() != TrustedIssuerProblem::Unspecified).then_some(problem),
+        "http_status": (health.http_status != 0).then_some(health.http_status),
+        "usable_keys": health.usable_keys,
+        "key_ids": health.key_ids,
+        "ambiguous_key_ids": health.ambiguous_key_ids,
+        "unusable_keys": health.unusable_keys,
     })
 }
 

@@ -4,16 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::time::Entropy;
+use countersign_domain::violation::Violations;
 use countersign_jose::KeySet;
 use countersign_jose::hash::sha256;
 use countersign_store::key_set_cache::KeySetCache;
 use tokio::time::Instant;
 
 use crate::address::AddressRules;
+use crate::egress_proxy::EgressProxy;
 use crate::entries::Entries;
 use crate::entry::{Cause, Departure, Entry, Flight, Phase};
+use crate::examine::Examinations;
 use crate::fetch::Fetch;
 use crate::http_fetcher::HttpFetcher;
 use crate::negative_cache::NegativeCache;
@@ -44,24 +48,64 @@ pub enum DiscoveryError {
 pub struct DiscoverySettings {
     /// Which addresses may be dialled, and whether plain http to loopback may be used.
     pub address_rules: AddressRules,
+    /// Through which issuers are reached, where not directly.
+    pub egress_proxy: Option<EgressProxy>,
+}
+
+impl DiscoverySettings {
+    /// Reads what an operator configured.
+    ///
+    /// # Errors
+    /// Everything wrong with it, by the names of the settings.
+    pub fn read(issuer_networks: &[String], loopback: LoopbackHttp, egress_proxy: Option<&str>) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let allowed_networks = issuer_networks
+            .iter()
+            .enumerate()
+            .filter_map(|(index, network)| violations.check(format!("issuer_networks[{index}]"), network.parse()))
+            .collect();
+        let egress_proxy = egress_proxy.and_then(|url| violations.check("egress_proxy.url", url.parse()));
+        violations.into_result(Self { address_rules: AddressRules { allowed_networks, loopback }, egress_proxy })
+    }
+
+    /// A hash of what decides which documents can be fetched.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let Self { address_rules, egress_proxy } = self;
+        let proxy = egress_proxy.as_ref().map(EgressProxy::address).unwrap_or_default();
+        sha256(&[format!("{address_rules:?}").as_bytes(), proxy.as_bytes()])
+    }
+}
+
+/// How the keys of one source fare.
+#[derive(Debug, Clone)]
+pub struct SourceHealth {
+    /// When they were last asked for, to the end.
+    pub attempted_at: Instant,
+    /// When the set that is held was read from the issuer, by whichever gateway.
+    pub succeeded_at: Option<Instant>,
+    /// Why the last attempt came to nothing.
+    pub problem: Option<IssuerProblem>,
+    /// The set that is held, usable or not.
+    pub key_set: Option<Arc<KeySet>>,
 }
 
 /// The keys of other issuers, cached. Cloning shares the cache.
 #[derive(Clone)]
-pub struct Discovery(Arc<Inner>);
+pub struct Discovery(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) fetcher: Arc<dyn Fetch>,
     pub(crate) second_level: Option<Arc<dyn KeySetCache>>,
     pub(crate) loopback_http: LoopbackHttp,
-    /// A hash of the address rules, which are part of every source (SECURITY 34).
-    pub(crate) rules_digest: [u8; 32],
+    /// A hash of what the deployment decides about fetching, which is part of every source (SECURITY 34).
+    pub(crate) settings_digest: [u8; 32],
     /// Tells this process from the others that share the second level.
     pub(crate) owner: [u8; 16],
     pub(crate) rooms: Rooms,
     entropy: Arc<dyn Entropy>,
     entries: Entries,
     absent_keys: NegativeCache,
+    pub(crate) examinations: Examinations,
 }
 
 impl Discovery {
@@ -71,7 +115,8 @@ impl Discovery {
         second_level: Option<Arc<dyn KeySetCache>>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, DiscoveryError> {
-        let fetcher = HttpFetcher::new(settings.address_rules.clone()).map_err(DiscoveryError::Client)?;
+        let DiscoverySettings { address_rules, egress_proxy } = settings.clone();
+        let fetcher = HttpFetcher::new(address_rules, egress_proxy).map_err(DiscoveryError::Client)?;
         Ok(Self::with_fetcher(Arc::new(fetcher), settings, second_level, entropy))
     }
 
@@ -81,30 +126,30 @@ impl Discovery {
         second_level: Option<Arc<dyn KeySetCache>>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        let rules = &settings.address_rules;
         Self(Arc::new(Inner {
             fetcher,
             second_level,
-            loopback_http: rules.loopback,
-            rules_digest: sha256(&[format!("{rules:?}").as_bytes()]),
+            loopback_http: settings.address_rules.loopback,
+            settings_digest: settings.digest(),
             owner: entropy.bits128(),
             rooms: Rooms::default(),
             entropy,
             entries: Entries::default(),
             absent_keys: NegativeCache::default(),
+            examinations: Examinations::default(),
         }))
     }
 
     /// The keys of a source.
     ///
     /// From memory, without waiting, while they are fresh; a refresh starts in the background in time. The first time, the
-    /// answer takes as long as the issuer does, at most five seconds. A set that is past its lifetime is used for up to an hour
-    /// if the issuer cannot be reached, and never after.
+    /// answer takes as long as the issuer does, at most five seconds. A set that is past its lifetime is used up to the source's
+    /// own limit if the issuer cannot be reached, and never after.
     pub async fn key_set(&self, source: &KeySetSource) -> Result<Arc<KeySet>, KeysUnavailable> {
         let entry = self.0.entries.entry(source);
         let now = Instant::now();
         let held = entry.held();
-        let phase = held.as_ref().map_or(Phase::Unusable, |held| held.phase(now));
+        let phase = held.as_ref().map_or(Phase::Unusable, |held| held.phase(now, source.max_stale_age()));
         match (held, phase) {
             (Some(held), Phase::Fresh) => return Ok(Arc::clone(&held.key_set)),
             (Some(held), Phase::Due) => {
@@ -126,7 +171,7 @@ impl Discovery {
                 }
             }
         }
-        current(&entry)
+        current(&entry, source)
     }
 
     /// The keys of a source, after a token named a key that [`Discovery::key_set`] does not have: newer ones if they can be had.
@@ -143,21 +188,34 @@ impl Discovery {
         let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             let now = Instant::now();
-            let is_known = entry.usable(now).is_some_and(|held| held.has_key(key_id));
+            let is_known = entry.usable(now, source.max_stale_age()).is_some_and(|held| held.has_key(key_id));
             if is_known || now >= deadline || self.0.absent_keys.contains(source.digest(), key_id) {
-                return current(&entry);
+                return current(&entry, source);
             }
-            let Some(flight) = self.start(&entry, Cause::UnknownKey) else { return current(&entry) };
+            let Some(flight) = self.start(&entry, Cause::UnknownKey) else { return current(&entry, source) };
             let cause = flight.cause;
             flight.landed_by(deadline).await;
             if cause == Cause::UnknownKey {
-                let answered_since = entry.usable(now).filter(|held| held.fetched_at >= now);
+                let answered_since = entry.held().filter(|held| held.fetched_at >= now);
                 if answered_since.is_some_and(|held| !held.has_key(key_id)) {
                     self.0.absent_keys.insert(source.digest(), key_id);
                 }
-                return current(&entry);
+                return current(&entry, source);
             }
         }
+    }
+
+    /// How the keys of a source fare; `None` while nobody asked for them. For operators; causes nothing.
+    pub fn health(&self, source: &KeySetSource) -> Option<SourceHealth> {
+        let entry = self.0.entries.known(source)?;
+        let attempt = entry.last_attempt()?;
+        let held = entry.held();
+        Some(SourceHealth {
+            attempted_at: attempt.at,
+            succeeded_at: held.as_ref().map(|held| held.fetched_at),
+            problem: attempt.problem,
+            key_set: held.map(|held| Arc::clone(&held.key_set)),
+        })
     }
 
     /// The flight for that cause, started if need be; none while the issuer is to be left alone.
@@ -173,8 +231,8 @@ impl Discovery {
     }
 }
 
-fn current(entry: &Entry) -> Result<Arc<KeySet>, KeysUnavailable> {
-    entry.usable(Instant::now()).map(|held| Arc::clone(&held.key_set)).ok_or(KeysUnavailable)
+fn current(entry: &Entry, source: &KeySetSource) -> Result<Arc<KeySet>, KeysUnavailable> {
+    entry.usable(Instant::now(), source.max_stale_age()).map(|held| Arc::clone(&held.key_set)).ok_or(KeysUnavailable)
 }
 
 impl Inner {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::entry::{Entry, Failures};
+use crate::entry::{Entry, Failures, USABLE};
 use crate::source::KeySetSource;
 
 /// How many sources are remembered.
@@ -18,7 +18,7 @@ const CAPACITY: usize = 4_096;
 const BATCH: usize = CAPACITY / 16;
 /// Of how many forgotten sources it is known how often they failed.
 const CAPACITY_FOR_FAILURES: usize = 65_536;
-/// A source not used for so long is forgotten when room is needed; its set is of no use by then.
+/// A source not used for so long is forgotten when room is needed.
 const IDLE: Duration = Duration::from_hours(1);
 
 /// Every source that is remembered.
@@ -45,13 +45,17 @@ impl Entries {
     /// The entry of a source, made if need be.
     pub(crate) fn entry(&self, source: &KeySetSource) -> Arc<Entry> {
         let second = self.started.elapsed().as_secs();
-        let known = {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            table.entries.get(source.digest()).cloned()
-        };
-        let entry = known.unwrap_or_else(|| self.table.write().unwrap_or_else(PoisonError::into_inner).insert(source, second));
+        let entry = self
+            .known(source)
+            .unwrap_or_else(|| self.table.write().unwrap_or_else(PoisonError::into_inner).insert(source, second));
         entry.used_at(second);
         entry
+    }
+
+    /// The entry of a source that is remembered. To look is not to use.
+    pub(crate) fn known(&self, source: &KeySetSource) -> Option<Arc<Entry>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.entries.get(source.digest()).cloned()
     }
 }
 
@@ -78,7 +82,7 @@ impl Table {
         let mut by_worth: Vec<_> = self
             .entries
             .iter()
-            .map(|(digest, entry)| ((entry.is_in_flight(), entry.usable(now).is_some(), entry.last_used()), *digest))
+            .map(|(digest, entry)| ((entry.is_in_flight(), entry.usable(now, USABLE).is_some(), entry.last_used()), *digest))
             .collect();
         by_worth.sort_unstable();
         for (_, digest) in by_worth.into_iter().take(surplus) {

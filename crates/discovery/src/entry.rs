@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::issuer_url::KeySetUrl;
+use countersign_domain::key_source::KeySource;
 use countersign_jose::KeySet;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,8 +18,9 @@ use crate::back_off;
 use crate::room::Standing;
 use crate::source::KeySetSource;
 
-/// The age at which a set is of no use any more, whatever happens to the issuer (SECURITY 45).
-pub(crate) const USABLE: Duration = Duration::from_hours(1);
+/// The age at which a set is of no use to anybody any more, whatever happens to the issuer (SECURITY 45). Whoever asks may have a
+/// lower limit.
+pub(crate) const USABLE: Duration = KeySource::MAX_STALE_AGE_LIMIT;
 /// How long a discovery document is believed (SECURITY C).
 pub(crate) const DOCUMENT_LIFETIME: Duration = Duration::from_hours(1);
 /// How often an unknown key id may make us ask an issuer (SECURITY 36).
@@ -40,7 +43,6 @@ pub(crate) struct Held {
     pub(crate) fetched_at: Instant,
     refresh_at: Instant,
     stale_at: Instant,
-    unusable_at: Instant,
 }
 
 /// What a set's age means.
@@ -69,12 +71,21 @@ pub(crate) enum Cause {
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     failures: Option<Failures>,
+    last_attempt: Option<Attempt>,
     unknown_key_not_before: Option<Instant>,
     /// Where the keys are, from a discovery document of this age.
     pub(crate) key_set_url: Option<(KeySetUrl, Instant)>,
     /// Whether the discovery document in the second level led nowhere.
     pub(crate) document_is_suspect: bool,
     flight: Option<Flight>,
+}
+
+/// The last time that the issuer, or the second level in its place, was asked to the end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) at: Instant,
+    /// Why it came to nothing, if it did.
+    pub(crate) problem: Option<IssuerProblem>,
 }
 
 /// What an issuer failed at since it last answered.
@@ -136,15 +147,13 @@ impl Held {
             fetched_at,
             refresh_at: fetched_at + tenth * 7 + tenth * 2 * u32::from(chance) / 255,
             stale_at: fetched_at + lifetime,
-            unusable_at: fetched_at + USABLE,
         }
     }
 
-    pub(crate) fn phase(&self, now: Instant) -> Phase {
-        if now >= self.unusable_at {
-            Phase::Unusable
-        } else if now >= self.stale_at {
-            Phase::Stale
+    /// What its age means to somebody who uses a set for so long after it was read, or for as long as it is fresh.
+    pub(crate) fn phase(&self, now: Instant, max_stale_age: Duration) -> Phase {
+        if now >= self.stale_at {
+            if now >= self.fetched_at + max_stale_age { Phase::Unusable } else { Phase::Stale }
         } else if now >= self.refresh_at {
             Phase::Due
         } else {
@@ -174,9 +183,9 @@ impl Entry {
         self.held.load_full()
     }
 
-    /// The set, unless it is too old to be used.
-    pub(crate) fn usable(&self, now: Instant) -> Option<Arc<Held>> {
-        self.held().filter(|held| held.phase(now) != Phase::Unusable)
+    /// The set, unless it is too old to be used by somebody with that limit.
+    pub(crate) fn usable(&self, now: Instant, max_stale_age: Duration) -> Option<Arc<Held>> {
+        self.held().filter(|held| held.phase(now, max_stale_age) != Phase::Unusable)
     }
 
     pub(crate) fn used_at(&self, second: u64) {
@@ -192,6 +201,11 @@ impl Entry {
         self.control().failures
     }
 
+    /// The last attempt, successful or not.
+    pub(crate) fn last_attempt(&self) -> Option<Attempt> {
+        self.control().last_attempt
+    }
+
     /// Whether the last attempt failed.
     pub(crate) fn is_failing(&self) -> bool {
         self.failures().is_some()
@@ -204,7 +218,7 @@ impl Entry {
 
     /// How the issuer has behaved.
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        match (self.is_failing(), self.usable(now)) {
+        match (self.is_failing(), self.usable(now, USABLE)) {
             (true, _) => Standing::Failing,
             (false, Some(_)) => Standing::Proven,
             (false, None) => Standing::Unproven,
@@ -233,14 +247,22 @@ impl Entry {
     }
 
     /// Replaces the set, whole: a key that is gone from it is gone (SECURITY 35).
-    pub(crate) fn succeeded(&self, held: Held) {
+    pub(crate) fn succeeded(&self, held: Held, now: Instant) {
         self.held.store(Some(Arc::new(held)));
-        self.control().failures = None;
+        let mut control = self.control();
+        control.failures = None;
+        control.last_attempt = Some(Attempt { at: now, problem: None });
+    }
+
+    /// Takes a set that others read earlier, for want of a newer one.
+    pub(crate) fn fall_back_on(&self, held: Held) {
+        self.held.store(Some(Arc::new(held)));
     }
 
     /// Keeps the last good set (SECURITY 44) and returns for how long the issuer is left alone.
-    pub(crate) fn failed(&self, now: Instant, chance: u8) -> Duration {
+    pub(crate) fn failed(&self, now: Instant, problem: IssuerProblem, chance: u8) -> Duration {
         let mut control = self.control();
+        control.last_attempt = Some(Attempt { at: now, problem: Some(problem) });
         let count = control.failures.map_or(0, |failures| failures.count).saturating_add(1);
         let pause = back_off::pause(count, chance);
         control.failures = Some(Failures { count, not_before: now + pause });
@@ -257,6 +279,8 @@ impl Entry {
 mod tests {
     use super::*;
 
+    const HOUR: Duration = Duration::from_hours(1);
+
     fn held(lifetime: Duration, chance: u8) -> Held {
         Held::new(Arc::default(), Instant::now(), lifetime, chance)
     }
@@ -265,7 +289,7 @@ mod tests {
     async fn s35_a_set_is_refreshed_at_80_percent_give_or_take_10() {
         for (chance, due) in [(0, 210), (255, 270)] {
             let held = held(Duration::from_mins(5), chance);
-            let at = |second| held.phase(held.fetched_at + Duration::from_secs(second));
+            let at = |second| held.phase(held.fetched_at + Duration::from_secs(second), HOUR);
             assert_eq!((at(due - 1), at(due)), (Phase::Fresh, Phase::Due));
             assert_eq!((at(299), at(300)), (Phase::Due, Phase::Stale));
             assert_eq!((at(3_599), at(3_600)), (Phase::Stale, Phase::Unusable));
@@ -274,7 +298,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn s45_the_longest_lifetime_ends_at_the_hard_age() {
-        let held = held(Duration::from_hours(1), 0);
-        assert_eq!(held.phase(held.fetched_at + Duration::from_hours(1)), Phase::Unusable);
+        let held = held(HOUR, 0);
+        assert_eq!(held.phase(held.fetched_at + HOUR, HOUR), Phase::Unusable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s45_the_hard_age_is_the_trusted_issuers_own_but_no_fresh_set_is_too_old() {
+        let held = held(Duration::from_mins(5), 0);
+        let at = |second, limit| held.phase(held.fetched_at + Duration::from_secs(second), limit);
+        // Zero: for as long as the issuer calls it fresh, and not a moment longer.
+        assert_eq!((at(299, Duration::ZERO), at(300, Duration::ZERO)), (Phase::Due, Phase::Unusable));
+        let day = Duration::from_hours(24);
+        assert_eq!((at(86_399, day), at(86_400, day)), (Phase::Stale, Phase::Unusable));
     }
 }

@@ -6,9 +6,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::address::RefusedAddress;
+use crate::authorities::Authorities;
 
 /// The most bytes that a document may have, after decompression (SECURITY 41).
 pub(crate) const MAX_BYTES: usize = 100 * 1024;
+
+/// A document to be fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) stored: Stored,
+    /// Whose certificates the server's must come from; those that everybody trusts, unless given.
+    pub(crate) authorities: Option<&'a Authorities>,
+}
 
 /// A document and how long it counts as fresh.
 #[derive(Debug, Clone)]
@@ -32,6 +42,8 @@ pub(crate) enum FetchError {
     Url(#[from] countersign_domain::issuer_url::InvalidUrl),
     #[error("the url's host may not be dialled")]
     Address(#[from] RefusedAddress),
+    #[error("the authorities cannot be used")]
+    Authorities(#[source] reqwest::Error),
     #[error("the request failed")]
     Http(#[source] reqwest::Error),
     #[error("the answer has status {0}")]
@@ -43,6 +55,6 @@ pub(crate) enum FetchError {
 /// Fetches documents.
 #[async_trait]
 pub(crate) trait Fetch: Send + Sync + fmt::Debug {
-    /// The document at that URL. The caller sets the deadline.
-    async fn fetch(&self, url: &str, stored: Stored) -> Result<Fetched, FetchError>;
+    /// The document that is wanted. The caller sets the deadline.
+    async fn fetch(&self, wanted: Wanted<'_>) -> Result<Fetched, FetchError>;
 }

@@ -1,5 +1,7 @@
 //! Fetching over HTTP.
 
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,8 @@ use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
 use url::{Host, Url};
 
 use crate::address::AddressRules;
-use crate::fetch::{Fetch, FetchError, Fetched, MAX_BYTES, Stored};
+use crate::egress_proxy::EgressProxy;
+use crate::fetch::{Fetch, FetchError, Fetched, MAX_BYTES, Stored, Wanted};
 use crate::freshness;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -23,64 +26,93 @@ const MAX_HEADERS: usize = 64;
 const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches over HTTPS, from addresses that the rules permit.
-#[derive(Debug)]
 pub(crate) struct HttpFetcher {
+    /// For issuers whose certificates come from the system's authorities.
     client: Client,
+    bounds: Bounds,
+}
+
+/// Everything that bounds a request.
+#[derive(Debug, Clone)]
+struct Bounds {
     rules: Arc<AddressRules>,
+    proxy: Option<EgressProxy>,
+    lookup: Arc<dyn Lookup>,
 }
 
 impl HttpFetcher {
-    pub(crate) fn new(rules: AddressRules) -> Result<Self, reqwest::Error> {
-        let rules = Arc::new(rules);
-        let client = client(&rules).build().or_else(|error| {
+    pub(crate) fn new(rules: AddressRules, proxy: Option<EgressProxy>) -> Result<Self, reqwest::Error> {
+        Self::with_lookup(rules, proxy, Arc::new(SystemLookup))
+    }
+
+    fn with_lookup(rules: AddressRules, proxy: Option<EgressProxy>, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
+        let bounds = Bounds { rules: Arc::new(rules), proxy, lookup };
+        let client = bounds.client().build().or_else(|error| {
             // Without a single trusted CA on this machine no issuer can be reached over TLS, and each attempt says so. That must
             // not keep the process from starting: development needs none.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "no certificate authorities: no https issuer can be reached"
             );
-            client(&rules).tls_certs_only([]).build()
+            bounds.client().tls_certs_only([]).build()
         })?;
-        Ok(Self { client, rules })
+        Ok(Self { client, bounds })
     }
 
     /// Checks what the resolver is not asked about: the scheme, and a host that is an address.
     fn check(&self, url: &str) -> Result<Url, FetchError> {
-        KeySetUrl::parse(url, self.rules.loopback)?;
+        let rules = &self.bounds.rules;
+        KeySetUrl::parse(url, rules.loopback)?;
         let url = Url::parse(url).map_err(|_| countersign_domain::issuer_url::InvalidUrl::NotCanonical)?;
         match url.host() {
-            Some(Host::Ipv4(address)) => self.rules.check(IpAddr::V4(address))?,
-            Some(Host::Ipv6(address)) => self.rules.check(IpAddr::V6(address))?,
+            Some(Host::Ipv4(address)) => rules.check(IpAddr::V4(address))?,
+            Some(Host::Ipv6(address)) => rules.check(IpAddr::V6(address))?,
             Some(Host::Domain(_)) | None => {}
         }
         Ok(url)
     }
 }
 
-/// Everything that bounds a request. Nothing of it comes from the environment (SECURITY 47).
-fn client(rules: &Arc<AddressRules>) -> ClientBuilder {
-    Client::builder()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(retry::never())
-        .https_only(rules.loopback == LoopbackHttp::Refused)
-        .tls_version_min(tls::Version::TLS_1_2)
-        .http1_only()
-        .http1_max_headers(MAX_HEADERS)
-        // Every request resolves and checks the name anew, and an idle connection is no use five minutes later.
-        .pool_max_idle_per_host(0)
-        .connect_timeout(CONNECT_LIMIT)
-        .timeout(REQUEST_LIMIT)
-        .user_agent(USER_AGENT)
-        .dns_resolver(GuardedResolver { rules: Arc::clone(rules) })
+impl Bounds {
+    /// Nothing of it comes from the environment (SECURITY 47).
+    fn client(&self) -> ClientBuilder {
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(retry::never())
+            .https_only(self.rules.loopback == LoopbackHttp::Refused)
+            .tls_version_min(tls::Version::TLS_1_2)
+            .http1_only()
+            .http1_max_headers(MAX_HEADERS)
+            // Every request resolves and checks the name anew, and an idle connection is no use five minutes later.
+            .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(REQUEST_LIMIT)
+            .user_agent(USER_AGENT);
+        match &self.proxy {
+            // The only name that is then resolved here is the proxy's own, which the operator chose.
+            Some(proxy) => client.proxy(proxy.proxy()),
+            None => client.dns_resolver(GuardedResolver { rules: Arc::clone(&self.rules), lookup: Arc::clone(&self.lookup) }),
+        }
+    }
 }
 
 #[async_trait]
 impl Fetch for HttpFetcher {
-    async fn fetch(&self, url: &str, stored: Stored) -> Result<Fetched, FetchError> {
-        let mut request = self.client.get(self.check(url)?).header(ACCEPT, "application/json, application/jwk-set+json");
-        if stored == Stored::Refused {
+    async fn fetch(&self, wanted: Wanted<'_>) -> Result<Fetched, FetchError> {
+        let url = self.check(wanted.url)?;
+        let own = match wanted.authorities {
+            // Made for the occasion: such an issuer is asked every few minutes, and what it takes is little beside a handshake.
+            Some(authorities) => {
+                let client = self.bounds.client().tls_certs_only(authorities.certificates().iter().cloned()).build();
+                Some(client.map_err(FetchError::Authorities)?)
+            }
+            None => None,
+        };
+        let client = own.as_ref().unwrap_or(&self.client);
+        let mut request = client.get(url).header(ACCEPT, "application/json, application/jwk-set+json");
+        if wanted.stored == Stored::Refused {
             request = request.header(CACHE_CONTROL, "no-cache");
         }
         // The URL is left out of errors: what an operator needs of it is logged beside them.
@@ -109,21 +141,57 @@ async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
     Ok(bytes)
 }
 
+/// Shows the limits that a deployment chose.
+impl fmt::Debug for HttpFetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpFetcher")
+            .field("rules", &self.bounds.rules)
+            .field("proxy", &self.bounds.proxy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the addresses of a name.
+#[async_trait]
+trait Lookup: Send + Sync + fmt::Debug {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// As the system does.
+#[derive(Debug)]
+struct SystemLookup;
+
+#[async_trait]
+impl Lookup for SystemLookup {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+    }
+}
+
+/// The name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("the name cannot be resolved")]
+pub(crate) struct UnknownHost(#[source] io::Error);
+
 /// Resolves names and refuses those with an address that may not be dialled. What it returns is what is dialled, so a name that
 /// changes its answer between check and use gains nothing (SECURITY 39).
 #[derive(Debug)]
 struct GuardedResolver {
     rules: Arc<AddressRules>,
+    lookup: Arc<dyn Lookup>,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let rules = Arc::clone(&self.rules);
+        let (rules, lookup) = (Arc::clone(&self.rules), Arc::clone(&self.lookup));
         Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let addresses = lookup.lookup(name.as_str()).await.map_err(UnknownHost)?;
             let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
             rules.check_all(&ips)?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@
 //! shared by all gateways, is optional. Callers cannot tell why keys are missing ([`KeysUnavailable`]); operators find the cause
 //! in the logs, though never a body.
 //!
+//! Keys that an operator uploaded take part as a [`KeyOrigin`] that needs no fetching; [`Discovery::examine`] looks at an issuer for
+//! somebody who wants to know how that goes.
+//!
 //! The crate deliberately does not know tokens, workspaces or trust relationships, and never decides which issuer may be asked:
 //! whoever makes a [`KeySetSource`] has found it registered. It reads no environment, so no proxy variable reaches it, and has no
 //! switch that turns the verification of certificates off.
@@ -13,15 +16,20 @@
 //! asked when too many are to be.
 
 pub mod address;
+mod authorities;
 mod back_off;
 mod discovery;
 mod document;
+mod egress_proxy;
 mod entries;
 mod entry;
+mod examine;
 mod fetch;
 mod freshness;
 mod http_fetcher;
 mod negative_cache;
+mod origin;
+mod problem;
 mod refresh;
 mod room;
 mod source;
@@ -29,5 +37,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use crate::discovery::{Discovery, DiscoveryError, DiscoverySettings, KeysUnavailable};
+pub use crate::authorities::{Authorities, InvalidAuthorities};
+pub use crate::discovery::{Discovery, DiscoveryError, DiscoverySettings, KeysUnavailable, SourceHealth};
+pub use crate::egress_proxy::{EgressProxy, InvalidProxyUrl};
+pub use crate::examine::{Examination, NotExamined};
+pub use crate::origin::{InvalidOrigin, KeyOrigin, held_keys};
 pub use crate::source::KeySetSource;

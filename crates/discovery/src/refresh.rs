@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::issuer_url::KeySetUrl;
 use countersign_jose::hash::sha256;
 use countersign_jose::{InvalidKeySet, KeySet};
@@ -12,11 +13,13 @@ use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 use crate::discovery::Inner;
 use crate::document::{self, InvalidDocument};
 use crate::entry::{Cause, DOCUMENT_LIFETIME, Entry, FlightGuard, Held, UNKNOWN_KEY_INTERVAL, USABLE};
-use crate::fetch::{FetchError, Fetched, Stored};
+use crate::fetch::{FetchError, Fetched, Stored, Wanted};
+use crate::problem::{self, Wish};
 use crate::room::{NoRoom, Room};
+use crate::source::KeySetSource;
 
 /// For everything that a refresh asks of an issuer together (SECURITY 41).
-const TOTAL_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const TOTAL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a gateway keeps the others from asking an issuer too.
 const TURN: Duration = Duration::from_secs(10);
 /// How long to wait for the document of a gateway that has the turn, before asking all the same.
@@ -28,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a refresh failed. For operators.
 #[derive(Debug, thiserror::Error)]
-enum RefreshError {
+pub(crate) enum RefreshError {
     /// Not the issuer's fault, which was not asked.
     #[error("too many issuers are being asked")]
     NoRoom,
@@ -44,12 +47,30 @@ enum RefreshError {
     KeySet(#[from] InvalidKeySet),
 }
 
+impl RefreshError {
+    /// What operators are told of it.
+    pub(crate) fn problem(&self) -> IssuerProblem {
+        match self {
+            Self::NoRoom | Self::TimedOut(_) => IssuerProblem::Unreachable,
+            Self::FetchDocument(error) => problem::of_fetch(error, Wish::DiscoveryDocument),
+            Self::Document(error) => match error {
+                InvalidDocument::Json(_) => IssuerProblem::DiscoveryDocumentInvalid,
+                InvalidDocument::OtherIssuer => IssuerProblem::DiscoveryIssuerMismatch,
+                InvalidDocument::NoKeySetUrl | InvalidDocument::KeySetUrl(_) => IssuerProblem::JwksUriInvalid,
+                InvalidDocument::OtherHost => IssuerProblem::JwksUriElsewhere,
+            },
+            Self::FetchKeySet(error) => problem::of_fetch(error, Wish::KeySet),
+            Self::KeySet(_) => IssuerProblem::KeySetInvalid,
+        }
+    }
+}
+
 /// Refreshes the entry of the guard and ends its flight.
 pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause) {
     let entry = &guard.entry;
     let refresh = Refresh { inner: &inner, entry, cause };
     match refresh.run().await {
-        Ok(Some(held)) => entry.succeeded(held),
+        Ok(Some(held)) => entry.succeeded(held, Instant::now()),
         Ok(None) => {}
         Err(RefreshError::NoRoom) => {
             // Whoever wants the keys may try again at once.
@@ -58,7 +79,11 @@ pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause)
             }
         }
         Err(error) => {
-            let pause = entry.failed(Instant::now(), inner.chance());
+            let problem = error.problem();
+            if let Some(held) = refresh.last_resort().await {
+                entry.fall_back_on(held);
+            }
+            let pause = entry.failed(Instant::now(), problem, inner.chance());
             tracing::warn!(
                 issuer = %entry.source.issuer(),
                 error = &error as &dyn std::error::Error,
@@ -66,6 +91,32 @@ pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause)
                 "keys cannot be refreshed"
             );
         }
+    }
+}
+
+/// What is asked of an issuer, as such.
+impl Inner {
+    /// The discovery document of a source, and where it says the keys are.
+    pub(crate) async fn ask_where_keys_are(
+        &self,
+        source: &KeySetSource,
+        stored: Stored,
+    ) -> Result<(KeySetUrl, Fetched), RefreshError> {
+        let url = source.issuer().discovery_url();
+        let wanted = Wanted { url: &url, stored, authorities: source.authorities() };
+        let fetched = self.fetcher.fetch(wanted).await.map_err(RefreshError::FetchDocument)?;
+        Ok((document::key_set_url(&fetched.bytes, source.issuer(), self.loopback_http)?, fetched))
+    }
+
+    /// The key set at that URL, not parsed.
+    pub(crate) async fn ask_for_key_set(
+        &self,
+        source: &KeySetSource,
+        url: &KeySetUrl,
+        stored: Stored,
+    ) -> Result<Fetched, RefreshError> {
+        let wanted = Wanted { url: url.as_str(), stored, authorities: source.authorities() };
+        self.fetcher.fetch(wanted).await.map_err(RefreshError::FetchKeySet)
     }
 }
 
@@ -139,10 +190,20 @@ impl Refresh<'_> {
 
     /// The set in the second level, if it is newer than what is held and not itself due for a refresh.
     async fn read(&self, cache: &dyn KeySetCache) -> Option<Held> {
+        self.read_if(cache, |age, lifetime| age < lifetime / 10 * 7).await
+    }
+
+    /// The set in the second level of whatever age, if it is newer than what is held: while the issuer cannot be reached, a gateway
+    /// that was just started is as good as one that was there before.
+    async fn last_resort(&self) -> Option<Held> {
+        self.read_if(self.inner.second_level.as_deref()?, |_, _| true).await
+    }
+
+    async fn read_if(&self, cache: &dyn KeySetCache, is_young: impl Fn(Duration, Duration) -> bool) -> Option<Held> {
         let (document, age) = cache.get(&self.slot(Role::KeySet)).await?;
         let fetched_at = Instant::now().checked_sub(age)?;
         let is_newer = self.entry.held().is_none_or(|held| fetched_at > held.fetched_at + POLL);
-        if !is_newer || age >= document.lifetime / 10 * 7 {
+        if !is_newer || !is_young(age, document.lifetime) {
             return None;
         }
         let key_set = KeySet::parse(&document.bytes).ok()?;
@@ -161,11 +222,12 @@ impl Refresh<'_> {
             Cause::Age => Stored::Acceptable,
             Cause::UnknownKey => Stored::Refused,
         };
-        if let Some(url) = self.entry.source.jwks_url() {
-            return self.inner.fetcher.fetch(url.as_str(), stored).await.map_err(RefreshError::FetchKeySet);
+        let source = &self.entry.source;
+        if let Some(url) = source.jwks_url() {
+            return self.inner.ask_for_key_set(source, url, stored).await;
         }
         let url = self.key_set_url().await?;
-        let fetched = self.inner.fetcher.fetch(url.as_str(), stored).await.map_err(RefreshError::FetchKeySet);
+        let fetched = self.inner.ask_for_key_set(source, &url, stored).await;
         if fetched.is_err() {
             // The keys may have moved: next time the document is read anew.
             let mut control = self.entry.control();
@@ -199,9 +261,7 @@ impl Refresh<'_> {
             self.entry.control().key_set_url = Some((url.clone(), read_at));
             return Ok(url);
         }
-        let fetched = self.inner.fetcher.fetch(&issuer.discovery_url(), Stored::Acceptable).await;
-        let fetched = fetched.map_err(RefreshError::FetchDocument)?;
-        let url = document::key_set_url(&fetched.bytes, issuer, self.inner.loopback_http)?;
+        let (url, fetched) = self.inner.ask_where_keys_are(&self.entry.source, Stored::Acceptable).await?;
         {
             let mut control = self.entry.control();
             control.key_set_url = Some((url.clone(), now));
@@ -236,6 +296,6 @@ impl Refresh<'_> {
             Role::DiscoveryDocument => b"discovery document",
             Role::UnknownKeyTurn => b"unknown key",
         };
-        Slot::from_hash(sha256(&[role, &self.inner.rules_digest, self.entry.source.digest()]))
+        Slot::from_hash(sha256(&[role, &self.inner.settings_digest, self.entry.source.digest()]))
     }
 }

@@ -1,7 +1,12 @@
 //! Where the keys of an issuer come from.
 
+use std::time::Duration;
+
 use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl};
+use countersign_domain::key_source::KeySource;
 use countersign_jose::hash::sha256;
+
+use crate::authorities::Authorities;
 
 /// Everything that decides which keys an issuer has. Two sources that differ in anything share nothing, so no workspace can
 /// poison or borrow the keys of another (SECURITY 34).
@@ -9,6 +14,8 @@ use countersign_jose::hash::sha256;
 pub struct KeySetSource {
     issuer: IssuerUrl,
     jwks_url: Option<KeySetUrl>,
+    authorities: Option<Authorities>,
+    max_stale_age: Duration,
     digest: [u8; 32],
 }
 
@@ -17,9 +24,27 @@ impl KeySetSource {
     ///
     /// Costs a hash; keep it beside the issuer it belongs to.
     pub fn new(issuer: IssuerUrl, jwks_url: Option<KeySetUrl>) -> Self {
-        let pinned = jwks_url.as_ref().map_or(&b""[..], |url| url.as_str().as_bytes());
-        let digest = sha256(&[b"countersign key set source v1", issuer.as_str().as_bytes(), pinned]);
-        Self { issuer, jwks_url, digest }
+        let source =
+            Self { issuer, jwks_url, authorities: None, max_stale_age: KeySource::DEFAULT_MAX_STALE_AGE, digest: [0; 32] };
+        source.with_digest()
+    }
+
+    /// The same, from servers whose certificates come from these authorities and no others.
+    pub fn with_authorities(self, authorities: Authorities) -> Self {
+        Self { authorities: Some(authorities), ..self }.with_digest()
+    }
+
+    /// The same, used for so long after it was last read while the issuer cannot be reached. This is about who uses the keys,
+    /// not about which they are: sources that differ in it alone share them.
+    pub fn with_max_stale_age(self, max_stale_age: Duration) -> Self {
+        Self { max_stale_age, ..self }
+    }
+
+    fn with_digest(self) -> Self {
+        let pinned = self.jwks_url.as_ref().map_or(&b""[..], |url| url.as_str().as_bytes());
+        let authorities = self.authorities.as_ref().map_or(&b""[..], |authorities| authorities.digest());
+        let digest = sha256(&[b"countersign key set source v2", self.issuer.as_str().as_bytes(), pinned, authorities]);
+        Self { digest, ..self }
     }
 
     /// The issuer.
@@ -30,6 +55,16 @@ impl KeySetSource {
     /// The key set's URL, when it is pinned.
     pub fn jwks_url(&self) -> Option<&KeySetUrl> {
         self.jwks_url.as_ref()
+    }
+
+    /// The authorities, when they are not those that everybody trusts.
+    pub fn authorities(&self) -> Option<&Authorities> {
+        self.authorities.as_ref()
+    }
+
+    /// How long after it was last read the set is used while the issuer cannot be reached.
+    pub fn max_stale_age(&self) -> Duration {
+        self.max_stale_age
     }
 
     /// A hash of the whole source: what caches are keyed by.

@@ -13,7 +13,8 @@ use countersign_testkit::identity_provider::{Behaviour, IdentityProvider};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn discovery_with(loopback: LoopbackHttp) -> Discovery {
-    let settings = DiscoverySettings { address_rules: AddressRules { loopback, ..AddressRules::default() } };
+    let settings =
+        DiscoverySettings { address_rules: AddressRules { loopback, ..AddressRules::default() }, ..DiscoverySettings::default() };
     Discovery::new(&settings, None, Arc::new(SeededEntropy::new(1))).unwrap()
 }
 

@@ -21,8 +21,10 @@ use futures::future::join_all;
 use serde_json::json;
 
 fn discovery() -> Discovery {
-    let settings =
-        DiscoverySettings { address_rules: AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() } };
+    let settings = DiscoverySettings {
+        address_rules: AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() },
+        ..DiscoverySettings::default()
+    };
     Discovery::new(&settings, None, Arc::new(SeededEntropy::new(1))).unwrap()
 }
 

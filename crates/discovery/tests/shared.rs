@@ -16,8 +16,10 @@ use countersign_testkit::identity_provider::{Behaviour, IdentityProvider};
 use countersign_testkit::redis::Redis;
 
 fn gateway(redis_url: &str, seed: u64) -> Discovery {
-    let settings =
-        DiscoverySettings { address_rules: AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() } };
+    let settings = DiscoverySettings {
+        address_rules: AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() },
+        ..DiscoverySettings::default()
+    };
     let link = RedisLink::new(redis_url.parse().unwrap()).unwrap();
     let key = DeploymentSecret::from_bytes(&[5; 32]).unwrap().derive("test key set cache");
     let shared = RedisKeySetCache::new(link, key, Arc::new(TestClock::system()));

@@ -57,6 +57,8 @@ permissions! {
     TrustedIssuersGet = "trusted_issuers.get", Workspace;
     /// Change trusted issuers.
     TrustedIssuersUpdate = "trusted_issuers.update", Workspace;
+    /// Have a trusted issuer's keys read now.
+    TrustedIssuersCheck = "trusted_issuers.check", Workspace;
     /// Delete trusted issuers.
     TrustedIssuersDelete = "trusted_issuers.delete", Workspace;
     /// Create trust relationships.

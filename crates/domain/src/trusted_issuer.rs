@@ -9,6 +9,7 @@ use crate::draft::{self, Given, Mask};
 use crate::exchange::DeploymentAudience;
 use crate::id::{TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
+use crate::key_source::{AuthoritiesPem, KeySource, UploadedKeySet};
 use crate::name::{Audience, DisplayName};
 use crate::time::Timestamp;
 use crate::violation::Violations;
@@ -31,14 +32,14 @@ pub struct TrustedIssuer {
 }
 
 /// What an operator may set of a trusted issuer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedIssuerSettings {
     /// For people.
     pub display_name: Option<DisplayName>,
     /// The exact `iss` of its tokens. Never changes.
     pub issuer_url: IssuerUrl,
-    /// Where its keys are read, when not from the discovery document.
-    pub jwks_url: Option<KeySetUrl>,
+    /// Where its keys come from.
+    pub key_source: KeySource,
     /// The audiences accepted on its tokens. Empty: the deployment's own audience.
     pub subject_audiences: Vec<Audience>,
     /// The signature algorithms accepted. Never empty.
@@ -70,9 +71,13 @@ impl TrustedIssuerSettings {
     /// The most `token_types`.
     pub const MAX_TOKEN_TYPES: usize = 8;
 
-    const SETTABLE: [&str; 9] = [
+    const SETTABLE: [&str; 13] = [
         "display_name",
         "jwks_url",
+        "jwks",
+        "jwks_expire_time",
+        "ca_certificates",
+        "max_stale_age",
         "subject_audiences",
         "algorithms",
         "token_types",
@@ -81,14 +86,14 @@ impl TrustedIssuerSettings {
         "replay_policy",
         "enabled",
     ];
-    const IMMUTABLE: [&str; 6] = ["id", "workspace_id", "issuer_url", "etag", "create_time", "update_time"];
+    const IMMUTABLE: [&str; 7] = ["id", "workspace_id", "issuer_url", "etag", "create_time", "update_time", "health"];
 
     /// Checks a new trusted issuer, which is enabled whatever the draft says. `None` when a violation was noted.
     pub fn create(draft: &TrustedIssuerDraft, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Self> {
         // Every field is read before the first absence ends this, so that all violations are reported at once.
         let display_name = draft.display_name(violations);
         let issuer_url = violations.check("trusted_issuer.issuer_url", IssuerUrl::parse(&draft.issuer_url, loopback_http));
-        let jwks_url = draft.jwks_url(loopback_http, violations);
+        let key_source = KeyFields::default().update(draft, &|_| true, loopback_http, violations).into_source(violations);
         let subject_audiences = draft.subject_audiences(violations);
         let algorithms = draft.algorithms(violations);
         let token_types = draft.token_types(violations);
@@ -98,7 +103,7 @@ impl TrustedIssuerSettings {
         Some(Self {
             display_name: display_name?,
             issuer_url: issuer_url?,
-            jwks_url: jwks_url?,
+            key_source: key_source?,
             subject_audiences: subject_audiences?,
             algorithms: algorithms?,
             token_types: token_types?,
@@ -129,9 +134,15 @@ impl TrustedIssuerSettings {
                 }
             )+};
         }
+        if KeyFields::NAMES.iter().any(|field| mask.names(field)) {
+            let fields = KeyFields::from(self.key_source.clone());
+            let fields = fields.update(draft, &|field| mask.names(field), loopback_http, violations);
+            if let Some(key_source) = fields.into_source(violations) {
+                self.key_source = key_source;
+            }
+        }
         take! {
             display_name(violations);
-            jwks_url(loopback_http, violations);
             subject_audiences(violations);
             algorithms(violations);
             token_types(violations);
@@ -176,6 +187,14 @@ pub struct TrustedIssuerDraft {
     pub issuer_url: String,
     /// Empty: from the discovery document.
     pub jwks_url: String,
+    /// A key set document. Empty: the keys are fetched.
+    pub jwks: String,
+    /// From when on `jwks` is not used any more.
+    pub jwks_expire_time: Given<Timestamp>,
+    /// Certificates in PEM. Empty: the authorities that everybody trusts.
+    pub ca_certificates: String,
+    /// Left out: [`KeySource::DEFAULT_MAX_STALE_AGE`].
+    pub max_stale_age: Given<Duration>,
     /// Empty: the deployment's own audience.
     pub subject_audiences: Vec<String>,
     /// Empty: RS256, ES256, ES384, EdDSA.
@@ -201,6 +220,26 @@ impl TrustedIssuerDraft {
     fn jwks_url(&self, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Option<KeySetUrl>> {
         let parse = |text: &str| KeySetUrl::parse(text, loopback_http);
         draft::optional("trusted_issuer.jwks_url", &self.jwks_url, parse, violations)
+    }
+
+    fn jwks(&self, violations: &mut Violations) -> Option<Option<UploadedKeySet>> {
+        draft::optional("trusted_issuer.jwks", &self.jwks, str::parse, violations)
+    }
+
+    fn jwks_expire_time(&self, violations: &mut Violations) -> Option<Option<Timestamp>> {
+        self.jwks_expire_time.map_or(Some(None), |given| violations.check("trusted_issuer.jwks_expire_time", given).map(Some))
+    }
+
+    fn ca_certificates(&self, violations: &mut Violations) -> Option<Option<AuthoritiesPem>> {
+        draft::optional("trusted_issuer.ca_certificates", &self.ca_certificates, str::parse, violations)
+    }
+
+    fn max_stale_age(&self, violations: &mut Violations) -> Option<Option<Duration>> {
+        if self.max_stale_age.is_none() {
+            return Some(None);
+        }
+        let (bounds, default) = (Duration::ZERO..=KeySource::MAX_STALE_AGE_LIMIT, KeySource::DEFAULT_MAX_STALE_AGE);
+        draft::whole_seconds("trusted_issuer.max_stale_age", self.max_stale_age, default, bounds, violations).map(Some)
     }
 
     fn subject_audiences(&self, violations: &mut Violations) -> Option<Vec<Audience>> {
@@ -235,6 +274,97 @@ impl TrustedIssuerDraft {
 
     fn replay_policy(&self, violations: &mut Violations) -> Option<ReplayPolicy> {
         violations.check("trusted_issuer.replay_policy", self.replay_policy.unwrap_or(Ok(ReplayPolicy::default())))
+    }
+}
+
+/// The fields of a [`KeySource`] as the wire has them, side by side.
+#[derive(Debug, Default)]
+struct KeyFields {
+    jwks_url: Option<KeySetUrl>,
+    jwks: Option<UploadedKeySet>,
+    jwks_expire_time: Option<Timestamp>,
+    ca_certificates: Option<AuthoritiesPem>,
+    max_stale_age: Option<Duration>,
+    /// Whether one of them could not be read, which was noted.
+    is_broken: bool,
+}
+
+impl From<KeySource> for KeyFields {
+    fn from(source: KeySource) -> Self {
+        match source {
+            KeySource::Fetched { jwks_url, authorities, max_stale_age } => {
+                Self { jwks_url, ca_certificates: authorities, max_stale_age: Some(max_stale_age), ..Self::default() }
+            }
+            KeySource::Uploaded { key_set, not_after } => {
+                Self { jwks: Some(key_set), jwks_expire_time: Some(not_after), ..Self::default() }
+            }
+        }
+    }
+}
+
+impl KeyFields {
+    const NAMES: [&str; 5] = ["jwks_url", "jwks", "jwks_expire_time", "ca_certificates", "max_stale_age"];
+
+    /// These fields with those that are named taken from the draft.
+    fn update(
+        mut self,
+        draft: &TrustedIssuerDraft,
+        names: &dyn Fn(&str) -> bool,
+        loopback_http: LoopbackHttp,
+        violations: &mut Violations,
+    ) -> Self {
+        macro_rules! take {
+            ($($field:ident ( $($argument:expr),* );)+) => {$(
+                if names(stringify!($field)) {
+                    match draft.$field($($argument),*) {
+                        Some(value) => self.$field = value,
+                        None => self.is_broken = true,
+                    }
+                }
+            )+};
+        }
+        take! {
+            jwks_url(loopback_http, violations);
+            jwks(violations);
+            jwks_expire_time(violations);
+            ca_certificates(violations);
+            max_stale_age(violations);
+        }
+        // How long fetched keys may be used says nothing once they are uploaded, unless somebody says both.
+        if self.jwks.is_some() && names("jwks") && !names("max_stale_age") {
+            self.max_stale_age = None;
+        }
+        self
+    }
+
+    /// The source that the fields describe, when they agree.
+    fn into_source(self, violations: &mut Violations) -> Option<KeySource> {
+        let Self { jwks_url, jwks, jwks_expire_time, ca_certificates, max_stale_age, is_broken } = self;
+        if is_broken {
+            return None;
+        }
+        let Some(key_set) = jwks else {
+            if jwks_expire_time.is_some() {
+                violations.add("trusted_issuer.jwks_expire_time", "must be left out without `jwks`");
+                return None;
+            }
+            let max_stale_age = max_stale_age.unwrap_or(KeySource::DEFAULT_MAX_STALE_AGE);
+            return Some(KeySource::Fetched { jwks_url, authorities: ca_certificates, max_stale_age });
+        };
+        let idle = [
+            ("trusted_issuer.jwks_url", jwks_url.is_some()),
+            ("trusted_issuer.ca_certificates", ca_certificates.is_some()),
+            ("trusted_issuer.max_stale_age", max_stale_age.is_some()),
+        ];
+        for (field, _) in idle.iter().filter(|(_, is_set)| *is_set) {
+            violations.add(*field, "must be left out or cleared beside `jwks`: nothing is fetched");
+        }
+        let is_idle = idle.iter().any(|(_, is_set)| *is_set);
+        let Some(not_after) = jwks_expire_time else {
+            violations.add("trusted_issuer.jwks_expire_time", "is required beside `jwks`: uploaded keys must end some day");
+            return None;
+        };
+        (!is_idle).then_some(KeySource::Uploaded { key_set, not_after })
     }
 }
 
@@ -391,6 +521,10 @@ mod tests {
             display_name: "a\nb".to_owned(),
             issuer_url: "http://localhost:7401".to_owned(),
             jwks_url: "ftp://example.com".to_owned(),
+            jwks: "x".repeat(UploadedKeySet::MAX_BYTES + 1),
+            jwks_expire_time: Some(Err(Unreadable("must be a timestamp"))),
+            ca_certificates: "x".repeat(AuthoritiesPem::MAX_BYTES + 1),
+            max_stale_age: Some(Ok(Duration::from_secs(86_401))),
             subject_audiences: vec!["a".to_owned(), String::new(), "a".to_owned()],
             algorithms: vec!["RS256".to_owned(), "none".to_owned(), "rs256".to_owned()],
             token_types: vec!["J WT".to_owned()],
@@ -406,6 +540,10 @@ mod tests {
                 "trusted_issuer.display_name",
                 "trusted_issuer.issuer_url",
                 "trusted_issuer.jwks_url",
+                "trusted_issuer.jwks",
+                "trusted_issuer.jwks_expire_time",
+                "trusted_issuer.ca_certificates",
+                "trusted_issuer.max_stale_age",
                 "trusted_issuer.subject_audiences[1]",
                 "trusted_issuer.subject_audiences[2]",
                 "trusted_issuer.algorithms[1]",
@@ -428,6 +566,76 @@ mod tests {
             let draft = TrustedIssuerDraft { clock_skew: Some(Ok(Duration::from_millis(skew))), ..draft() };
             assert_eq!(created(&draft).is_ok(), fits, "skew {skew} ms");
         }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn uploaded() -> TrustedIssuerDraft {
+        TrustedIssuerDraft { jwks: r#"{"keys":[]}"#.to_owned(), jwks_expire_time: Some(Ok(at(7))), ..draft() }
+    }
+
+    #[test]
+    fn keys_are_fetched_or_uploaded_and_never_both() {
+        let source = |draft: &TrustedIssuerDraft| created(draft).map(|settings| settings.key_source);
+        assert_eq!(source(&draft()), Ok(KeySource::default()));
+        let key_set: UploadedKeySet = r#"{"keys":[]}"#.parse().unwrap();
+        assert_eq!(source(&uploaded()), Ok(KeySource::Uploaded { key_set, not_after: at(7) }));
+
+        let endless = TrustedIssuerDraft { jwks_expire_time: None, ..uploaded() };
+        assert_eq!(fields(&source(&endless).unwrap_err()), ["trusted_issuer.jwks_expire_time"]);
+        let nothing_ends = TrustedIssuerDraft { jwks: String::new(), ..uploaded() };
+        assert_eq!(fields(&source(&nothing_ends).unwrap_err()), ["trusted_issuer.jwks_expire_time"]);
+        let both = TrustedIssuerDraft {
+            jwks_url: "https://keys.example".to_owned(),
+            ca_certificates: "pem".to_owned(),
+            max_stale_age: Some(Ok(Duration::from_secs(60))),
+            ..uploaded()
+        };
+        let expected = ["trusted_issuer.jwks_url", "trusted_issuer.ca_certificates", "trusted_issuer.max_stale_age"];
+        assert_eq!(fields(&source(&both).unwrap_err()), expected);
+    }
+
+    #[test]
+    fn s45_the_stale_age_keeps_within_a_day() {
+        for (seconds, fits) in [(0, true), (86_400, true), (86_401, false)] {
+            let draft = TrustedIssuerDraft { max_stale_age: Some(Ok(Duration::from_secs(seconds))), ..draft() };
+            assert_eq!(created(&draft).is_ok(), fits, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn an_update_moves_between_the_sources_of_keys() {
+        let update = |settings: TrustedIssuerSettings, draft: &TrustedIssuerDraft, mask: &[&str]| {
+            let mask: Vec<String> = mask.iter().map(|path| (*path).to_owned()).collect();
+            let mut violations = Violations::new();
+            let updated = settings.update(draft, &mask, LoopbackHttp::Refused, &mut violations);
+            violations.into_result(updated)
+        };
+        let pinned = TrustedIssuerDraft {
+            jwks_url: "https://keys.example".to_owned(),
+            max_stale_age: Some(Ok(Duration::from_secs(60))),
+            ..draft()
+        };
+        let pinned = created(&pinned).unwrap();
+        let upload = ["jwks", "jwks_expire_time"];
+        // The URL stands in the way until it is cleared, so that nobody loses it unawares.
+        assert_eq!(fields(&update(pinned.clone(), &uploaded(), &upload).unwrap_err()), ["trusted_issuer.jwks_url"]);
+        let mask = [&upload[..], &["jwks_url"]].concat();
+        let now_uploaded = update(pinned.clone(), &uploaded(), &mask).unwrap();
+        assert_eq!(now_uploaded.key_source, created(&uploaded()).unwrap().key_source);
+        // Keys alone, or their end alone, can be renewed.
+        let renewed = TrustedIssuerDraft { jwks_expire_time: Some(Ok(at(9))), ..TrustedIssuerDraft::default() };
+        let renewed = update(now_uploaded.clone(), &renewed, &["jwks_expire_time"]).unwrap();
+        assert!(matches!(renewed.key_source, KeySource::Uploaded { not_after, .. } if not_after == at(9)));
+        let back = update(now_uploaded, &draft(), &upload).unwrap();
+        assert_eq!(back.key_source, KeySource::default());
+        // A field that is not named stays as it is.
+        let stale = TrustedIssuerDraft { max_stale_age: None, ..draft() };
+        let source = update(pinned, &stale, &["ca_certificates"]).unwrap().key_source;
+        let jwks_url = Some("https://keys.example".parse().unwrap());
+        assert_eq!(source, KeySource::Fetched { jwks_url, authorities: None, max_stale_age: Duration::from_secs(60) });
     }
 
     #[test]

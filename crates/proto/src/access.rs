@@ -22,6 +22,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.issuer.v1.AccessTokenService/SignAccessTokens", Access::Internal),
     ("/countersign.trust.v1.CommitService/CommitExchanges", Access::Internal),
     ("/countersign.trust.v1.PolicyService/WatchPolicies", Access::Internal),
+    ("/countersign.trust.v1.IssuerHealthService/ReportIssuerHealth", Access::Internal),
     ("/countersign.issuer.v1.TokenService/IssueIdToken", Access::Requires(Permission::IdTokensIssue)),
     ("/countersign.issuer.v1.KeySetService/GetJsonWebKeySet", Access::Public),
     ("/countersign.issuer.v1.KeySetService/GetOpenIdConfiguration", Access::Public),
@@ -40,6 +41,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.trust.v1.TrustedIssuerService/GetTrustedIssuer", Access::Requires(Permission::TrustedIssuersGet)),
     ("/countersign.trust.v1.TrustedIssuerService/ListTrustedIssuers", Access::Requires(Permission::TrustedIssuersGet)),
     ("/countersign.trust.v1.TrustedIssuerService/UpdateTrustedIssuer", Access::Requires(Permission::TrustedIssuersUpdate)),
+    ("/countersign.trust.v1.TrustedIssuerService/CheckTrustedIssuer", Access::Requires(Permission::TrustedIssuersCheck)),
     ("/countersign.trust.v1.TrustedIssuerService/DeleteTrustedIssuer", Access::Requires(Permission::TrustedIssuersDelete)),
     (
         "/countersign.trust.v1.TrustRelationshipService/CreateTrustRelationship",
@@ -111,10 +113,12 @@ mod tests {
         }
     }
 
+    const INTERNAL_SERVICES: [&str; 4] = ["AccessTokenService", "CommitService", "IssuerHealthService", "PolicyService"];
+
     #[test]
     fn internal_services_are_internal_as_a_whole() {
         for (method, access) in TABLE {
-            let internal = ["AccessTokenService", "CommitService", "PolicyService"].iter().any(|name| method.contains(name));
+            let internal = INTERNAL_SERVICES.iter().any(|name| method.contains(name));
             assert_eq!(*access == Access::Internal, internal, "{method}");
         }
     }

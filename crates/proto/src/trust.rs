@@ -2,8 +2,9 @@
 //!
 //! Resources ([`resources`]) come in as drafts, which the domain checks, and go out whole. The internal messages come in two
 //! pairs: [`commit`], which trust-service reads and gateways write, and [`policy`], the other way round. Both directions live
-//! here, so that they are tested against each other.
+//! here, so that they are tested against each other. [`issuer_health`] is written by both, and read by both.
 
 pub mod commit;
+pub mod issuer_health;
 pub mod policy;
 pub mod resources;

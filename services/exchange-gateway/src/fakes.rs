@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer_health::IssuerHealthReport;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::key_source::KeySource;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::PolicySnapshot;
@@ -59,7 +61,7 @@ pub(crate) fn trusted_issuer() -> TrustedIssuer {
         settings: TrustedIssuerSettings {
             display_name: None,
             issuer_url: IssuerUrl::parse(ISSUER, LoopbackHttp::Refused).unwrap(),
-            jwks_url: None,
+            key_source: KeySource::default(),
             subject_audiences: vec![],
             algorithms: BTreeSet::from([SignatureAlgorithm::Es256]),
             token_types: BTreeSet::from([None, Some("JWT".to_owned())]),
@@ -273,6 +275,10 @@ impl Keys for FakeKeys {
             *self.held.lock().unwrap() = Some(fresh);
         }
         self.key_set(issuer).await
+    }
+
+    fn news(&self) -> Vec<IssuerHealthReport> {
+        Vec::new()
     }
 }
 

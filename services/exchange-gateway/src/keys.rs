@@ -1,18 +1,142 @@
-//! The keys of other issuers, from `discovery`.
+//! The keys of other issuers: fetched by `discovery`, or uploaded by an operator.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use countersign_discovery::{Discovery, KeySetSource};
+use countersign_discovery::{Discovery, KeyOrigin, SourceHealth, held_keys};
+use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem};
+use countersign_domain::time::{Clock, Timestamp};
 use countersign_domain::trusted_issuer::TrustedIssuer;
 use countersign_jose::KeySet;
+use tokio::time::Instant;
 
 use crate::ports::{Keys, KeysUnavailable};
 
+/// How many trusted issuers are known at a time. What is forgotten is read from the policy again.
+const CAPACITY: usize = 65_536;
+
+/// The keys of the trusted issuers whose tokens are presented here, and how they fare.
+pub struct IssuerKeySets {
+    discovery: Discovery,
+    clock: Arc<dyn Clock>,
+    known: RwLock<HashMap<TrustedIssuerId, Arc<Known>>>,
+}
+
+/// A trusted issuer at one revision, its settings parsed.
+struct Known {
+    workspace_id: WorkspaceId,
+    revision: i64,
+    /// `None`: they cannot be used, which was logged.
+    origin: Option<KeyOrigin>,
+    reported: Mutex<Option<Seen>>,
+}
+
+/// What was last reported: enough to tell whether there is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Attempt(Instant),
+    Uploaded { has_ended: bool },
+}
+
+impl IssuerKeySets {
+    /// Keys from that cache.
+    pub fn new(discovery: Discovery, clock: Arc<dyn Clock>) -> Self {
+        Self { discovery, clock, known: RwLock::default() }
+    }
+
+    fn known(&self, issuer: &TrustedIssuer) -> Arc<Known> {
+        let is_current = |known: &&Arc<Known>| known.revision == issuer.revision;
+        let found = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&issuer.id).filter(is_current).cloned();
+        found.unwrap_or_else(|| {
+            let known = Arc::new(Known::read(issuer));
+            let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= CAPACITY {
+                all.clear();
+            }
+            all.insert(issuer.id.clone(), Arc::clone(&known));
+            known
+        })
+    }
+
+    fn uploaded(&self, key_set: &Arc<KeySet>, not_after: Timestamp) -> Result<Arc<KeySet>, KeysUnavailable> {
+        if self.clock.now() < not_after { Ok(Arc::clone(key_set)) } else { Err(KeysUnavailable) }
+    }
+
+    /// What is to be said of an issuer that was not said before.
+    fn news_of(&self, id: &TrustedIssuerId, known: &Known) -> Option<IssuerHealthReport> {
+        let (seen, health) = match known.origin.as_ref()? {
+            KeyOrigin::Fetched(source) => {
+                let health = self.discovery.health(source)?;
+                (Seen::Attempt(health.attempted_at), self.on_the_clock(&health))
+            }
+            KeyOrigin::Uploaded { key_set, not_after } => {
+                let has_ended = self.clock.now() >= *not_after;
+                (Seen::Uploaded { has_ended }, self.of_uploaded(key_set, has_ended))
+            }
+        };
+        let is_new = known.reported().replace(seen) != Some(seen);
+        is_new.then(|| IssuerHealthReport {
+            workspace_id: known.workspace_id.clone(),
+            trusted_issuer_id: id.clone(),
+            revision: known.revision,
+            health,
+        })
+    }
+
+    /// Ages are monotonic here, and times of day in the database.
+    fn on_the_clock(&self, health: &SourceHealth) -> IssuerHealth {
+        let now = self.clock.now();
+        let at = |instant: Instant| now.checked_sub(instant.elapsed()).unwrap_or(now);
+        IssuerHealth {
+            attempted_at: at(health.attempted_at),
+            succeeded_at: health.succeeded_at.map(at),
+            problem: health.problem,
+            keys: health.key_set.as_deref().map(held_keys).unwrap_or_default(),
+        }
+    }
+
+    fn of_uploaded(&self, key_set: &KeySet, has_ended: bool) -> IssuerHealth {
+        let now = self.clock.now();
+        if has_ended {
+            let problem = Some(IssuerProblem::UploadedKeysExpired);
+            return IssuerHealth { attempted_at: now, succeeded_at: None, problem, keys: HeldKeys::default() };
+        }
+        IssuerHealth { attempted_at: now, succeeded_at: Some(now), problem: None, keys: held_keys(key_set) }
+    }
+}
+
+impl Known {
+    fn read(issuer: &TrustedIssuer) -> Self {
+        let origin = KeyOrigin::of(&issuer.settings).inspect_err(|error| {
+            tracing::error!(
+                trusted_issuer_id = %issuer.id,
+                error = error as &dyn std::error::Error,
+                "the keys of a trusted issuer cannot be had"
+            );
+        });
+        Self {
+            workspace_id: issuer.workspace_id.clone(),
+            revision: issuer.revision,
+            origin: origin.ok(),
+            reported: Mutex::default(),
+        }
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[async_trait]
-impl Keys for Discovery {
+impl Keys for IssuerKeySets {
     async fn key_set(&self, issuer: &TrustedIssuer) -> Result<Arc<KeySet>, KeysUnavailable> {
-        Discovery::key_set(self, &source(issuer)).await.map_err(|_| KeysUnavailable)
+        match &self.known(issuer).origin {
+            Some(KeyOrigin::Fetched(source)) => self.discovery.key_set(source).await.map_err(|_| KeysUnavailable),
+            Some(KeyOrigin::Uploaded { key_set, not_after }) => self.uploaded(key_set, *not_after),
+            None => Err(KeysUnavailable),
+        }
     }
 
     async fn refresh_for_unknown_key(
@@ -20,11 +144,24 @@ impl Keys for Discovery {
         issuer: &TrustedIssuer,
         key_id: Option<&str>,
     ) -> Result<Arc<KeySet>, KeysUnavailable> {
-        Discovery::refresh_for_unknown_key(self, &source(issuer), key_id).await.map_err(|_| KeysUnavailable)
+        match &self.known(issuer).origin {
+            Some(KeyOrigin::Fetched(source)) => {
+                self.discovery.refresh_for_unknown_key(source, key_id).await.map_err(|_| KeysUnavailable)
+            }
+            // There is nobody to ask.
+            Some(KeyOrigin::Uploaded { key_set, not_after }) => self.uploaded(key_set, *not_after),
+            None => Err(KeysUnavailable),
+        }
+    }
+
+    fn news(&self) -> Vec<IssuerHealthReport> {
+        let known: Vec<_> = {
+            let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().map(|(id, known)| (id.clone(), Arc::clone(known))).collect()
+        };
+        known.iter().filter_map(|(id, known)| self.news_of(id, known)).collect()
     }
 }
 
-/// Where a trusted issuer's keys come from. One more hash beside a signature's verification.
-fn source(issuer: &TrustedIssuer) -> KeySetSource {
-    KeySetSource::new(issuer.settings.issuer_url.clone(), issuer.settings.jwks_url.clone())
-}
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod documents;
 #[cfg(test)]
 mod fakes;
 mod grpc;
+mod health_reports;
 mod keys;
 mod peers;
 mod pipeline;
@@ -25,6 +26,7 @@ mod start;
 mod surface_tests;
 mod token_endpoint;
 
+pub use keys::IssuerKeySets;
 pub use ports::{Keys, KeysUnavailable};
 pub use settings::GatewaySettings;
 pub use start::{Config, Deps, start};

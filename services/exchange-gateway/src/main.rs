@@ -4,26 +4,26 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use countersign_discovery::{Discovery, DiscoverySettings};
+use countersign_discovery::Discovery;
 use countersign_domain::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
-use countersign_runtime::config::Redis;
+use countersign_runtime::config::OptionalUrl;
 use countersign_runtime::process::{self, Program};
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::key_set_cache::{KeySetCache, RedisKeySetCache};
 use countersign_store::redis_link::{RedisLink, RedisUrl};
 use countersign_store::replay::{EmbeddedReplayCache, RedisReplayCache, ReplayCache};
-use exchange_gateway::{Config, Deps, GatewaySettings, Keys};
+use exchange_gateway::{Config, Deps, GatewaySettings, IssuerKeySets};
 
 fn main() -> ExitCode {
     process::run(Program { name: "exchange-gateway", version: env!("CARGO_PKG_VERSION") }, start)
 }
 
 async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let (public_url, address_rules) = (settings.issuer_url().context("public_url")?, settings.address_rules()?);
+    let (public_url, discovery) = (settings.issuer_url().context("public_url")?, settings.discovery()?);
     let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     // Everything is named, so that a setting that nobody uses does not compile.
     let GatewaySettings {
@@ -35,14 +35,15 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
         redis,
         deployment_secret_file: _,
         issuer_networks: _,
+        egress_proxy: _,
         allow_loopback_http: _,
         telemetry: _,
     } = settings;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let (replay, key_set_cache) = caches(&redis, &deployment_secret, &clock)?;
-    let discovery = Discovery::new(&DiscoverySettings { address_rules }, key_set_cache, Arc::clone(&entropy))?;
-    let keys: Arc<dyn Keys> = Arc::new(discovery);
+    let discovery = Discovery::new(&discovery, key_set_cache, Arc::clone(&entropy))?;
+    let keys = Arc::new(IssuerKeySets::new(discovery, Arc::clone(&clock)));
     let identity = internal_tls.identity()?;
     let deps = Deps {
         clock,
@@ -59,7 +60,7 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
 type Caches = (Arc<dyn ReplayCache>, Option<Arc<dyn KeySetCache>>);
 
 /// The caches that gateways share, or without Redis this gateway's own. Redis need not be there, now or ever.
-fn caches(redis: &Redis, secret: &DeploymentSecret, clock: &Arc<dyn Clock>) -> anyhow::Result<Caches> {
+fn caches(redis: &OptionalUrl, secret: &DeploymentSecret, clock: &Arc<dyn Clock>) -> anyhow::Result<Caches> {
     let Some(url) = redis.resolve()? else {
         return Ok((Arc::new(EmbeddedReplayCache::default()), None));
     };

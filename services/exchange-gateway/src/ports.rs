@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::WorkspaceId;
+use countersign_domain::issuer_health::IssuerHealthReport;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::time::Timestamp;
@@ -64,6 +65,9 @@ pub trait Keys: Send + Sync {
     /// The keys of an issuer, after a token named one that [`Keys::key_set`] does not have: newer ones, if they can be had.
     async fn refresh_for_unknown_key(&self, issuer: &TrustedIssuer, key_id: Option<&str>)
     -> Result<Arc<KeySet>, KeysUnavailable>;
+
+    /// How the keys of issuers fare, as far as that was not said before.
+    fn news(&self) -> Vec<IssuerHealthReport>;
 }
 
 /// The keys of an issuer cannot be had.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use countersign_discovery::address::{AddressRules, InvalidNetwork, Network};
+use countersign_discovery::DiscoverySettings;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
-    self, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Peer, Problems, Redis, Settings, Telemetry,
+    self, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, OptionalUrl, Peer, Problems, SecretText, Settings,
+    Telemetry,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,11 +25,13 @@ pub struct GatewaySettings {
     /// issuer-service's internal port.
     pub issuer_service: Peer,
     /// The shared caches. Without them each gateway keeps its own.
-    pub redis: Redis,
+    pub redis: OptionalUrl,
     /// At least 32 random bytes, the same for the whole deployment. It authenticates what lies in Redis.
     pub deployment_secret_file: Option<PathBuf>,
     /// Private networks in which issuers may be, like `10.0.0.0/8`. Without, only public addresses are ever dialled.
     pub issuer_networks: Vec<String>,
+    /// The HTTP proxy through which issuers are reached. It resolves names and dials, so it must refuse private addresses itself.
+    pub egress_proxy: OptionalUrl,
     /// For development: issuers and this gateway may be plain http on loopback addresses.
     pub allow_loopback_http: bool,
     /// Logs and traces.
@@ -43,9 +46,10 @@ impl Default for GatewaySettings {
             internal_tls: InternalTls::default(),
             trust_service: Peer::at("https://trust-service:7422"),
             issuer_service: Peer::at("https://issuer-service:7421"),
-            redis: Redis::default(),
+            redis: OptionalUrl::default(),
             deployment_secret_file: None,
             issuer_networks: Vec::new(),
+            egress_proxy: OptionalUrl::default(),
             allow_loopback_http: false,
             telemetry: Telemetry::default(),
         }
@@ -74,13 +78,14 @@ impl GatewaySettings {
         config::deployment_secret(self.deployment_secret_file.as_deref())
     }
 
-    /// Which addresses may be dialled for issuers' keys.
+    /// How issuers are reached.
     ///
     /// # Errors
-    /// When a network is not one.
-    pub fn address_rules(&self) -> Result<AddressRules, InvalidNetwork> {
-        let allowed_networks = self.issuer_networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        Ok(AddressRules { allowed_networks, loopback: self.loopback_http() })
+    /// When a network or the proxy is not one.
+    pub fn discovery(&self) -> anyhow::Result<DiscoverySettings> {
+        let proxy = self.egress_proxy.resolve()?;
+        let proxy = proxy.as_ref().map(SecretText::reveal);
+        Ok(DiscoverySettings::read(&self.issuer_networks, self.loopback_http(), proxy)?)
     }
 }
 
@@ -95,10 +100,12 @@ impl Settings for GatewaySettings {
         self.trust_service.check("trust_service", problems);
         self.issuer_service.check("issuer_service", problems);
         self.redis.check("redis", problems);
-        for (index, network) in self.issuer_networks.iter().enumerate() {
-            problems.check(&format!("issuer_networks[{index}]"), network.parse::<Network>());
-        }
         problems.check("deployment_secret_file", self.deployment_secret());
+        self.egress_proxy.check("egress_proxy", problems);
+        let proxy = self.egress_proxy.url.as_ref().map(SecretText::reveal);
+        if let Err(violations) = DiscoverySettings::read(&self.issuer_networks, self.loopback_http(), proxy) {
+            problems.extend(violations);
+        }
     }
 }
 

@@ -16,13 +16,13 @@ use countersign_store::replay::ReplayCache;
 use tokio::sync::{Semaphore, watch};
 
 use crate::documents::{self, KeySetDocument, KeySetKeeper};
-use crate::grpc;
 use crate::peers::{IssuerService, TrustService};
 use crate::pipeline::{MAX_SETTLING, Parts, Pipeline};
 use crate::policies::Follower;
 use crate::ports::Keys;
 use crate::request::Addresses;
 use crate::token_endpoint::TokenEndpoint;
+use crate::{grpc, health_reports};
 
 /// What distinguishes one deployment's gateways from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let deployment = DeploymentAudience::new(&public_url)?;
     let (follower, policies) = Follower::new(trust_service.clone(), Arc::clone(&entropy));
     let (keeper, key_set) = KeySetKeeper::new(issuer_service.clone(), public_url.clone());
+    let reporting = health_reports::run(Arc::clone(&keys), trust_service.clone());
     let readiness = Readiness::new();
     let becoming_ready = become_ready(policies.connected(), readiness.condition("policies"));
     let pipeline = Pipeline::new(Parts {
@@ -81,6 +82,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .public(surface(pipeline, &public_url, key_set))
         .task("follow policies", follower.run())
         .task("keep the key set", keeper.run())
+        .task("report the health of issuers", reporting)
         .task("become ready", becoming_ready)
         .start(listeners, shutdown)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_discovery::Discovery;
 use countersign_domain::caller::Caller;
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::id::WorkspaceId;
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) deployment: DeploymentAudience,
     pub(crate) loopback_http: LoopbackHttp,
     pub(crate) feed: PolicyFeed,
+    /// Asks issuers for checks.
+    pub(crate) discovery: Discovery,
 }
 
 impl Context {

@@ -9,7 +9,9 @@
 
 mod commits;
 mod context;
+mod issuer_health;
 mod issuer_keys;
+mod key_material;
 mod pages;
 mod policy_feed;
 mod policy_stream;

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use countersign_discovery::Discovery;
+use countersign_domain::time::Entropy;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::process::{self, Program};
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
 async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
     let public_url = settings.gateway_url().context("public_url")?;
     let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
-    let loopback_http = settings.loopback_http();
+    let (loopback_http, discovery) = (settings.loopback_http(), settings.discovery()?);
     let TrustSettings {
         public_url: _,
         listen,
@@ -30,6 +32,8 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         issuer_service,
         bootstrap_token_file,
         deployment_secret_file: _,
+        issuer_networks: _,
+        egress_proxy: _,
         allow_loopback_http: _,
         // Set up before this runs.
         telemetry: _,
@@ -42,12 +46,15 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
     let store = Box::pin(async { Ok(SeaTrustStore::open(Database::connect(&url, SCHEMA).await?).await?) });
     let store = listen.while_waiting_for("database", store).await?;
     let listeners = listen.bind(Some((&internal_tls, identity))).await?;
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let deps = Deps {
         clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy),
+        entropy: Arc::clone(&entropy),
         store: Arc::new(store),
         issuer_service,
         deployment_secret,
+        // Checks are for looking past caches, so they share none.
+        discovery: Discovery::new(&discovery, None, entropy)?,
         bootstrap_token,
     };
     trust_service::start(Config { public_url, loopback_http }, deps, listeners, shutdown).await

@@ -257,7 +257,7 @@ fn change_bytes(change: &PolicyChange) -> usize {
 }
 
 /// What the bounded fields of a resource come to, with room to spare.
-const SMALL_FIELDS: usize = 512;
+const SMALL_FIELDS: usize = 1024;
 /// What a text costs beside its bytes.
 const TEXT: usize = 8;
 
@@ -265,8 +265,9 @@ fn issuer_bytes(issuer: &TrustedIssuer) -> usize {
     let settings = &issuer.settings;
     let audiences: usize = settings.subject_audiences.iter().map(|audience| audience.as_str().len() + TEXT).sum();
     let types: usize = settings.token_types.iter().flatten().map(|typ| typ.len() + TEXT).sum();
-    let jwks_url = settings.jwks_url.as_ref().map_or(0, |url| url.as_str().len());
-    SMALL_FIELDS + settings.issuer_url.as_str().len() + jwks_url + audiences + types
+    // The key set's URL is among the small fields.
+    let keys = settings.key_source.document_bytes();
+    SMALL_FIELDS + settings.issuer_url.as_str().len() + keys + audiences + types
 }
 
 fn relationship_bytes(relationship: &TrustRelationship) -> usize {

@@ -44,6 +44,10 @@ pub(crate) fn write(error: WriteError, kind: Resource, id: &str, name: &str) -> 
             let message = format!("the workspace holds {most} of {} already, and may hold no more", kind_name(resource));
             Refusal::failed_precondition(kind_name(kind), id, message)
         }
+        WriteError::DocumentsTooLong { most } => {
+            let message = format!("the workspace's key sets and certificates may have {most} characters together");
+            Refusal::failed_precondition(kind_name(kind), id, message)
+        }
         WriteError::NotGrantable(scope) => Refusal::new(
             Reason::GrantNotHeld,
             format!("a trust relationship of this issuer gives `{scope}`, which you do not hold"),

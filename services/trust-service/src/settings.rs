@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use countersign_discovery::DiscoverySettings;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
-    self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Peer, Problems, Settings, Telemetry,
+    self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, OptionalUrl, Peer, Problems, SecretText,
+    Settings, Telemetry,
 };
 use countersign_runtime::secret;
 use countersign_store::database::DatabaseUrl;
@@ -28,6 +30,10 @@ pub struct TrustSettings {
     pub bootstrap_token_file: Option<PathBuf>,
     /// At least 32 random bytes, the same for the whole deployment. It authenticates page tokens.
     pub deployment_secret_file: Option<PathBuf>,
+    /// Private networks in which issuers may be, like `10.0.0.0/8`, as the gateways have them: for checks of trusted issuers.
+    pub issuer_networks: Vec<String>,
+    /// The HTTP proxy through which issuers are reached. It resolves names and dials, so it must refuse private addresses itself.
+    pub egress_proxy: OptionalUrl,
     /// For development: trusted issuers and the gateway may be plain http on loopback addresses.
     pub allow_loopback_http: bool,
     /// Logs and traces.
@@ -44,6 +50,8 @@ impl Default for TrustSettings {
             issuer_service: Peer::at("https://issuer-service:7421"),
             bootstrap_token_file: None,
             deployment_secret_file: None,
+            issuer_networks: Vec::new(),
+            egress_proxy: OptionalUrl::default(),
             allow_loopback_http: false,
             telemetry: Telemetry::default(),
         }
@@ -71,6 +79,16 @@ impl TrustSettings {
     pub fn deployment_secret(&self) -> Result<DeploymentSecret, InvalidDeploymentSecret> {
         config::deployment_secret(self.deployment_secret_file.as_deref())
     }
+
+    /// How issuers are reached.
+    ///
+    /// # Errors
+    /// When a network or the proxy is not one.
+    pub fn discovery(&self) -> anyhow::Result<DiscoverySettings> {
+        let proxy = self.egress_proxy.resolve()?;
+        let proxy = proxy.as_ref().map(SecretText::reveal);
+        Ok(DiscoverySettings::read(&self.issuer_networks, self.loopback_http(), proxy)?)
+    }
 }
 
 impl Settings for TrustSettings {
@@ -90,6 +108,11 @@ impl Settings for TrustSettings {
             problems.check("bootstrap_token_file", secret::BootstrapToken::from_file(file));
         }
         problems.check("deployment_secret_file", self.deployment_secret());
+        self.egress_proxy.check("egress_proxy", problems);
+        let proxy = self.egress_proxy.url.as_ref().map(SecretText::reveal);
+        if let Err(violations) = DiscoverySettings::read(&self.issuer_networks, self.loopback_http(), proxy) {
+            problems.extend(violations);
+        }
     }
 }
 

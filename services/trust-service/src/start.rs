@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_discovery::Discovery;
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::time::{Clock, Entropy};
@@ -25,7 +26,7 @@ use crate::policy_feed::PolicyFeed;
 use crate::trust_relationships::TrustRelationships;
 use crate::trusted_issuers::TrustedIssuers;
 use crate::workspaces::Workspaces;
-use crate::{commits, policy_stream, pruning};
+use crate::{commits, issuer_health, policy_stream, pruning};
 
 /// What distinguishes one deployment's trust-services from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Deps {
     pub issuer_service: PeerChannel,
     /// Authenticates page tokens.
     pub deployment_secret: DeploymentSecret,
+    /// Asks issuers for their keys, for checks of trusted issuers.
+    pub discovery: Discovery,
     /// The operator's first credential.
     pub bootstrap_token: Option<BootstrapToken>,
 }
@@ -64,7 +67,7 @@ impl std::fmt::Debug for Deps {
 /// When the listeners do not fit the service.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config { public_url, loopback_http } = config;
-    let Deps { clock, entropy, store, issuer_service, deployment_secret, bootstrap_token } = deps;
+    let Deps { clock, entropy, store, issuer_service, deployment_secret, discovery, bootstrap_token } = deps;
     let keys = Arc::new(IssuerKeys::new(issuer_service, public_url.clone()));
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
         public_url.as_str(),
@@ -81,13 +84,16 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         deployment: DeploymentAudience::new(&public_url)?,
         loopback_http,
         feed: feed.clone(),
+        discovery,
     });
     let public = Surface::new()
         .grpc(WorkspaceServiceServer::new(Workspaces(Arc::clone(&context))))
         .grpc(TrustedIssuerServiceServer::new(TrustedIssuers(Arc::clone(&context))))
         .grpc(TrustRelationshipServiceServer::new(TrustRelationships(Arc::clone(&context))));
-    let internal =
-        Surface::new().grpc(commits::server(Arc::clone(&context))).grpc(policy_stream::server(context, shutdown.clone()));
+    let internal = Surface::new()
+        .grpc(commits::server(Arc::clone(&context)))
+        .grpc(issuer_health::server(Arc::clone(&context)))
+        .grpc(policy_stream::server(context, shutdown.clone()));
     Server::new("trust-service")
         .authenticator(authenticator)
         .readiness(readiness)

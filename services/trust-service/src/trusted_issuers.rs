@@ -13,9 +13,9 @@ use countersign_proto::common::{mask_paths, read};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::trusted_issuer_service_server::TrustedIssuerService;
 use countersign_proto::trust_v1::{
-    CreateTrustedIssuerRequest, CreateTrustedIssuerResponse, DeleteTrustedIssuerRequest, DeleteTrustedIssuerResponse,
-    GetTrustedIssuerRequest, GetTrustedIssuerResponse, ListTrustedIssuersRequest, ListTrustedIssuersResponse,
-    UpdateTrustedIssuerRequest, UpdateTrustedIssuerResponse,
+    CheckTrustedIssuerRequest, CheckTrustedIssuerResponse, CreateTrustedIssuerRequest, CreateTrustedIssuerResponse,
+    DeleteTrustedIssuerRequest, DeleteTrustedIssuerResponse, GetTrustedIssuerRequest, GetTrustedIssuerResponse,
+    ListTrustedIssuersRequest, ListTrustedIssuersResponse, UpdateTrustedIssuerRequest, UpdateTrustedIssuerResponse,
 };
 use countersign_store::trust::{Resource, WriteError};
 use tonic::{Request, Response, Status};
@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 use crate::context::{ATTEMPTS, Context};
 use crate::pages::{self, PageRequest, Position};
 use crate::refusals::{self, Ids};
+use crate::{issuer_health, key_material};
 
 /// The service.
 pub(crate) struct TrustedIssuers(pub(crate) Arc<Context>);
@@ -49,6 +50,7 @@ impl TrustedIssuerService for TrustedIssuers {
         let settings = TrustedIssuerSettings::create(&draft, self.0.loopback_http, &mut violations);
         if let Some(settings) = &settings {
             settings.check_foreign(&self.0.deployment, &mut violations);
+            key_material::check(settings, &mut violations);
         }
         let settings = settings.filter(|_| violations.is_empty());
         let (workspace_id, settings) = workspace_id.zip(settings).ok_or(violations).map_err(Refusal::invalid)?;
@@ -64,7 +66,20 @@ impl TrustedIssuerService for TrustedIssuers {
         let (workspace_id, id) = read_ids(["workspace_id", "trusted_issuer_id"], workspace_id, trusted_issuer_id)?;
         Context::caller_in(&request, &workspace_id)?;
         let issuer = self.get(&workspace_id, &id).await?;
-        Ok(Response::new(GetTrustedIssuerResponse { trusted_issuer: Some((&issuer).into()) }))
+        let health = self.0.store.issuer_health(&workspace_id, &id).await.map_err(refusals::store)?;
+        let trusted_issuer = Some(issuer_health::with_health(&issuer, health.as_ref()));
+        Ok(Response::new(GetTrustedIssuerResponse { trusted_issuer }))
+    }
+
+    async fn check_trusted_issuer(
+        &self,
+        request: Request<CheckTrustedIssuerRequest>,
+    ) -> Result<Response<CheckTrustedIssuerResponse>, Status> {
+        let CheckTrustedIssuerRequest { workspace_id, trusted_issuer_id } = request.get_ref();
+        let (workspace_id, id) = read_ids(["workspace_id", "trusted_issuer_id"], workspace_id, trusted_issuer_id)?;
+        Context::caller_in(&request, &workspace_id)?;
+        let issuer = self.get(&workspace_id, &id).await?;
+        Ok(Response::new(issuer_health::check(&self.0, &issuer).await?))
     }
 
     async fn list_trusted_issuers(
@@ -142,6 +157,9 @@ impl TrustedIssuers {
             let current = self.get_at(workspace_id, id, etag).await?;
             let mut violations = Violations::new();
             let settings = current.settings.clone().update(draft, mask, self.0.loopback_http, &mut violations);
+            if settings.key_source != current.settings.key_source {
+                key_material::check(&settings, &mut violations);
+            }
             let settings = violations.into_result(settings).map_err(Refusal::invalid)?;
             let may_give = |scope: &Scope| check_grantable(scope, |permission| caller.holds(permission)).is_ok();
             let store = &self.0.store;

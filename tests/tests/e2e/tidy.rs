@@ -20,7 +20,18 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("countersign-runtime", &["countersign-domain", "countersign-jose", "countersign-proto"]),
     ("countersign-testkit", &["countersign-domain"]),
     ("issuer-service", SERVICE),
-    ("trust-service", SERVICE),
+    (
+        "trust-service",
+        &[
+            // For checks of trusted issuers, and to read what is stored with them.
+            "countersign-discovery",
+            "countersign-domain",
+            "countersign-jose",
+            "countersign-proto",
+            "countersign-runtime",
+            "countersign-store",
+        ],
+    ),
     (
         "exchange-gateway",
         &[

@@ -1,13 +1,16 @@
 //! `countersign trusted-issuers …`.
 
+mod check;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use countersign_proto::common;
 use countersign_proto::trust_v1::trusted_issuer_service_client::TrustedIssuerServiceClient;
 use countersign_proto::trust_v1::{
-    CreateTrustedIssuerRequest, DeleteTrustedIssuerRequest, ListTrustedIssuersRequest, ReplayPolicy, TrustedIssuer,
-    UpdateTrustedIssuerRequest,
+    CheckTrustedIssuerRequest, CreateTrustedIssuerRequest, DeleteTrustedIssuerRequest, GetTrustedIssuerRequest,
+    ListTrustedIssuersRequest, ReplayPolicy, TrustedIssuer, UpdateTrustedIssuerRequest,
 };
 use tonic::Code;
 
@@ -23,6 +26,10 @@ use crate::resources::{ReplayPolicyArg, trusted_issuer_json};
 pub(crate) enum TrustedIssuersCommand {
     /// Register an issuer with the workspace. Prints its id.
     Add(AddArgs),
+    /// Show a trusted issuer with the health of its keys.
+    Get(GetArgs),
+    /// Have a trusted issuer's keys read now, and show what was found. Fails when they cannot be used.
+    Check(CheckArgs),
     /// List the trusted issuers of the workspace, oldest first.
     List(ListArgs),
     /// Change a trusted issuer: the flags given, and nothing else. Lists are replaced whole.
@@ -60,6 +67,23 @@ pub(crate) struct UpdateArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The trusted issuer, `ti_…`.
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The trusted issuer, `ti_…`.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// How to print what was found.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: ListFormat,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
     /// The trusted issuer, `ti_…`.
     #[arg(value_name = "ID")]
@@ -74,6 +98,20 @@ struct Settings {
     /// Where its keys are read [default: where its discovery document says].
     #[arg(long, value_name = "URL")]
     jwks_url: Option<String>,
+    /// A file with its keys, a JWKS, for an issuer that cannot be reached; needs --jwks-expire-time. An empty name goes back to
+    /// fetching them.
+    #[arg(long, value_name = "FILE")]
+    jwks_file: Option<PathBuf>,
+    /// From when on the keys of --jwks-file are not used any more, as in RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_moment)]
+    jwks_expire_time: Option<prost_types::Timestamp>,
+    /// A file with the certificates of the authorities that its certificate must come from, PEM. An empty name goes back to
+    /// the system's.
+    #[arg(long, value_name = "FILE")]
+    issuer_ca_file: Option<PathBuf>,
+    /// How long after they were last read its keys are used while it cannot be reached [default: 1h].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    max_stale_age: Option<Duration>,
     /// An audience accepted on its tokens. Repeat for several [default: this deployment's own].
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
@@ -97,9 +135,15 @@ struct Settings {
 impl Settings {
     /// The fields whose flags are given, by their names on the wire.
     fn given(&self) -> Vec<&'static str> {
+        let no_more_jwks = self.jwks_file.as_deref().is_some_and(is_empty);
         let given = [
             ("display_name", self.display_name.is_some()),
             ("jwks_url", self.jwks_url.is_some()),
+            ("jwks", self.jwks_file.is_some()),
+            // Keys that are gone need no end.
+            ("jwks_expire_time", self.jwks_expire_time.is_some() || no_more_jwks),
+            ("ca_certificates", self.issuer_ca_file.is_some()),
+            ("max_stale_age", self.max_stale_age.is_some()),
             ("subject_audiences", !self.audience.is_empty()),
             ("algorithms", !self.algorithm.is_empty()),
             ("token_types", !self.token_type.is_empty()),
@@ -110,11 +154,15 @@ impl Settings {
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(path, _)| path).collect()
     }
 
-    fn into_issuer(self, workspace_id: String) -> TrustedIssuer {
-        TrustedIssuer {
+    fn into_issuer(self, workspace_id: String) -> Result<TrustedIssuer> {
+        Ok(TrustedIssuer {
             workspace_id,
             display_name: self.display_name.unwrap_or_default(),
             jwks_url: self.jwks_url.unwrap_or_default(),
+            jwks: document(self.jwks_file.as_deref())?,
+            jwks_expire_time: self.jwks_expire_time,
+            ca_certificates: document(self.issuer_ca_file.as_deref())?,
+            max_stale_age: self.max_stale_age.map(common::duration),
             subject_audiences: self.audience,
             algorithms: self.algorithm,
             token_types: self.token_type,
@@ -122,8 +170,18 @@ impl Settings {
             clock_skew: self.clock_skew.map(common::duration),
             replay_policy: self.replay_policy.map(ReplayPolicy::from).unwrap_or_default().into(),
             ..TrustedIssuer::default()
-        }
+        })
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+/// The text of a file; nothing without one.
+fn document(path: Option<&Path>) -> Result<String> {
+    let Some(path) = path.filter(|path| !is_empty(path)) else { return Ok(String::new()) };
+    std::fs::read_to_string(path).map_err(|error| Failure::while_doing(error, format!("cannot read {}", path.display())))
 }
 
 pub(crate) type Client = TrustedIssuerServiceClient<Authorized>;
@@ -183,7 +241,7 @@ impl TrustedIssuersCommand {
         let mut client = client(session).await?;
         match self {
             Self::Add(AddArgs { issuer, settings }) => {
-                let trusted_issuer = TrustedIssuer { issuer_url: issuer, ..settings.into_issuer(workspace_id) };
+                let trusted_issuer = TrustedIssuer { issuer_url: issuer, ..settings.into_issuer(workspace_id)? };
                 let request = CreateTrustedIssuerRequest { trusted_issuer: Some(trusted_issuer) };
                 let created = client.create_trusted_issuer(request).await?.into_inner().trusted_issuer.unwrap_or_default();
                 output.message(format!("Registered {} as trusted issuer {}.", created.issuer_url, created.id));
@@ -193,6 +251,15 @@ impl TrustedIssuersCommand {
             Self::Update(args) => {
                 let updated = client.update_trusted_issuer(args.into_request(workspace_id)?).await?.into_inner();
                 output.message(format!("Updated {}.", updated.trusted_issuer.unwrap_or_default().id));
+            }
+            Self::Get(GetArgs { id: trusted_issuer_id }) => {
+                let request = GetTrustedIssuerRequest { workspace_id, trusted_issuer_id };
+                let found = client.get_trusted_issuer(request).await?.into_inner();
+                output.json(&trusted_issuer_json(&found.trusted_issuer.unwrap_or_default()))?;
+            }
+            Self::Check(CheckArgs { id: trusted_issuer_id, output: format }) => {
+                let request = CheckTrustedIssuerRequest { workspace_id, trusted_issuer_id };
+                check::show(&client.check_trusted_issuer(request).await?.into_inner(), format, output)?;
             }
             Self::Remove(RemoveArgs { id }) => {
                 let trusted_issuer_id = id.clone();
@@ -213,7 +280,7 @@ impl UpdateArgs {
             return Err(Failure::usage("nothing to change: give at least one flag"));
         }
         let enabled = self.enabled.unwrap_or_default();
-        let trusted_issuer = TrustedIssuer { id: self.id, enabled, ..self.settings.into_issuer(workspace_id) };
+        let trusted_issuer = TrustedIssuer { id: self.id, enabled, ..self.settings.into_issuer(workspace_id)? };
         let paths = paths.into_iter().map(str::to_owned).collect();
         Ok(UpdateTrustedIssuerRequest {
             trusted_issuer: Some(trusted_issuer),
@@ -253,6 +320,10 @@ mod tests {
         let settings = Settings { clock_skew: Some(Duration::from_mins(1)), ..Settings::default() };
         let request = args(settings).into_request("ws_0".to_owned()).unwrap();
         assert_eq!(request.update_mask.unwrap().paths, ["clock_skew", "enabled"]);
+        // An empty file name takes the keys away, and their end with them.
+        let settings = Settings { jwks_file: Some(PathBuf::new()), ..Settings::default() };
+        let request = args(settings).into_request("ws_0".to_owned()).unwrap();
+        assert_eq!(request.update_mask.unwrap().paths, ["jwks", "jwks_expire_time", "enabled"]);
         let nothing = UpdateArgs { enabled: None, ..args(Settings::default()) };
         assert!(matches!(nothing.into_request("ws_0".to_owned()), Err(Failure::Usage(_))));
     }

@@ -24,6 +24,7 @@ use countersign_store::database::{Database, DatabaseUrl};
 use countersign_store::issuer::SeaIssuerStore;
 use countersign_store::replay::EmbeddedReplayCache;
 use countersign_store::trust::{self, SeaTrustStore};
+use exchange_gateway::IssuerKeySets;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
@@ -160,6 +161,7 @@ impl Surroundings {
             store: Arc::new(store.context("the database of trust-service")?),
             issuer_service: peer(Service::Issuer, issuer),
             deployment_secret: deployment_secret(state)?,
+            discovery: self.discovery()?,
             bootstrap_token: Some(BootstrapToken::from_file(&state.secrets.bootstrap_token)?),
         };
         trust_service::start(config, deps, listeners, self.peers_shutdown.clone()).await
@@ -173,18 +175,22 @@ impl Surroundings {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Running> {
         let config = exchange_gateway::Config { public_url: self.public_url.clone() };
-        let address_rules = AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() };
-        // One gateway shares its key sets with nobody.
-        let discovery = Discovery::new(&DiscoverySettings { address_rules }, None, Arc::clone(&self.entropy))?;
         let deps = exchange_gateway::Deps {
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
             trust_service: peer(Service::Trust, trust),
             issuer_service: peer(Service::Issuer, issuer),
             replay: Arc::new(EmbeddedReplayCache::default()),
-            keys: Arc::new(discovery),
+            keys: Arc::new(IssuerKeySets::new(self.discovery()?, Arc::clone(&self.clock))),
         };
         exchange_gateway::start(config, deps, listeners, shutdown.clone()).await
+    }
+
+    /// The keys of issuers, also of those on this machine. One gateway shares them with nobody.
+    fn discovery(&self) -> anyhow::Result<Discovery> {
+        let address_rules = AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() };
+        let settings = DiscoverySettings { address_rules, ..DiscoverySettings::default() };
+        Ok(Discovery::new(&settings, None, Arc::clone(&self.entropy))?)
     }
 }
 

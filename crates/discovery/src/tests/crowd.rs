@@ -38,7 +38,7 @@ impl Crowd {
 
 #[async_trait]
 impl Fetch for Crowd {
-    async fn fetch(&self, url: &str, _: Stored) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, Wanted { url, .. }: Wanted<'_>) -> Result<Fetched, FetchError> {
         *self.asked.lock().unwrap().entry(url.to_owned()).or_default() += 1;
         if url.contains(".slow.example") {
             self.released.subscribe().wait_for(|released| *released).await.unwrap();

@@ -3,6 +3,7 @@
 mod age;
 mod crowd;
 mod failures;
+mod health;
 mod second_level;
 mod unknown_keys;
 
@@ -20,7 +21,7 @@ use countersign_testkit::signer::Signer;
 use serde_json::{Value, json};
 
 use crate::discovery::{Discovery, DiscoverySettings};
-use crate::fetch::{Fetch, FetchError, Fetched, Stored};
+use crate::fetch::{Fetch, FetchError, Fetched, Stored, Wanted};
 use crate::source::KeySetSource;
 
 const ISSUER: &str = "https://issuer.example";
@@ -80,7 +81,7 @@ impl Issuer {
 
 #[async_trait]
 impl Fetch for Issuer {
-    async fn fetch(&self, url: &str, stored: Stored) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, Wanted { url, stored, .. }: Wanted<'_>) -> Result<Fetched, FetchError> {
         let (named, actual) = self.key_set_url.lock().unwrap().clone();
         let is_document = url.ends_with("/.well-known/openid-configuration");
         let counter = if is_document { &self.documents } else { &self.key_sets };

@@ -5,6 +5,7 @@ use countersign_store::key_set_cache::{Document, EmbeddedKeySetCache, FetchTurn,
 use tokio::time::Instant;
 
 use super::*;
+use crate::discovery::KeysUnavailable;
 
 fn shared() -> Arc<EmbeddedKeySetCache> {
     Arc::new(EmbeddedKeySetCache::default())
@@ -37,6 +38,24 @@ async fn a_gateway_starts_while_the_issuer_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s45_a_gateway_that_starts_while_the_issuer_is_down_uses_what_others_read_and_no_longer_than_they() {
+    let issuer = Issuer::with_keys(&["a"]);
+    let shared = shared();
+    held(&gateway(&issuer, &shared, 1)).await;
+    issuer.answers(Answer::Fails);
+    // Long past its lifetime of five minutes.
+    pass(Duration::from_mins(50)).await;
+    let started = gateway(&issuer, &shared, 2);
+    assert_eq!(held(&started).await, ["a"]);
+    assert!(issuer.asked().1 > 1, "the issuer goes first");
+    pass(Duration::from_mins(10)).await;
+    assert_eq!(started.key_set(&source()).await.unwrap_err(), KeysUnavailable);
+    assert_eq!(gateway(&issuer, &shared, 3).key_set(&source()).await.unwrap_err(), KeysUnavailable);
+    let patient = source().with_max_stale_age(Duration::from_hours(2));
+    assert_eq!(key_ids(&gateway(&issuer, &shared, 4).key_set(&patient).await.unwrap()), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_set_from_the_second_level_keeps_its_age() {
     let issuer = Issuer::with_keys(&["a"]);
     let shared = shared();
@@ -55,7 +74,7 @@ async fn a_gateway_that_took_the_turn_and_died_holds_nobody_up_for_long() {
     let issuer = Issuer::with_keys(&["a"]);
     let shared = shared();
     let gateway = gateway(&issuer, &shared, 1);
-    let rules = sha256(&[format!("{:?}", DiscoverySettings::default().address_rules).as_bytes()]);
+    let rules = DiscoverySettings::default().digest();
     let slot = Slot::from_hash(sha256(&[b"key set", &rules, source().digest()]));
     assert_eq!(shared.take_turn(&slot, [9; 16], Duration::from_secs(10)).await, FetchTurn::Ours);
     let start = Instant::now();
@@ -67,7 +86,7 @@ async fn a_gateway_that_took_the_turn_and_died_holds_nobody_up_for_long() {
 async fn s46_nonsense_in_the_second_level_is_a_miss() {
     let issuer = Issuer::with_keys(&["a"]);
     let shared = shared();
-    let rules = sha256(&[format!("{:?}", DiscoverySettings::default().address_rules).as_bytes()]);
+    let rules = DiscoverySettings::default().digest();
     for role in [&b"key set"[..], b"discovery document"] {
         let slot = Slot::from_hash(sha256(&[role, &rules, source().digest()]));
         shared.put(&slot, &Document { bytes: b"nonsense".to_vec(), lifetime: LIFETIME }, LIFETIME).await;

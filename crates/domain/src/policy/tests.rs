@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::issuer_url::{IssuerUrl, LoopbackHttp};
+use crate::key_source::KeySource;
 use crate::subject_match::SubjectMatch;
 use crate::trust_relationship::TrustRelationshipSettings;
 use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuerSettings};
@@ -27,7 +28,7 @@ pub(crate) fn trusted_issuer(url: &str) -> TrustedIssuer {
         settings: TrustedIssuerSettings {
             display_name: None,
             issuer_url: IssuerUrl::parse(url, LoopbackHttp::Refused).unwrap(),
-            jwks_url: None,
+            key_source: KeySource::default(),
             subject_audiences: vec![],
             algorithms: BTreeSet::from([SignatureAlgorithm::Rs256]),
             token_types: BTreeSet::from([None]),

@@ -330,6 +330,7 @@ mod tests {
 
     use countersign_domain::grant::Grant;
     use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+    use countersign_domain::key_source::KeySource;
     use countersign_domain::trusted_issuer::{ReplayPolicy, SignatureAlgorithm};
 
     use super::*;
@@ -339,13 +340,21 @@ mod tests {
     }
 
     fn issuer() -> TrustedIssuer {
+        issuer_with(KeySource::Fetched {
+            jwks_url: Some("https://keys.example/jwks?v=1".parse().unwrap()),
+            authorities: Some("-----BEGIN CERTIFICATE-----".parse().unwrap()),
+            max_stale_age: Duration::ZERO,
+        })
+    }
+
+    fn issuer_with(key_source: KeySource) -> TrustedIssuer {
         TrustedIssuer {
             id: TrustedIssuerId::from_random([2; 16]),
             workspace_id: WorkspaceId::from_random([1; 16]),
             settings: TrustedIssuerSettings {
                 display_name: None,
                 issuer_url: "http://localhost:7401/rwx".parse().unwrap(),
-                jwks_url: Some("https://keys.example/jwks?v=1".parse().unwrap()),
+                key_source,
                 subject_audiences: vec!["a".parse().unwrap()],
                 algorithms: [SignatureAlgorithm::Rs512].into(),
                 token_types: [None, Some("JWS".to_owned())].into(),
@@ -411,7 +420,11 @@ mod tests {
                 workspace_id: workspace_id.clone(),
                 state: WorkspaceState::Active,
                 policy_revision: 5,
-                trusted_issuers: vec![issuer()],
+                trusted_issuers: vec![
+                    issuer(),
+                    issuer_with(KeySource::default()),
+                    issuer_with(KeySource::Uploaded { key_set: r#"{"keys":[]}"#.parse().unwrap(), not_after: time(4) }),
+                ],
                 trust_relationships: vec![relationship()],
             },
             last: false,

@@ -2,6 +2,7 @@
 
 use countersign_domain::draft::{Given, Unreadable};
 use countersign_domain::etag::Etag;
+use countersign_domain::key_source::KeySource;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft};
 use countersign_domain::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerDraft};
 use countersign_domain::workspace::{Workspace, WorkspaceDraft, WorkspaceState};
@@ -31,12 +32,18 @@ impl From<wire::Workspace> for WorkspaceDraft {
 impl From<&TrustedIssuer> for wire::TrustedIssuer {
     fn from(issuer: &TrustedIssuer) -> Self {
         let settings = &issuer.settings;
+        let keys = WireKeySource::from(&settings.key_source);
         Self {
             id: issuer.id.to_string(),
             workspace_id: issuer.workspace_id.to_string(),
             display_name: text(settings.display_name.as_ref()),
             issuer_url: settings.issuer_url.to_string(),
-            jwks_url: text(settings.jwks_url.as_ref()),
+            jwks_url: keys.jwks_url,
+            jwks: keys.jwks,
+            jwks_expire_time: keys.jwks_expire_time,
+            ca_certificates: keys.ca_certificates,
+            max_stale_age: keys.max_stale_age,
+            health: None,
             subject_audiences: texts(&settings.subject_audiences),
             algorithms: settings.algorithms.iter().map(ToString::to_string).collect(),
             token_types: settings.token_types.iter().map(|typ| typ.clone().unwrap_or_default()).collect(),
@@ -51,6 +58,32 @@ impl From<&TrustedIssuer> for wire::TrustedIssuer {
     }
 }
 
+/// The fields in which a key source is written.
+#[derive(Default)]
+struct WireKeySource {
+    jwks_url: String,
+    jwks: String,
+    jwks_expire_time: Option<prost_types::Timestamp>,
+    ca_certificates: String,
+    max_stale_age: Option<prost_types::Duration>,
+}
+
+impl From<&KeySource> for WireKeySource {
+    fn from(source: &KeySource) -> Self {
+        match source {
+            KeySource::Fetched { jwks_url, authorities, max_stale_age } => Self {
+                jwks_url: text(jwks_url.as_ref()),
+                ca_certificates: text(authorities.as_ref()),
+                max_stale_age: Some(duration(*max_stale_age)),
+                ..Self::default()
+            },
+            KeySource::Uploaded { key_set, not_after } => {
+                Self { jwks: key_set.to_string(), jwks_expire_time: Some(timestamp(*not_after)), ..Self::default() }
+            }
+        }
+    }
+}
+
 impl From<wire::TrustedIssuer> for TrustedIssuerDraft {
     fn from(issuer: wire::TrustedIssuer) -> Self {
         Self {
@@ -59,7 +92,11 @@ impl From<wire::TrustedIssuer> for TrustedIssuerDraft {
             clock_skew: given_duration(issuer.clock_skew.as_ref()),
             display_name: issuer.display_name,
             issuer_url: issuer.issuer_url,
+            jwks_expire_time: given_timestamp(issuer.jwks_expire_time.as_ref()),
+            max_stale_age: given_duration(issuer.max_stale_age.as_ref()),
             jwks_url: issuer.jwks_url,
+            jwks: issuer.jwks,
+            ca_certificates: issuer.ca_certificates,
             subject_audiences: issuer.subject_audiences,
             algorithms: issuer.algorithms,
             token_types: issuer.token_types,

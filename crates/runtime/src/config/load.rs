@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use countersign_domain::violation::Violation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -58,6 +59,14 @@ impl Problems {
     /// The problems in the order they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
+    }
+}
+
+impl Extend<Violation> for Problems {
+    fn extend<I: IntoIterator<Item = Violation>>(&mut self, violations: I) {
+        for Violation { field, description } in violations {
+            self.add(field, description);
+        }
     }
 }
 

@@ -130,22 +130,22 @@ impl Database {
     }
 }
 
-/// `[redis]`: optional, inline or from a file.
+/// `[redis]`, `[egress_proxy]`: something that need not be there, inline or from a file, as the URL may hold a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redis {
-    /// `redis://…` or `rediss://…`.
+pub struct OptionalUrl {
+    /// The URL.
     pub url: Option<SecretText>,
     /// A file that holds the URL and that only its owner may read.
     pub url_file: Option<PathBuf>,
 }
 
-impl Redis {
+impl OptionalUrl {
     /// Notes what is wrong.
     pub fn check(&self, section: &str, problems: &mut Problems) {
         check_either(section, self.url.as_ref(), self.url_file.as_deref(), problems);
     }
 
-    /// The URL, when there is a Redis.
+    /// The URL, when there is one.
     pub fn resolve(&self) -> anyhow::Result<Option<SecretText>> {
         resolve(self.url.as_ref(), self.url_file.as_deref())
     }

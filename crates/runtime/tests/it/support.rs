@@ -130,6 +130,7 @@ anything! {
     AccessTokens = "countersign.issuer.v1.AccessTokenService";
     Commit = "countersign.trust.v1.CommitService";
     Policy = "countersign.trust.v1.PolicyService";
+    IssuerHealth = "countersign.trust.v1.IssuerHealthService";
     Tokens = "countersign.issuer.v1.TokenService";
     Issuers = "countersign.issuer.v1.IssuerService";
     SigningKeys = "countersign.issuer.v1.SigningKeyService";

@@ -41,6 +41,12 @@ pub(super) mod trusted_issuer {
         pub display_name: Option<String>,
         pub issuer_url: String,
         pub jwks_url: Option<String>,
+        /// Of uploaded keys, with their end.
+        pub jwks: Option<String>,
+        pub jwks_expires_at: Option<i64>,
+        pub ca_certificates: Option<String>,
+        /// Of fetched keys.
+        pub max_stale_age: Option<i64>,
         pub subject_audiences: String,
         pub algorithms: String,
         pub token_types: String,
@@ -51,6 +57,27 @@ pub(super) mod trusted_issuer {
         pub revision: i64,
         pub created_at: i64,
         pub updated_at: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// How their keys fare. No part of the resource: it changes without anybody's doing.
+pub(super) mod trusted_issuer_health {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "trusted_issuer_health")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub trusted_issuer_id: String,
+        pub attempted_at: i64,
+        pub succeeded_at: Option<i64>,
+        pub problem: Option<String>,
+        pub keys: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -8,6 +8,7 @@ use countersign_domain::name::Scope;
 use countersign_domain::permission::RESERVED_SCOPE_PREFIX;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqlErr,
@@ -15,7 +16,7 @@ use sea_orm::{
 
 use super::entity::{trust_relationship, trusted_issuer};
 use super::write::{PolicyWrite, TRUSTED_ISSUER};
-use super::{MayGive, Page, Resource, SeaTrustStore, TrustedIssuerStore, WriteError, rows};
+use super::{MayGive, Page, Resource, SeaTrustStore, TrustedIssuerStore, WriteError, issuer_health, rows};
 use crate::database::StoreError;
 
 fn find(workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Select<trusted_issuer::Entity> {
@@ -49,6 +50,33 @@ async fn reserved_scopes_through(
     Ok(scopes)
 }
 
+/// Refuses key sets and certificates that would make those of the workspace too long. To be called under its lock.
+async fn check_documents(
+    transaction: &DatabaseTransaction,
+    workspace_id: &WorkspaceId,
+    id: &TrustedIssuerId,
+    settings: &TrustedIssuerSettings,
+    most: u64,
+) -> Result<(), WriteError> {
+    use trusted_issuer::Column;
+    let new = settings.key_source.document_bytes();
+    if new == 0 {
+        return Ok(());
+    }
+    let length = |column: Column| Func::char_length(Func::coalesce([Expr::col(column), Expr::val("")]));
+    let lengths: Vec<i32> = trusted_issuer::Entity::find()
+        .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
+        .filter(Column::Id.ne(id.as_str()))
+        .filter(Column::Jwks.is_not_null().or(Column::CaCertificates.is_not_null()))
+        .select_only()
+        .expr(Expr::expr(length(Column::Jwks)).add(length(Column::CaCertificates)))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let held: u64 = lengths.into_iter().map(|length| u64::try_from(length).unwrap_or_default()).sum();
+    if held + new as u64 > most { Err(WriteError::DocumentsTooLong { most }) } else { Ok(()) }
+}
+
 #[async_trait]
 impl TrustedIssuerStore for SeaTrustStore {
     async fn create_trusted_issuer(
@@ -61,6 +89,7 @@ impl TrustedIssuerStore for SeaTrustStore {
         let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
         let held = trusted_issuer::Entity::find().filter(trusted_issuer::Column::WorkspaceId.eq(workspace_id.as_str()));
         super::check_quota(&write.transaction, held, Resource::TrustedIssuer, self.quotas.trusted_issuers).await?;
+        check_documents(&write.transaction, workspace_id, &id, &settings, self.quotas.documents).await?;
         let issuer =
             TrustedIssuer { id, workspace_id: workspace_id.clone(), settings, revision: 1, created_at: now, updated_at: now };
         let inserted = trusted_issuer::Model::try_from(&issuer)?.into_active_model().insert(&write.transaction).await;
@@ -115,6 +144,10 @@ impl TrustedIssuerStore for SeaTrustStore {
             if let Some(scope) = through.into_iter().find(|scope| !may_give(scope)) {
                 return Err(WriteError::NotGrantable(scope));
             }
+        }
+        if settings.key_source != issuer.settings.key_source {
+            check_documents(&write.transaction, workspace_id, id, &settings, self.quotas.documents).await?;
+            issuer_health::forget(&write.transaction, id).await?;
         }
         issuer.settings = settings;
         issuer.revision += 1;

@@ -1,14 +1,14 @@
 //! The schema, step by step. A step that was released never changes.
 
 use async_trait::async_trait;
-use sea_orm::sea_query::{ColumnDef, ForeignKey, Index, Query, Table};
+use sea_orm::sea_query::{ColumnDef, ForeignKey, ForeignKeyAction, Index, Query, Table};
 use sea_orm::{ConnectionTrait as _, DatabaseBackend, DbErr};
 use sea_orm_migration::schema::{big_integer, big_integer_null, blob, blob_null, boolean, integer, text, text_null};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
 
 /// Brings trust-service's database up to date.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateTrust)]
+    vec![Box::new(CreateTrust), Box::new(AddKeySources)]
 }
 
 struct CreateTrust;
@@ -27,6 +27,46 @@ impl MigrationTrait for CreateTrust {
         create_feed(manager).await?;
         create_commits(manager).await?;
         guard_audit(manager).await
+    }
+}
+
+struct AddKeySources;
+
+impl MigrationName for AddKeySources {
+    fn name(&self) -> &'static str {
+        "m0002_add_key_sources"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait elides it, and the two must agree")]
+#[async_trait]
+impl MigrationTrait for AddKeySources {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let columns = [
+            text_null("jwks"),
+            big_integer_null("jwks_expires_at"),
+            text_null("ca_certificates"),
+            big_integer_null("max_stale_age"),
+        ];
+        // One at a time: SQLite knows no other way.
+        for column in columns {
+            manager.alter_table(Table::alter().table("trusted_issuers").add_column(column).to_owned()).await?;
+        }
+        let health = Table::create()
+            .table("trusted_issuer_health")
+            .col(text("trusted_issuer_id").primary_key())
+            .col(big_integer("attempted_at"))
+            .col(big_integer_null("succeeded_at"))
+            .col(text_null("problem"))
+            .col(text("keys"))
+            .foreign_key(
+                ForeignKey::create()
+                    .from_col("trusted_issuer_id")
+                    .to("trusted_issuers", "id")
+                    .on_delete(ForeignKeyAction::Cascade),
+            )
+            .to_owned();
+        manager.create_table(health).await
     }
 }
 

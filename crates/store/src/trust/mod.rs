@@ -10,6 +10,7 @@
 mod commit;
 mod entity;
 mod feed;
+mod issuer_health;
 mod issuers;
 mod migration;
 mod relationships;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
 use countersign_domain::name::Scope;
 use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
 use countersign_domain::time::Timestamp;
@@ -71,6 +73,12 @@ pub enum WriteError {
         /// Of which.
         resource: Resource,
         /// How many it may hold.
+        most: u64,
+    },
+    /// The key sets and certificates of the workspace's trusted issuers would be longer than they may be together.
+    #[error("key sets and certificates would be longer than {most} characters")]
+    DocumentsTooLong {
+        /// How long they may be.
         most: u64,
     },
     /// The writer may not give this scope, which a trust relationship of the issuer gives.
@@ -251,6 +259,16 @@ pub trait CommitStore: Send + Sync {
     async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError>;
 }
 
+/// How the keys of trusted issuers fare. It bears on no exchange, so it has no place in the feed, and no etag.
+#[async_trait]
+pub trait IssuerHealthStore: Send + Sync {
+    /// Records what was seen. Reports of issuers that are gone, of other workspaces or of other revisions are dropped; the later
+    /// attempt counts.
+    async fn record_issuer_health(&self, reports: &[IssuerHealthReport]) -> Result<(), StoreError>;
+    /// What was last seen of a trusted issuer, under the settings it has now.
+    async fn issuer_health(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Result<Option<IssuerHealth>, StoreError>;
+}
+
 /// What gateways follow.
 #[async_trait]
 pub trait PolicyFeedStore: Send + Sync {
@@ -305,19 +323,27 @@ pub enum FollowedChange {
 }
 
 /// All ports of trust-service.
-pub trait TrustStore: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + PolicyFeedStore {}
+pub trait TrustStore:
+    WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + IssuerHealthStore + PolicyFeedStore
+{
+}
 
-impl<T: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + PolicyFeedStore> TrustStore for T {}
+impl<T> TrustStore for T where
+    T: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + IssuerHealthStore + PolicyFeedStore
+{
+}
 
 /// How much one workspace may hold. Every gateway keeps it all in memory, so one tenant must not fill the memory of all.
 #[derive(Debug, Clone, Copy)]
 struct Quotas {
     trusted_issuers: u64,
     trust_relationships: u64,
+    /// Characters of key sets and certificates.
+    documents: u64,
 }
 
 impl Quotas {
-    const STANDARD: Self = Self { trusted_issuers: 1_000, trust_relationships: 200_000 };
+    const STANDARD: Self = Self { trusted_issuers: 1_000, trust_relationships: 200_000, documents: 4 * 1024 * 1024 };
 }
 
 /// The adapter for SQLite and PostgreSQL.

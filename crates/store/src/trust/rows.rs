@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
+use countersign_domain::key_source::KeySource;
 use countersign_domain::policy_feed::DirectoryEntry;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
@@ -13,7 +15,7 @@ use countersign_domain::workspace::{Workspace, WorkspaceState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entity::{trust_relationship, trusted_issuer, workspace};
+use super::entity::{trust_relationship, trusted_issuer, trusted_issuer_health, workspace};
 use crate::database::StoreError;
 
 impl TryFrom<workspace::Model> for Workspace {
@@ -56,7 +58,7 @@ impl TryFrom<trusted_issuer::Model> for TrustedIssuer {
             settings: TrustedIssuerSettings {
                 display_name: row.display_name.as_deref().map(|name| parse("trusted issuer name", name)).transpose()?,
                 issuer_url: parse("issuer URL", &row.issuer_url)?,
-                jwks_url: row.jwks_url.as_deref().map(|url| parse("key set URL", url)).transpose()?,
+                key_source: read_key_source(&row)?,
                 subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
                 algorithms: read_json("list of algorithms", &row.algorithms)?,
                 token_types: read_json::<BTreeSet<Option<String>>>("list of token types", &row.token_types)?,
@@ -77,12 +79,17 @@ impl TryFrom<&TrustedIssuer> for trusted_issuer::Model {
 
     fn try_from(issuer: &TrustedIssuer) -> Result<Self, StoreError> {
         let settings = &issuer.settings;
+        let keys = KeyColumns::try_from(&settings.key_source)?;
         Ok(Self {
             id: issuer.id.to_string(),
             workspace_id: issuer.workspace_id.to_string(),
             display_name: settings.display_name.as_ref().map(ToString::to_string),
             issuer_url: settings.issuer_url.to_string(),
-            jwks_url: settings.jwks_url.as_ref().map(ToString::to_string),
+            jwks_url: keys.jwks_url,
+            jwks: keys.jwks,
+            jwks_expires_at: keys.jwks_expires_at,
+            ca_certificates: keys.ca_certificates,
+            max_stale_age: keys.max_stale_age,
             subject_audiences: json("list of audiences", &settings.subject_audiences)?,
             algorithms: json("list of algorithms", &settings.algorithms)?,
             token_types: json("list of token types", &settings.token_types)?,
@@ -93,6 +100,74 @@ impl TryFrom<&TrustedIssuer> for trusted_issuer::Model {
             revision: issuer.revision,
             created_at: time(issuer.created_at),
             updated_at: time(issuer.updated_at),
+        })
+    }
+}
+
+/// The columns in which a key source is written.
+#[derive(Default)]
+struct KeyColumns {
+    jwks_url: Option<String>,
+    jwks: Option<String>,
+    jwks_expires_at: Option<i64>,
+    ca_certificates: Option<String>,
+    max_stale_age: Option<i64>,
+}
+
+impl TryFrom<&KeySource> for KeyColumns {
+    type Error = StoreError;
+
+    fn try_from(source: &KeySource) -> Result<Self, StoreError> {
+        Ok(match source {
+            KeySource::Fetched { jwks_url, authorities, max_stale_age } => Self {
+                jwks_url: jwks_url.as_ref().map(ToString::to_string),
+                ca_certificates: authorities.as_ref().map(ToString::to_string),
+                max_stale_age: Some(seconds(*max_stale_age)?),
+                ..Self::default()
+            },
+            KeySource::Uploaded { key_set, not_after } => {
+                Self { jwks: Some(key_set.to_string()), jwks_expires_at: Some(time(*not_after)), ..Self::default() }
+            }
+        })
+    }
+}
+
+fn read_key_source(row: &trusted_issuer::Model) -> Result<KeySource, StoreError> {
+    if let Some(jwks) = &row.jwks {
+        let end = row.jwks_expires_at.ok_or_else(|| StoreError::unreadable("end of uploaded keys", "there is none"))?;
+        return Ok(KeySource::Uploaded { key_set: parse("uploaded key set", jwks)?, not_after: read_time(end)? });
+    }
+    Ok(KeySource::Fetched {
+        jwks_url: row.jwks_url.as_deref().map(|url| parse("key set URL", url)).transpose()?,
+        authorities: row.ca_certificates.as_deref().map(|pem| parse("authorities", pem)).transpose()?,
+        max_stale_age: row.max_stale_age.map_or(Ok(KeySource::DEFAULT_MAX_STALE_AGE), read_seconds)?,
+    })
+}
+
+impl TryFrom<trusted_issuer_health::Model> for IssuerHealth {
+    type Error = StoreError;
+
+    fn try_from(row: trusted_issuer_health::Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            attempted_at: read_time(row.attempted_at)?,
+            succeeded_at: row.succeeded_at.map(read_time).transpose()?,
+            problem: row.problem.as_deref().map(|problem| read_json("problem of an issuer", problem)).transpose()?,
+            keys: read_json("keys of an issuer", &row.keys)?,
+        })
+    }
+}
+
+impl TryFrom<&IssuerHealthReport> for trusted_issuer_health::Model {
+    type Error = StoreError;
+
+    fn try_from(report: &IssuerHealthReport) -> Result<Self, StoreError> {
+        let IssuerHealth { attempted_at, succeeded_at, problem, keys } = &report.health;
+        Ok(Self {
+            trusted_issuer_id: report.trusted_issuer_id.to_string(),
+            attempted_at: time(*attempted_at),
+            succeeded_at: succeeded_at.map(time),
+            problem: problem.as_ref().map(|problem| json("problem of an issuer", problem)).transpose()?,
+            keys: json("keys of an issuer", keys)?,
         })
     }
 }

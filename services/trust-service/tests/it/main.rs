@@ -4,6 +4,7 @@
 
 mod callers;
 mod commits;
+mod issuer_keys;
 mod policies;
 mod relationships;
 mod resources;

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use countersign_discovery::address::AddressRules;
+use countersign_discovery::{Discovery, DiscoverySettings};
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::time::Clock as _;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
@@ -133,12 +135,20 @@ pub(crate) async fn service_on(url: &str, seed: u64, folder: Option<tempfile::Te
         store: Arc::new(SeaTrustStore::open(database).await.unwrap()),
         issuer_service: issuer_service(&keys, &shutdown),
         deployment_secret: DeploymentSecret::from_bytes(&[7; 32]).unwrap(),
+        discovery: discovery(seed),
         bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
     };
     let config = Config { public_url: GATEWAY.parse().unwrap(), loopback_http: LoopbackHttp::Refused };
     let running = trust_service::start(config, deps, listeners, shutdown.clone()).await.unwrap();
     let internal = PeerChannel::new("trust-service", PeerAddress::InProcess(connectors.internal));
     Service { clock, public: connectors.public, internal, keys, shutdown, running, _folder: folder }
+}
+
+/// Issuers on this machine can be asked, though not over plain http unless the service allows to register them.
+fn discovery(seed: u64) -> Discovery {
+    let address_rules = AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() };
+    let settings = DiscoverySettings { address_rules, ..DiscoverySettings::default() };
+    Discovery::new(&settings, None, Arc::new(SeededEntropy::new(seed + 1_000))).unwrap()
 }
 
 fn issuer_service(keys: &Arc<FakeKeys>, shutdown: &Shutdown) -> PeerChannel {

@@ -2,6 +2,7 @@
 
 mod commits;
 mod feed;
+mod health;
 mod resources;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use countersign_domain::commit::{ExchangeAudit, ReplayMark};
 use countersign_domain::grant::Grant;
 use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::key_source::KeySource;
 use countersign_domain::time::Entropy;
 use countersign_domain::trust_relationship::TrustRelationshipDraft;
 use countersign_domain::trusted_issuer::TrustedIssuerDraft;

@@ -11,6 +11,7 @@ on_every_database! {
     s33_nothing_of_one_workspace_is_reached_from_another
     every_change_raises_the_policy_revision_by_one
     a_workspace_holds_no_more_than_its_quotas
+    key_sets_and_certificates_of_a_workspace_have_a_limit_together
     s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit
 }
 
@@ -25,7 +26,11 @@ async fn resources_read_back_as_they_were_written(replicas: Replicas) {
     let settings = TrustedIssuerSettings {
         enabled: false,
         clock_skew: Duration::ZERO,
-        jwks_url: Some("https://keys.example/jwks?v=1".parse().unwrap()),
+        key_source: KeySource::Fetched {
+            jwks_url: Some("https://keys.example/jwks?v=1".parse().unwrap()),
+            authorities: Some("-----BEGIN CERTIFICATE-----".parse().unwrap()),
+            max_stale_age: Duration::ZERO,
+        },
         issuer_url: "https://elsewhere.example".parse().unwrap(),
         ..issuer.settings.clone()
     };
@@ -33,6 +38,12 @@ async fn resources_read_back_as_they_were_written(replicas: Replicas) {
     let issuer_url = issuer.settings.issuer_url.clone();
     let expected = TrustedIssuerSettings { issuer_url, ..settings };
     assert_eq!((&updated.settings, updated.revision), (&expected, 2), "the URL never changes");
+    assert_eq!(other.trusted_issuer(&workspace.id, &issuer.id).await.unwrap(), Some(updated));
+
+    let key_source = KeySource::Uploaded { key_set: r#"{"keys":[]}"#.parse().unwrap(), not_after: later(7) };
+    let settings = TrustedIssuerSettings { key_source, ..expected };
+    let updated = one.update_trusted_issuer(&workspace.id, &issuer.id, 2, settings.clone(), &anything, later(1)).await.unwrap();
+    assert_eq!(updated.settings, settings);
     assert_eq!(other.trusted_issuer(&workspace.id, &issuer.id).await.unwrap(), Some(updated));
 
     let settings = TrustRelationshipSettings { display_name: None, expires_at: None, ..relationship.settings.clone() };
@@ -165,7 +176,7 @@ async fn a_workspace_holds_no_more_than_its_quotas(mut replicas: Replicas) {
     let quotas = replicas.one.quotas;
     assert_eq!((quotas.trusted_issuers, quotas.trust_relationships), (1_000, 200_000));
     for store in [&mut replicas.one, &mut replicas.other] {
-        store.quotas = Quotas { trusted_issuers: 2, trust_relationships: 3 };
+        store.quotas = Quotas { trusted_issuers: 2, trust_relationships: 3, ..quotas };
     }
     let (ours, theirs) = (replicas.tenant().await, replicas.tenant().await);
     let second = replicas.issuer(&ours.workspace.id, "https://second.example").await;
@@ -193,6 +204,45 @@ async fn a_workspace_holds_no_more_than_its_quotas(mut replicas: Replicas) {
     }
 }
 
+fn pinned(url: &str) -> KeySource {
+    let jwks_url = Some(url.parse().unwrap());
+    KeySource::Fetched { jwks_url, authorities: None, max_stale_age: KeySource::DEFAULT_MAX_STALE_AGE }
+}
+
+async fn key_sets_and_certificates_of_a_workspace_have_a_limit_together(mut replicas: Replicas) {
+    assert_eq!(replicas.one.quotas.documents, 4 * 1024 * 1024);
+    replicas.one.quotas.documents = 100;
+    let workspace = replicas.workspace().await;
+    let uploaded = |length: usize| KeySource::Uploaded { key_set: "x".repeat(length).parse().unwrap(), not_after: later(7) };
+    let certified = |length: usize| KeySource::Fetched {
+        jwks_url: None,
+        authorities: Some("x".repeat(length).parse().unwrap()),
+        max_stale_age: Duration::ZERO,
+    };
+    let create = |url: &str, key_source| {
+        let settings = TrustedIssuerSettings { key_source, ..issuer_settings(url) };
+        let (store, workspace_id, id) = (replicas.one.clone(), workspace.id.clone(), replicas.entropy.bits128());
+        async move { store.create_trusted_issuer(&workspace_id, TrustedIssuerId::from_random(id), settings, now()).await }
+    };
+    let is_too_long =
+        |result: &Result<TrustedIssuer, WriteError>| matches!(result, Err(WriteError::DocumentsTooLong { most: 100 }));
+    let first = create("https://a.example", uploaded(60)).await.unwrap();
+    assert!(is_too_long(&create("https://b.example", certified(41)).await));
+    create("https://b.example", certified(40)).await.unwrap();
+    create("https://c.example", KeySource::default()).await.unwrap();
+    // What it holds itself does not count against its replacement.
+    let settings = |key_source| TrustedIssuerSettings { key_source, ..first.settings.clone() };
+    let update = |revision, settings| {
+        let (store, workspace_id, id) = (replicas.one.clone(), workspace.id.clone(), first.id.clone());
+        async move { store.update_trusted_issuer(&workspace_id, &id, revision, settings, &anything, now()).await }
+    };
+    assert!(is_too_long(&update(1, settings(uploaded(61))).await));
+    update(1, settings(certified(60))).await.unwrap();
+    let other = replicas.workspace().await;
+    let settings = TrustedIssuerSettings { key_source: uploaded(100), ..first.settings.clone() };
+    replicas.one.create_trusted_issuer(&other.id, TrustedIssuerId::from_random([9; 16]), settings, now()).await.unwrap();
+}
+
 async fn s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit(replicas: Replicas) {
     let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
     let second = replicas.issuer(&workspace.id, "https://second.example").await;
@@ -211,7 +261,7 @@ async fn s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at
         let (store, workspace_id, id) = (replicas.other.clone(), workspace.id.clone(), issuer.id.clone());
         async move { store.update_trusted_issuer(&workspace_id, &id, 1, settings, may_give, now()).await }
     };
-    let keys = TrustedIssuerSettings { jwks_url: Some("https://keys.example".parse().unwrap()), ..issuer.settings.clone() };
+    let keys = TrustedIssuerSettings { key_source: pinned("https://keys.example"), ..issuer.settings.clone() };
     let refused = update(&issuer, keys, &refuses_get).await;
     assert!(matches!(&refused, Err(WriteError::NotGrantable(scope)) if *scope == get), "{refused:?}");
     assert_eq!(*asked.lock().unwrap(), [create, get.clone()]);
