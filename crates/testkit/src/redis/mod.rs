@@ -1,4 +1,8 @@
-//! Private Redis servers, one per test: a start takes hundredths of a second.
+//! Private Redis servers, one per test: a start takes hundredths of a second. Some stand alone; [`sentinel`] has a primary with a
+//! replica, [`cluster`] three primaries, which take seconds and are therefore shared where a test does them no harm.
+
+pub mod cluster;
+pub mod sentinel;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -32,10 +36,14 @@ impl Redis {
 
     /// Starts a server with more options, for example `["--maxmemory", "2mb"]`.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::start_program(|port, folder| program(port, folder, options))
+    }
+
+    fn start_program(program: impl Fn(u16, &Path) -> Program) -> Self {
         let folder = Folder::new("redis");
         for _ in 0..5 {
             let port = ports::free();
-            let program = program(port, folder.path(), options);
+            let program = program(port, folder.path());
             if let Some(process) = run(&program, port) {
                 return Self { process: Some(process), program, port, _folder: folder };
             }
@@ -101,6 +109,11 @@ impl Redis {
         try_command(self.port, line).expect("Redis answers")
     }
 
+    /// Sends one command as a line of words and returns its answer, which is a text.
+    pub fn text(&self, line: &str) -> String {
+        self.bulk(&format!("{line}\r\n"))
+    }
+
     /// Every key with its value as far as that is a string, one pair a line, for tests of what must not be there.
     pub fn contents(&self) -> String {
         const SCRIPT: &str = "local all = '' \
@@ -109,8 +122,12 @@ impl Redis {
                all = all .. key .. '=' .. (type(value) == 'string' and value or '') .. '\\n' \
              end \
              return all";
+        self.bulk(&format!("*3\r\n$4\r\nEVAL\r\n${}\r\n{SCRIPT}\r\n$1\r\n0\r\n", SCRIPT.len()))
+    }
+
+    fn bulk(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("Redis is there");
-        write!(stream, "*3\r\n$4\r\nEVAL\r\n${}\r\n{SCRIPT}\r\n$1\r\n0\r\n", SCRIPT.len()).expect("can ask Redis");
+        stream.write_all(request.as_bytes()).expect("can ask Redis");
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         reader.read_line(&mut head).expect("Redis answers");
@@ -125,8 +142,12 @@ fn program(port: u16, directory: &Path, options: &[&str]) -> Program {
     let server = find("redis-server", []).display().to_string();
     let port = port.to_string();
     let fixed = [&server, "--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    program_of(fixed.into_iter().chain(options.iter().copied()), directory)
+}
+
+fn program_of<'a>(command: impl IntoIterator<Item = &'a str>, directory: &Path) -> Program {
     Program {
-        command: fixed.into_iter().chain(options.iter().copied()).map(str::to_owned).collect(),
+        command: command.into_iter().map(str::to_owned).collect(),
         environment: BTreeMap::new(),
         directory: directory.to_owned(),
         log: directory.join("log"),
