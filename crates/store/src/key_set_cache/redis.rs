@@ -45,9 +45,10 @@ fn turn_name(slot: &Slot) -> String {
 #[async_trait]
 impl KeySetCache for RedisKeySetCache {
     async fn get(&self, slot: &Slot) -> Option<(Document, Duration)> {
+        let name = document_name(slot);
         let mut command = redis::cmd("EVAL");
-        command.arg(READ).arg(1).arg(document_name(slot)).arg(entry::MAX_BYTES);
-        let (sealed, remaining): (Option<Vec<u8>>, i64) = self.link.run::<Option<_>>(&command).await.ok()??;
+        command.arg(READ).arg(1).arg(&name).arg(entry::MAX_BYTES);
+        let (sealed, remaining): (Option<Vec<u8>>, i64) = self.link.run::<Option<_>>(&name, &command).await.ok()??;
         // Negative: the entry is gone, or somebody made it last forever, which we never do.
         let remaining = Duration::from_millis(u64::try_from(remaining).ok()?);
         let opened = entry::open(&self.key, slot, &sealed?, remaining, self.clock.now());
@@ -63,17 +64,19 @@ impl KeySetCache for RedisKeySetCache {
         }
         let Ok(milliseconds) = i64::try_from(keep.as_millis().max(1)) else { return };
         let sealed = entry::seal(&self.key, slot, document, keep, self.clock.now());
+        let name = document_name(slot);
         let mut command = redis::cmd("SET");
-        command.arg(document_name(slot)).arg(sealed).arg("PX").arg(milliseconds);
+        command.arg(&name).arg(sealed).arg("PX").arg(milliseconds);
         // A document that could not be kept is fetched again by whoever needs it.
-        let _ = self.link.run::<()>(&command).await;
+        let _ = self.link.run::<()>(&name, &command).await;
     }
 
     async fn take_turn(&self, slot: &Slot, owner: [u8; 16], turn: Duration) -> FetchTurn {
         let Ok(milliseconds) = i64::try_from(turn.as_millis().max(1)) else { return FetchTurn::Unknown };
+        let name = turn_name(slot);
         let mut command = redis::cmd("EVAL");
-        command.arg(TAKE_TURN).arg(1).arg(turn_name(slot)).arg(&owner).arg(milliseconds);
-        match self.link.run::<i64>(&command).await {
+        command.arg(TAKE_TURN).arg(1).arg(&name).arg(&owner).arg(milliseconds);
+        match self.link.run::<i64>(&name, &command).await {
             Ok(1) => FetchTurn::Ours,
             Ok(_) => FetchTurn::Anothers,
             Err(_) => FetchTurn::Unknown,

@@ -1,6 +1,5 @@
-//! What every second level of the key set cache does, run on Redis and on its embedded twin; and what only Redis must withstand.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+//! What every second level of the key set cache does, run on Redis in its three shapes and on the embedded twin; and what only
+//! Redis must withstand.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +11,8 @@ use countersign_testkit::clock::TestClock;
 use countersign_testkit::redis::Redis;
 use countersign_testkit::wait;
 
-const HOUR: Duration = Duration::from_hours(1);
+use crate::support::{HOUR, connected_link, link_to, shared_cluster, shared_sentinel};
+
 const OURS: [u8; 16] = [1; 16];
 const ANOTHERS: [u8; 16] = [2; 16];
 
@@ -28,8 +28,12 @@ fn mac_key() -> MacKey {
     DeploymentSecret::from_bytes(&[9; 32]).unwrap().derive("test key set cache")
 }
 
-fn cache_at(url: &str) -> RedisKeySetCache {
-    RedisKeySetCache::new(RedisLink::new(url.parse().unwrap()).unwrap(), mac_key(), Arc::new(TestClock::noon()))
+fn cache_behind(link: RedisLink) -> RedisKeySetCache {
+    RedisKeySetCache::new(link, mac_key(), Arc::new(TestClock::noon()))
+}
+
+async fn connected_cache(url: &str) -> RedisKeySetCache {
+    cache_behind(connected_link(url).await)
 }
 
 mod contract {
@@ -103,9 +107,23 @@ macro_rules! contract {
             $(#[tokio::test]
             async fn $name() {
                 let server = Redis::start();
-                let cache = cache_at(&server.url());
-                connected(&cache).await;
-                contract::$name(&cache).await;
+                contract::$name(&connected_cache(&server.url()).await).await;
+            })*
+        }
+        mod sentinel {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let servers = shared_sentinel().await;
+                contract::$name(&connected_cache(&servers.url()).await).await;
+            })*
+        }
+        mod cluster {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let cluster = shared_cluster().await;
+                contract::$name(&connected_cache(&cluster.url()).await).await;
             })*
         }
     };
@@ -121,14 +139,6 @@ contract! {
     a_process_may_take_its_turn_again
 }
 
-/// Waits until Redis answers this cache, in a slot that no test uses.
-async fn connected(cache: &RedisKeySetCache) {
-    wait::until("redis answers", || async {
-        cache.take_turn(&slot(0xff), OURS, Duration::from_millis(1)).await == FetchTurn::Ours
-    })
-    .await;
-}
-
 /// The name under which the document of a slot lies in Redis.
 fn name(slot_number: u8) -> String {
     let hash = match slot_number {
@@ -140,8 +150,7 @@ fn name(slot_number: u8) -> String {
 
 async fn with_document() -> (Redis, RedisKeySetCache) {
     let server = Redis::start();
-    let cache = cache_at(&server.url());
-    connected(&cache).await;
+    let cache = connected_cache(&server.url()).await;
     cache.put(&slot(1), &document(r#"{"keys":[]}"#), HOUR).await;
     assert!(cache.get(&slot(1)).await.is_some());
     (server, cache)
@@ -189,20 +198,18 @@ async fn s46_what_is_not_ours_at_all_is_a_miss() {
 #[tokio::test]
 async fn s46_gateways_of_one_deployment_read_each_others_entries_and_others_do_not() {
     let (server, _cache) = with_document().await;
-    let twin = cache_at(&server.url());
-    connected(&twin).await;
+    let twin = connected_cache(&server.url()).await;
     assert!(twin.get(&slot(1)).await.is_some());
 
-    let link = RedisLink::new(server.url().parse().unwrap()).unwrap();
     let other_key = DeploymentSecret::from_bytes(&[8; 32]).unwrap().derive("test key set cache");
+    let link = connected_link(&server.url()).await;
     let stranger = RedisKeySetCache::new(link, other_key, Arc::new(TestClock::noon()));
-    connected(&stranger).await;
     assert_eq!(stranger.get(&slot(1)).await, None);
 }
 
 #[tokio::test]
 async fn redis_that_is_gone_is_a_miss_at_once() {
-    let cache = cache_at(&Redis::never_started());
+    let cache = cache_behind(link_to(&Redis::never_started()));
     cache.put(&slot(1), &document("one"), HOUR).await;
     assert_eq!(cache.get(&slot(1)).await, None);
     assert_eq!(cache.take_turn(&slot(1), OURS, HOUR).await, FetchTurn::Unknown);
