@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::time::Timestamp;
 use sea_orm::ActiveValue::NotSet;
+use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, Value,
+    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, Select, Value,
 };
 
 use super::entity::{audit_event, replay_hash};
@@ -33,24 +34,37 @@ impl CommitStore for SeaTrustStore {
     }
 
     async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError> {
-        use replay_hash::Column;
         let transaction = self.database.begin_write().await?;
-        let mut ended = replay_hash::Entity::find()
-            .filter(Column::ExpiresAt.lt(rows::time(ended_before)))
-            .order_by_asc(Column::ExpiresAt)
-            .limit(limit);
-        if self.database.backend() == DatabaseBackend::Postgres {
-            // Another replica may be at the same rows: it shall not be waited for.
-            ended = ended.lock_with_behavior(sea_orm::sea_query::LockType::Update, sea_orm::sea_query::LockBehavior::SkipLocked);
-        }
-        let ended: Vec<Vec<u8>> = ended.select_only().column(Column::Hash).into_tuple().all(&transaction).await?;
+        let ended: Vec<Vec<u8>> =
+            ended_hashes(self.database.backend(), ended_before, limit).into_tuple().all(&transaction).await?;
         let forgotten = if ended.is_empty() {
             0
         } else {
-            replay_hash::Entity::delete_many().filter(Column::Hash.is_in(ended)).exec(&transaction).await?.rows_affected
+            replay_hash::Entity::delete_many()
+                .filter(replay_hash::Column::Hash.is_in(ended))
+                .exec(&transaction)
+                .await?
+                .rows_affected
         };
         transaction.commit().await?;
         Ok(forgotten)
+    }
+}
+
+/// Some of the hashes that ended before then, to be deleted.
+pub(super) fn ended_hashes(backend: DatabaseBackend, ended_before: Timestamp, limit: u64) -> Select<replay_hash::Entity> {
+    use replay_hash::Column;
+    let ended = replay_hash::Entity::find()
+        .filter(Column::ExpiresAt.lt(rows::time(ended_before)))
+        .order_by_asc(Column::ExpiresAt)
+        .limit(limit)
+        .select_only()
+        .column(Column::Hash);
+    if backend == DatabaseBackend::Postgres {
+        // Another replica may be at the same rows: it shall not be waited for.
+        ended.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+    } else {
+        ended
     }
 }
 

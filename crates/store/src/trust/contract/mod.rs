@@ -3,6 +3,7 @@
 mod commits;
 mod feed;
 mod health;
+mod pruning;
 mod resources;
 
 use std::sync::Arc;
