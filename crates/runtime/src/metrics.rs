@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -17,6 +19,13 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     seconds: Family<RouteLabels, Histogram>,
+}
+
+/// A number that a service has at hand whenever somebody asks.
+pub(crate) struct Gauge {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) read: Box<dyn Fn() -> i64 + Send + Sync>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,11 +42,14 @@ struct RouteLabels {
 impl Metrics {
     pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    pub(crate) fn new(service: &'static str) -> Self {
+    pub(crate) fn new(service: &'static str, gauges: Vec<Gauge>) -> Self {
         let mut registry = Registry::with_prefix("countersign");
         let build = Info::new(vec![("service", service), ("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         registry.register("up", "1 while the process serves", ConstGauge::new(1i64));
+        for gauge in gauges {
+            registry.register_collector(Box::new(gauge));
+        }
         let requests = Family::default();
         registry.register("requests", "Requests answered, by route and status", requests.clone());
         // 100 us to 6.5 s.
@@ -59,6 +71,19 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl Collector for Gauge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        ConstGauge::new((self.read)()).encode(metric)
+    }
+}
+
+impl fmt::Debug for Gauge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gauge").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,7 @@ use crate::auth::Authenticator;
 use crate::connection::Connections;
 use crate::health::{self, Readiness};
 use crate::layers::{self, Audience};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::reflection;
 use crate::shutdown::Shutdown;
 use crate::transport::{Listener, Listeners};
@@ -158,6 +158,7 @@ pub struct Server {
     internal: Surface,
     limits: Limits,
     tasks: Vec<(&'static str, Task)>,
+    gauges: Vec<Gauge>,
 }
 
 impl Server {
@@ -171,6 +172,7 @@ impl Server {
             internal: Surface::new(),
             limits: Limits::default(),
             tasks: Vec::new(),
+            gauges: Vec::new(),
         }
     }
 
@@ -209,6 +211,13 @@ impl Server {
         self
     }
 
+    /// A number that `/metrics` shows, below `countersign_`, read whenever it is asked for.
+    #[must_use]
+    pub fn gauge(mut self, name: &'static str, help: &'static str, read: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.gauges.push(Gauge { name, help, read: Box::new(read) });
+        self
+    }
+
     /// Work in the background for as long as requests are served, the drain included; it is dropped after. Should it end
     /// before, the service stops: it cannot do without.
     #[must_use]
@@ -219,7 +228,7 @@ impl Server {
 
     /// Serves until the signal is given. Must be called within a tokio runtime.
     pub fn start(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
-        let Self { name, authenticator, readiness, public, internal, limits, tasks } = self;
+        let Self { name, authenticator, readiness, public, internal, limits, tasks, gauges } = self;
         let Listeners { public: public_listener, internal: internal_listener, private: private_listener } = listeners;
         let addresses = Addresses {
             public: public_listener.local_address(),
@@ -231,7 +240,7 @@ impl Server {
             "an internal listener needs mutual TLS or must be in process"
         );
         let authenticator = Arc::new(authenticator);
-        let metrics = Arc::new(Metrics::new(name));
+        let metrics = Arc::new(Metrics::new(name, gauges));
         let draining = Shutdown::new();
 
         let public = health::add_to(public, &readiness);

@@ -176,6 +176,7 @@ impl Service {
             .authenticator(authenticator)
             .readiness(readiness.clone())
             .limits(limits)
+            .gauge("answer", "What was computed", || 42)
             .public(surface().http(http))
             .internal(surface())
             .start(listeners, shutdown.clone())
