@@ -75,6 +75,6 @@ pub trait KeySetCache: Send + Sync + fmt::Debug {
     async fn put(&self, slot: &Slot, document: &Document, keep: Duration);
 
     /// Takes the turn to fetch what belongs in a slot, for so long, unless another process has it. A process that has it may
-    /// take it again. `owner` is the same for every call of a process and random.
+    /// take it again. `owner` is the same for every call of a process and random; turns for one slot are of one length.
     async fn take_turn(&self, slot: &Slot, owner: [u8; 16], turn: Duration) -> FetchTurn;
 }

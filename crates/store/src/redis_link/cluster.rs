@@ -21,6 +21,9 @@ use super::{CONNECT_LIMIT, FIRST_PAUSE, RedisTrouble, STAGGER, pause_after};
 /// How many nodes are asked at most in one attempt to learn who has which slots.
 const ASKED_AT_ONCE: usize = 8;
 
+/// How many keys are tried to find one for each node. A node with a single slot is missed by all with odds of 1 to 10^26.
+const PROBE_KEYS: u32 = 1_000_000;
+
 pub(super) struct Cluster {
     dial: Dial,
     /// Those that the address names. At least one.
@@ -122,7 +125,19 @@ impl Cluster {
                 Map::Awaited => {}
             }
             self.follow();
-            timeout_at(deadline, map.changed()).await.map_err(|_| RedisTrouble::TimedOut)?.map_err(|_| RedisTrouble::TimedOut)?;
+            if timeout_at(deadline, map.changed()).await.is_err() {
+                // The next one need not wait as well.
+                self.map_is_missing(&RedisTrouble::TimedOut);
+            }
+        }
+    }
+
+    fn map_is_missing(&self, trouble: &RedisTrouble) {
+        let error = trouble as &dyn std::error::Error;
+        if self.map.send_if_modified(|map| *map == Map::Awaited && std::mem::replace(map, Map::Missing) == Map::Awaited) {
+            tracing::warn!(error, "no node of the redis cluster can be used; going on without it");
+        } else {
+            tracing::debug!(error, "no node of the redis cluster tells who has which slots");
         }
     }
 
@@ -200,12 +215,7 @@ impl Cluster {
                 done
             }
             Err(trouble) => {
-                let error = &trouble as &dyn std::error::Error;
-                if self.map.send_if_modified(|map| *map == Map::Awaited && std::mem::replace(map, Map::Missing) == Map::Awaited) {
-                    tracing::warn!(error, "no node of the redis cluster can be used; going on without it");
-                } else {
-                    tracing::debug!(error, "no node of the redis cluster tells who has which slots");
-                }
+                self.map_is_missing(&trouble);
                 false
             }
         }
@@ -225,18 +235,17 @@ impl State {
 
     /// Keeps the links to nodes that still have slots, makes those that are new, and drops the rest.
     fn replace(&mut self, slots: SlotMap, dial: &Dial) {
-        let owners: BTreeSet<&Address> = slots.owners().collect();
-        self.nodes.retain(|address, _| owners.contains(address));
-        for owner in owners {
-            let has = |key: &str| slots.owner(slot_of(key)) == Some(owner);
-            let node = self.nodes.get_mut(owner);
-            if node.as_ref().is_some_and(|node| has(&node.probe_key)) {
-                continue;
+        let mut without_probe: BTreeSet<&Address> = slots.owners().collect();
+        self.nodes.retain(|address, _| without_probe.contains(address));
+        without_probe
+            .retain(|owner| self.nodes.get(*owner).is_none_or(|node| slots.owner(slot_of(&node.probe_key)) != Some(*owner)));
+        // One after the other, the keys fall on all slots soon.
+        for probe_key in (0..PROBE_KEYS).map(|number| format!("{PROBE_KEY}:{number}")) {
+            if without_probe.is_empty() {
+                break;
             }
-            let Some(probe_key) = (0..u32::MAX).map(|number| format!("{PROBE_KEY}:{number}")).find(|key| has(key)) else {
-                continue;
-            };
-            if let Some(node) = node {
+            let Some(owner) = slots.owner(slot_of(&probe_key)).and_then(|owner| without_probe.take(owner)) else { continue };
+            if let Some(node) = self.nodes.get_mut(owner) {
                 node.link.probe_at(&probe_key);
                 node.probe_key = probe_key;
             } else {

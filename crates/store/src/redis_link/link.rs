@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::sentinel::Sentinels;
@@ -311,7 +313,30 @@ pub(super) async fn open(
 ) -> Result<MultiplexedConnection, RedisTrouble> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(response_limit);
     let client = dial.client(address).map_err(RedisTrouble::Failed)?;
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(RedisTrouble::Failed)
+    let connecting =
+        async move { client.get_multiplexed_async_connection_with_config(&config).await.map_err(RedisTrouble::Failed) };
+    if dial.is_tls() { apart(connecting).await } else { connecting.await }
+}
+
+/// Does it on a thread where it holds nobody up: to make a TLS connection, the authorities of the system are read from their files
+/// and parsed, every time, which takes longer than a command may.
+async fn apart<T, F>(work: F) -> Result<T, RedisTrouble>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, RedisTrouble>> + Send + 'static,
+{
+    let runtime = Handle::current();
+    // Dropped with this future, which ends the work when nobody waits for it any more.
+    let (_wanted, unwanted) = oneshot::channel::<()>();
+    let done = spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                _ = unwanted => Err(RedisTrouble::TimedOut),
+            }
+        })
+    });
+    done.await.unwrap_or(Err(RedisTrouble::TimedOut))
 }
 
 /// Writes, as a request would.

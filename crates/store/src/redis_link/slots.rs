@@ -1,10 +1,14 @@
 //! Which node of a cluster has which key.
 
+use std::collections::BTreeSet;
+
 use redis::{RedisError, Value};
 
 use super::url::Address;
 
 const SLOTS: u16 = 16_384;
+/// The greatest cluster that Redis recommends.
+const MAX_NODES: usize = 1_000;
 
 /// The slot of a key. Braces would make only a part of it count; ours hold none.
 pub(super) fn slot_of(key: &str) -> u16 {
@@ -49,6 +53,11 @@ impl SlotMap {
             all.push(Slots { first, last, owner });
         }
         all.sort();
+        // Each node has a connection and costs the search for a slot of its own, so nobody may name any number, or one in vain.
+        let overlap = all.iter().zip(all.iter().skip(1)).any(|(slots, next)| slots.last >= next.first);
+        if overlap || all.iter().map(|slots| &slots.owner).collect::<BTreeSet<_>>().len() > MAX_NODES {
+            return Err(malformed());
+        }
         Ok(Self(all))
     }
 
@@ -66,8 +75,8 @@ impl SlotMap {
 
     /// Whether every slot has an owner.
     pub(super) fn is_complete(&self) -> bool {
-        let end = self.0.iter().try_fold(0, |next, slots| (slots.first <= next).then(|| next.max(slots.last + 1)));
-        end >= Some(SLOTS)
+        let end = self.0.iter().try_fold(0, |next, slots| (slots.first == next).then(|| slots.last + 1));
+        end == Some(SLOTS)
     }
 }
 
@@ -148,6 +157,10 @@ mod tests {
             Value::Array(vec![entry(0, 16_384, vec![node("a", 1)])]),
             Value::Array(vec![entry(0, 65_535, vec![node("a", 1)])]),
             Value::Array(vec![entry(0, 1, vec![node("a", 70_000)])]),
+            // The first would have no slot that is its own.
+            Value::Array(vec![entry(0, 9, vec![node("a", 1)]), entry(0, 9, vec![node("b", 1)])]),
+            Value::Array(vec![entry(0, 9, vec![node("a", 1)]), entry(9, 10, vec![node("b", 1)])]),
+            Value::Array((0..=1_000).map(|slot| entry(slot, slot, vec![node("a", slot + 1)])).collect()),
         ];
         for answer in malformed {
             assert!(SlotMap::read(&answer, &address("asked", 9)).is_err(), "{answer:?}");

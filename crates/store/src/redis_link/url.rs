@@ -107,6 +107,10 @@ impl Dial {
         Self { tls, settings }
     }
 
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     pub(super) fn client(&self, address: &Address) -> Result<Client, RedisError> {
         let Address { host, port } = address.clone();
         let address = if self.tls {

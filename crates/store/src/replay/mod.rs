@@ -81,4 +81,9 @@ pub trait ReplayCache: Send + Sync + fmt::Debug {
     /// Takes a claim back, so that an honest retry works, if it is still the one made with that nonce. A claim of anybody else
     /// stays, so a late or repeated release harms nobody (SECURITY 51).
     async fn release(&self, key: &ReplayKey, nonce: Nonce);
+
+    /// Whether claims are answered at the moment, for metrics. What is in the process always is.
+    fn is_connected(&self) -> bool {
+        true
+    }
 }

@@ -88,4 +88,8 @@ impl ReplayCache for RedisReplayCache {
             let _ = timeout(RELEASE_PATIENCE, released).await;
         });
     }
+
+    fn is_connected(&self) -> bool {
+        self.link.is_connected()
+    }
 }

@@ -176,3 +176,18 @@ async fn s51_a_server_that_is_no_cluster_costs_nothing() {
     let cache = cache_at(&server.url().replace("redis://", "redis-cluster://"));
     assert_left_to_the_commit_point(&cache, &[1]).await;
 }
+
+#[tokio::test]
+async fn s61_a_user_with_few_rights_and_a_password_is_enough() {
+    let cluster = shared_cluster().await;
+    for node in &cluster.nodes {
+        node.command("ACL SETUSER gateway on >hunter2 ~countersign:* +set +get +del +strlen +pttl +eval +cluster|slots");
+    }
+    let cache = connected_cache(&cluster.url().replace("://", "://gateway:hunter2@")).await;
+    assert_claimed(&cache, &[1, 2, 3]).await;
+    let wrong = cache_at(&cluster.url().replace("://", "://gateway:wrong@"));
+    assert_left_to_the_commit_point(&wrong, &[1]).await;
+    for node in &cluster.nodes {
+        node.command("ACL DELUSER gateway");
+    }
+}

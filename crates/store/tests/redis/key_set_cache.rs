@@ -83,7 +83,7 @@ mod contract {
         assert_eq!(cache.take_turn(&slot(2), ANOTHERS, turn).await, FetchTurn::Ours);
         wait::until("the turn ends", || async { cache.take_turn(&slot(1), ANOTHERS, HOUR).await == FetchTurn::Ours }).await;
         assert!(start.elapsed() >= turn);
-        assert_eq!(cache.take_turn(&slot(1), OURS, turn).await, FetchTurn::Anothers);
+        assert_eq!(cache.take_turn(&slot(1), OURS, HOUR).await, FetchTurn::Anothers);
     }
 
     pub(super) async fn a_process_may_take_its_turn_again(cache: &dyn KeySetCache) {
@@ -218,4 +218,16 @@ async fn redis_that_is_gone_is_a_miss_at_once() {
         assert_eq!(cache.get(&slot(1)).await, None);
     }
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn s36_a_turn_that_never_ends_or_lasts_too_long_is_nobodys() {
+    let (server, cache) = with_document().await;
+    let name = name(1).replace("document", "fetch-turn");
+    let turn = Duration::from_secs(10);
+    for foreign in ["SET {} x", "SET {} x PX 10001", "SET {} x PX 99999999999"] {
+        assert_eq!(server.command(&foreign.replace("{}", &name)), "+OK");
+        assert_eq!(cache.take_turn(&slot(1), OURS, turn).await, FetchTurn::Ours, "{foreign}");
+        assert_eq!(cache.take_turn(&slot(1), ANOTHERS, turn).await, FetchTurn::Anothers);
+    }
 }

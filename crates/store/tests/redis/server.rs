@@ -221,7 +221,7 @@ async fn a_link_connects_before_it_is_needed_and_says_when_it_is_gone() {
     let cache = RedisReplayCache::new(link.clone());
     server.kill();
     assert_left_to_the_commit_point(&cache, &[1]).await;
-    assert!(!link.is_connected());
+    assert!(!link.is_connected() && !cache.is_connected());
     server.restart();
     wait::until("redis is back", || async { link.is_connected() }).await;
 }

@@ -106,7 +106,12 @@ impl Redis {
 
     /// Sends one command as a line of words and returns the first line of the answer.
     pub fn command(&self, line: &str) -> String {
-        try_command(self.port, line).expect("Redis answers")
+        self.try_command(line).expect("Redis answers")
+    }
+
+    /// Like [`command`](Self::command), but `None` when the connection breaks, as it does when the server becomes a replica.
+    pub fn try_command(&self, line: &str) -> Option<String> {
+        try_command(self.port, line).ok()
     }
 
     /// Sends one command as a line of words and returns its answer, which is a text.
