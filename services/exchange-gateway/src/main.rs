@@ -9,7 +9,6 @@ use countersign_domain::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
-use countersign_runtime::config::OptionalUrl;
 use countersign_runtime::process::{self, Program};
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
@@ -24,6 +23,7 @@ fn main() -> ExitCode {
 
 async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<Running> {
     let (public_url, discovery) = (settings.issuer_url().context("public_url")?, settings.discovery()?);
+    let redis_url = settings.redis_url().context("redis")?;
     let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     // Everything is named, so that a setting that nobody uses does not compile.
     let GatewaySettings {
@@ -32,7 +32,7 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
         internal_tls,
         trust_service,
         issuer_service,
-        redis,
+        redis: _,
         deployment_secret_file: _,
         issuer_networks: _,
         egress_proxy: _,
@@ -41,7 +41,7 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
     } = settings;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let (replay, key_set_cache) = caches(&redis, &deployment_secret, &clock)?;
+    let (replay, key_set_cache) = caches(redis_url, &deployment_secret, &clock)?;
     let discovery = Discovery::new(&discovery, key_set_cache, Arc::clone(&entropy))?;
     let keys = Arc::new(IssuerKeySets::new(discovery, Arc::clone(&clock)));
     let identity = internal_tls.identity()?;
@@ -59,13 +59,14 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
 
 type Caches = (Arc<dyn ReplayCache>, Option<Arc<dyn KeySetCache>>);
 
-/// The caches that gateways share, or without Redis this gateway's own. Redis need not be there, now or ever.
-fn caches(redis: &OptionalUrl, secret: &DeploymentSecret, clock: &Arc<dyn Clock>) -> anyhow::Result<Caches> {
-    let Some(url) = redis.resolve()? else {
+/// The caches that gateways share, or without Redis this gateway's own. Redis need not be there, now or ever; whether it is, the
+/// log tells at the start, before an exchange would want to know.
+fn caches(redis: Option<RedisUrl>, secret: &DeploymentSecret, clock: &Arc<dyn Clock>) -> anyhow::Result<Caches> {
+    let Some(url) = redis else {
         return Ok((Arc::new(EmbeddedReplayCache::default()), None));
     };
-    let url: RedisUrl = url.reveal().parse().context("redis.url")?;
     let link = RedisLink::new(url)?;
+    link.connect();
     let key_sets = RedisKeySetCache::new(link.clone(), secret.derive("key set cache"), Arc::clone(clock));
     Ok((Arc::new(RedisReplayCache::new(link)), Some(Arc::new(key_sets))))
 }

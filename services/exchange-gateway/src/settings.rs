@@ -9,6 +9,7 @@ use countersign_runtime::config::{
     self, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, OptionalUrl, Peer, Problems, SecretText, Settings,
     Telemetry,
 };
+use countersign_store::redis_link::RedisUrl;
 use serde::{Deserialize, Serialize};
 
 /// The settings of exchange-gateway.
@@ -78,6 +79,14 @@ impl GatewaySettings {
         config::deployment_secret(self.deployment_secret_file.as_deref())
     }
 
+    /// Where Redis is, when there is one.
+    ///
+    /// # Errors
+    /// When its file does not give an address, or what is given is none.
+    pub fn redis_url(&self) -> anyhow::Result<Option<RedisUrl>> {
+        Ok(self.redis.resolve()?.map(|url| url.reveal().parse()).transpose()?)
+    }
+
     /// How issuers are reached.
     ///
     /// # Errors
@@ -100,6 +109,10 @@ impl Settings for GatewaySettings {
         self.trust_service.check("trust_service", problems);
         self.issuer_service.check("issuer_service", problems);
         self.redis.check("redis", problems);
+        if let Ok(Some(url)) = self.redis.resolve() {
+            let key = if self.redis.url.is_some() { "redis.url" } else { "redis.url_file" };
+            problems.check(key, url.reveal().parse::<RedisUrl>());
+        }
         problems.check("deployment_secret_file", self.deployment_secret());
         self.egress_proxy.check("egress_proxy", problems);
         let proxy = self.egress_proxy.url.as_ref().map(SecretText::reveal);
@@ -112,6 +125,8 @@ impl Settings for GatewaySettings {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+
+    use countersign_runtime::config::SecretText;
 
     use super::*;
 
@@ -134,5 +149,29 @@ mod tests {
         };
         assert_eq!(found("https://x/", &[7; 31]), ["public_url", "deployment_secret_file"]);
         assert_eq!(found("https://x", &[7; 32]), [""; 0]);
+    }
+
+    #[test]
+    fn s61_an_address_of_redis_that_is_none_is_refused_at_the_start_and_not_repeated() {
+        let found = |redis: Redis| {
+            let mut problems = Problems::default();
+            GatewaySettings { redis, ..GatewaySettings::default() }.check(&mut problems);
+            let of_redis = problems.iter().filter(|problem| problem.key.starts_with("redis"));
+            of_redis.map(|problem| format!("{}: {}", problem.key, problem.description)).collect::<Vec<_>>()
+        };
+        let inline = |url: &str| found(Redis { url: Some(SecretText::new(url)), url_file: None });
+        for good in ["redis://a", "rediss://:p@a:1/2", "redis-sentinel://a,b/mymaster", "redis-cluster://:p@a,b"] {
+            assert_eq!(inline(good), [""; 0], "{good}");
+        }
+        for bad in ["http://a", "redis://:hunter2/x@a", "redis-sentinel://:hunter2@a", "redis-cluster://:hunter2@a/1"] {
+            let problems = inline(bad);
+            assert!(matches!(&problems[..], [one] if one.starts_with("redis.url: ") && !one.contains("hunter2")), "{problems:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("redis-url");
+        std::fs::write(&file, "redis-cluster://a/1").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let problems = found(Redis { url: None, url_file: Some(file) });
+        assert!(matches!(&problems[..], [one] if one.starts_with("redis.url_file: ")), "{problems:?}");
     }
 }

@@ -66,6 +66,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let reporting = health_reports::run(Arc::clone(&keys), trust_service.clone());
     let readiness = Readiness::new();
     let becoming_ready = become_ready(policies.connected(), readiness.condition("policies"));
+    let replay_cache = Arc::clone(&replay);
     let pipeline = Pipeline::new(Parts {
         policies: Arc::new(policies),
         keys,
@@ -80,6 +81,9 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     Server::new("exchange-gateway")
         .readiness(readiness)
         .public(surface(pipeline, &public_url, key_set))
+        .gauge("replay_cache_connected", "1 while the replay cache answers; exchanges go on without", move || {
+            i64::from(replay_cache.is_connected())
+        })
         .task("follow policies", follower.run())
         .task("keep the key set", keeper.run())
         .task("report the health of issuers", reporting)
