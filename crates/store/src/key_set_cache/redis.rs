@@ -14,8 +14,8 @@ use crate::redis_link::RedisLink;
 /// Reads an entry with the milliseconds it has left, in one step and one round trip, unless it is longer than any of ours.
 const READ: &str = "if redis.call('STRLEN', KEYS[1]) > tonumber(ARGV[1]) then return nil end \
                     return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}";
-/// Takes a turn that is free or ours already. One that never ends, or not as soon as turns do, was not taken by one of us: it would
-/// keep all of us from asking an issuer.
+/// Takes a turn that is free or ours already. One that never ends, or not as soon as turns do, was not taken by one of us: it
+/// would keep all of us from asking an issuer.
 const TAKE_TURN: &str = "local owner = redis.call('GET', KEYS[1]) \
                          if owner and owner ~= ARGV[1] then \
                            local left = redis.call('PTTL', KEYS[1]) \

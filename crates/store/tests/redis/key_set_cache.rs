@@ -225,7 +225,7 @@ async fn s36_a_turn_that_never_ends_or_lasts_too_long_is_nobodys() {
     let (server, cache) = with_document().await;
     let name = name(1).replace("document", "fetch-turn");
     let turn = Duration::from_secs(10);
-    for foreign in ["SET {} x", "SET {} x PX 10001", "SET {} x PX 99999999999"] {
+    for foreign in ["SET {} x", "SET {} x PX 20000", "SET {} x PX 99999999999"] {
         assert_eq!(server.command(&foreign.replace("{}", &name)), "+OK");
         assert_eq!(cache.take_turn(&slot(1), OURS, turn).await, FetchTurn::Ours, "{foreign}");
         assert_eq!(cache.take_turn(&slot(1), ANOTHERS, turn).await, FetchTurn::Anothers);
