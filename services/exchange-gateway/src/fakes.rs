@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer_health::IssuerHealthReport;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::key_source::KeySource;
 use countersign_domain::name::DisplayName;
@@ -275,10 +274,6 @@ impl Keys for FakeKeys {
             *self.held.lock().unwrap() = Some(fresh);
         }
         self.key_set(issuer).await
-    }
-
-    fn news(&self) -> Vec<IssuerHealthReport> {
-        Vec::new()
     }
 }
 

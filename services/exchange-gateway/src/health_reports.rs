@@ -11,7 +11,7 @@ use countersign_proto::trust_v1::issuer_health_service_client::IssuerHealthServi
 use countersign_runtime::client::PeerChannel;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::ports::Keys;
+use crate::keys::IssuerKeySets;
 
 /// How often there may be news. Nothing waits for them.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Reports until it is dropped. What cannot be told is told later, the newest of each issuer alone.
-pub(crate) async fn run(keys: Arc<dyn Keys>, trust_service: PeerChannel) {
+pub(crate) async fn run(keys: Arc<IssuerKeySets>, trust_service: PeerChannel) {
     let mut client = IssuerHealthServiceClient::new(trust_service);
     let mut untold: HashMap<TrustedIssuerId, IssuerHealthReport> = HashMap::new();
     let mut ticks = interval(INTERVAL);

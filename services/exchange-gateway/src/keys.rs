@@ -1,7 +1,7 @@
 //! The keys of other issuers: fetched by `discovery`, or uploaded by an operator.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use countersign_discovery::{Discovery, KeyOrigin, SourceHealth, held_keys};
@@ -46,6 +46,35 @@ impl IssuerKeySets {
         Self { discovery, clock, known: RwLock::default() }
     }
 
+    /// How the keys of issuers fare, as far as that was not said before.
+    pub(crate) fn news(&self) -> Vec<IssuerHealthReport> {
+        self.all().iter().filter_map(|(id, known)| self.news_of(id, known)).collect()
+    }
+
+    /// Of how many issuers the keys could not be read the last time.
+    pub(crate) fn count_failing(&self) -> i64 {
+        self.count(|health| health.problem.is_some())
+    }
+
+    /// How many issuers publish several keys under one id, so that nothing verifies under it (SECURITY 43).
+    pub(crate) fn count_ambiguous(&self) -> i64 {
+        self.count(|health| health.key_set.as_deref().is_some_and(|key_set| !key_set.ambiguous_key_ids().is_empty()))
+    }
+
+    fn count(&self, is_meant: impl Fn(&SourceHealth) -> bool) -> i64 {
+        let health = |known: &Known| match &known.origin {
+            Some(KeyOrigin::Fetched(source)) => self.discovery.health(source),
+            Some(KeyOrigin::Uploaded { .. }) | None => None,
+        };
+        let count = self.all().iter().filter_map(|(_, known)| health(known)).filter(is_meant).count();
+        i64::try_from(count).unwrap_or(i64::MAX)
+    }
+
+    fn all(&self) -> Vec<(TrustedIssuerId, Arc<Known>)> {
+        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(id, known)| (id.clone(), Arc::clone(known))).collect()
+    }
+
     fn known(&self, issuer: &TrustedIssuer) -> Arc<Known> {
         let is_current = |known: &&Arc<Known>| known.revision == issuer.revision;
         let found = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&issuer.id).filter(is_current).cloned();
@@ -66,22 +95,21 @@ impl IssuerKeySets {
 
     /// What is to be said of an issuer that was not said before.
     fn news_of(&self, id: &TrustedIssuerId, known: &Known) -> Option<IssuerHealthReport> {
-        let (seen, health) = match known.origin.as_ref()? {
+        let health = match known.origin.as_ref()? {
             KeyOrigin::Fetched(source) => {
                 let health = self.discovery.health(source)?;
-                (Seen::Attempt(health.attempted_at), self.on_the_clock(&health))
+                known.is_news(Seen::Attempt(health.attempted_at)).then(|| self.on_the_clock(&health))
             }
             KeyOrigin::Uploaded { key_set, not_after } => {
                 let has_ended = self.clock.now() >= *not_after;
-                (Seen::Uploaded { has_ended }, self.of_uploaded(key_set, has_ended))
+                known.is_news(Seen::Uploaded { has_ended }).then(|| self.of_uploaded(key_set, has_ended))
             }
         };
-        let is_new = known.reported().replace(seen) != Some(seen);
-        is_new.then(|| IssuerHealthReport {
+        Some(IssuerHealthReport {
             workspace_id: known.workspace_id.clone(),
             trusted_issuer_id: id.clone(),
             revision: known.revision,
-            health,
+            health: health?,
         })
     }
 
@@ -124,8 +152,10 @@ impl Known {
         }
     }
 
-    fn reported(&self) -> MutexGuard<'_, Option<Seen>> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether this was not said before. From now on it was.
+    fn is_news(&self, seen: Seen) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.replace(seen) != Some(seen)
     }
 }
 
@@ -152,14 +182,6 @@ impl Keys for IssuerKeySets {
             Some(KeyOrigin::Uploaded { key_set, not_after }) => self.uploaded(key_set, *not_after),
             None => Err(KeysUnavailable),
         }
-    }
-
-    fn news(&self) -> Vec<IssuerHealthReport> {
-        let known: Vec<_> = {
-            let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            all.iter().map(|(id, known)| (id.clone(), Arc::clone(known))).collect()
-        };
-        known.iter().filter_map(|(id, known)| self.news_of(id, known)).collect()
     }
 }
 

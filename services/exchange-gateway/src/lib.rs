@@ -27,6 +27,5 @@ mod surface_tests;
 mod token_endpoint;
 
 pub use keys::IssuerKeySets;
-pub use ports::{Keys, KeysUnavailable};
 pub use settings::GatewaySettings;
 pub use start::{Config, Deps, start};

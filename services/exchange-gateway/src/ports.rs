@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_health::IssuerHealthReport;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::time::Timestamp;
@@ -58,22 +57,19 @@ pub(crate) struct CutOff;
 
 /// The keys of other issuers.
 #[async_trait]
-pub trait Keys: Send + Sync {
+pub(crate) trait Keys: Send + Sync {
     /// The keys of an issuer.
     async fn key_set(&self, issuer: &TrustedIssuer) -> Result<Arc<KeySet>, KeysUnavailable>;
 
     /// The keys of an issuer, after a token named one that [`Keys::key_set`] does not have: newer ones, if they can be had.
     async fn refresh_for_unknown_key(&self, issuer: &TrustedIssuer, key_id: Option<&str>)
     -> Result<Arc<KeySet>, KeysUnavailable>;
-
-    /// How the keys of issuers fare, as far as that was not said before.
-    fn news(&self) -> Vec<IssuerHealthReport>;
 }
 
 /// The keys of an issuer cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the issuer's keys are unavailable")]
-pub struct KeysUnavailable;
+pub(crate) struct KeysUnavailable;
 
 /// Signs access tokens.
 #[async_trait]

@@ -16,10 +16,10 @@ use countersign_store::replay::ReplayCache;
 use tokio::sync::{Semaphore, watch};
 
 use crate::documents::{self, KeySetDocument, KeySetKeeper};
+use crate::keys::IssuerKeySets;
 use crate::peers::{IssuerService, TrustService};
 use crate::pipeline::{MAX_SETTLING, Parts, Pipeline};
 use crate::policies::Follower;
-use crate::ports::Keys;
 use crate::request::Addresses;
 use crate::token_endpoint::TokenEndpoint;
 use crate::{grpc, health_reports};
@@ -44,7 +44,7 @@ pub struct Deps {
     /// The replay cache.
     pub replay: Arc<dyn ReplayCache>,
     /// The keys of other issuers.
-    pub keys: Arc<dyn Keys>,
+    pub keys: Arc<IssuerKeySets>,
 }
 
 impl std::fmt::Debug for Deps {
@@ -64,6 +64,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let (follower, policies) = Follower::new(trust_service.clone(), Arc::clone(&entropy));
     let (keeper, key_set) = KeySetKeeper::new(issuer_service.clone(), public_url.clone());
     let reporting = health_reports::run(Arc::clone(&keys), trust_service.clone());
+    let (failing, ambiguous) = (Arc::clone(&keys), Arc::clone(&keys));
     let readiness = Readiness::new();
     let becoming_ready = become_ready(policies.connected(), readiness.condition("policies"));
     let replay_cache = Arc::clone(&replay);
@@ -83,6 +84,10 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .public(surface(pipeline, &public_url, key_set))
         .gauge("replay_cache_connected", "1 while the replay cache answers; exchanges go on without", move || {
             i64::from(replay_cache.is_connected())
+        })
+        .gauge("issuers_failing", "Trusted issuers whose keys could not be read the last time", move || failing.count_failing())
+        .gauge("issuers_with_ambiguous_keys", "Trusted issuers that publish several keys under one id", move || {
+            ambiguous.count_ambiguous()
         })
         .task("follow policies", follower.run())
         .task("keep the key set", keeper.run())

@@ -11,6 +11,7 @@ mod dev;
 mod exchange;
 mod faults;
 mod hostile;
+mod key_sources;
 mod providers;
 mod refusals;
 mod replay;

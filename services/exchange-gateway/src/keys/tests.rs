@@ -101,6 +101,21 @@ async fn news_are_told_once_and_again_when_there_are_more() {
 }
 
 #[tokio::test]
+async fn s43_ambiguous_keys_and_failing_issuers_are_counted_for_alerts() {
+    let clock = TestClock::noon();
+    let (keys, provider) = (keys(&clock), IdentityProvider::start());
+    let fetched = issuer(provider.issuer_url(), 1, KeySource::default());
+    let twin = Signer::new(SignatureAlgorithm::Es256, provider.signer().key_id()).public_jwk();
+    provider.publish([provider.published(), vec![twin]].concat());
+    assert_eq!((keys.count_ambiguous(), keys.count_failing()), (0, 0));
+    keys.key_set(&fetched).await.unwrap();
+    assert_eq!((keys.count_ambiguous(), keys.count_failing()), (1, 0));
+    provider.key_set_behaves(Behaviour::Status(500));
+    keys.refresh_for_unknown_key(&fetched, Some("unknown")).await.unwrap();
+    assert_eq!((keys.count_ambiguous(), keys.count_failing()), (1, 1));
+}
+
+#[tokio::test]
 async fn the_end_of_uploaded_keys_is_news() {
     let clock = TestClock::noon();
     let keys = keys(&clock);
