@@ -243,3 +243,5 @@ fn bytes(jwk: &Map<String, Value>, member: &str) -> Result<Vec<u8>, UnusableKey>
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
