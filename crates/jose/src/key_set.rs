@@ -128,23 +128,27 @@ impl KeySet {
 
     /// The one key for a token's header.
     ///
-    /// Without a key id there must be exactly one key in the whole set that permits the algorithm.
+    /// Without a key id there must be exactly one key in the whole set that permits the algorithm. So it is where no key has an
+    /// id: a token's then tells nothing apart, and an issuer with a single key may well publish it without.
     pub(crate) fn select(&self, key_id: Option<&KeyId>, algorithm: SignatureAlgorithm) -> Result<&PublicKey, VerifyError> {
-        if let Some(key_id) = key_id {
-            if self.ambiguous.contains(key_id) {
-                return Err(VerifyError::AmbiguousKey);
-            }
-            let mut named = self.keys.iter().filter(|key| key.key_id.as_ref() == Some(key_id)).peekable();
-            if named.peek().is_none() {
-                return Err(VerifyError::UnknownKey);
-            }
-            named.find(|key| key.permits(algorithm)).ok_or(VerifyError::KeyNotPermitted)
-        } else {
-            let mut permitting = self.keys.iter().filter(|key| key.permits(algorithm));
-            let key = permitting.next().ok_or(VerifyError::UnknownKey)?;
-            let is_ambiguous = key.key_id.as_ref().is_some_and(|key_id| self.ambiguous.contains(key_id));
-            if permitting.next().is_some() || is_ambiguous { Err(VerifyError::AmbiguousKey) } else { Ok(key) }
+        let tells_apart = self.key_ids().next().is_some();
+        let Some(key_id) = key_id.filter(|_| tells_apart) else { return self.only(algorithm) };
+        if self.ambiguous.contains(key_id) {
+            return Err(VerifyError::AmbiguousKey);
         }
+        let mut named = self.keys.iter().filter(|key| key.key_id.as_ref() == Some(key_id)).peekable();
+        if named.peek().is_none() {
+            return Err(VerifyError::UnknownKey);
+        }
+        named.find(|key| key.permits(algorithm)).ok_or(VerifyError::KeyNotPermitted)
+    }
+
+    /// The only key that permits the algorithm.
+    fn only(&self, algorithm: SignatureAlgorithm) -> Result<&PublicKey, VerifyError> {
+        let mut permitting = self.keys.iter().filter(|key| key.permits(algorithm));
+        let key = permitting.next().ok_or(VerifyError::UnknownKey)?;
+        let is_ambiguous = key.key_id.as_ref().is_some_and(|key_id| self.ambiguous.contains(key_id));
+        if permitting.next().is_some() || is_ambiguous { Err(VerifyError::AmbiguousKey) } else { Ok(key) }
     }
 }
 

@@ -139,10 +139,6 @@ fn a_token_without_key_id_needs_exactly_one_key_that_permits_its_algorithm() {
     let two = key_set(&[ec_a, nameless.clone()]);
     assert_eq!(selected(&two, None, SignatureAlgorithm::Es256), Err(VerifyError::AmbiguousKey));
     assert_eq!(selected(&two, Some("a"), SignatureAlgorithm::Es256), Ok("a"));
-    // A key without id is found only by tokens without one.
-    let nameless = key_set(&[nameless]);
-    assert_eq!(selected(&nameless, None, SignatureAlgorithm::Es256), Ok(""));
-    assert_eq!(selected(&nameless, Some("a"), SignatureAlgorithm::Es256), Err(VerifyError::UnknownKey));
     // The only key for an algorithm, but its id is unusable.
     let twin = |changes| with(jwk(&RSA), &changes);
     let unusable = key_set(&[
@@ -151,6 +147,23 @@ fn a_token_without_key_id_needs_exactly_one_key_that_permits_its_algorithm() {
         twin(json!({"kid": "t", "alg": "RS512"})),
     ]);
     assert_eq!(selected(&unusable, None, SignatureAlgorithm::Rs512), Err(VerifyError::AmbiguousKey));
+}
+
+#[test]
+fn a_key_id_says_nothing_where_no_key_has_one() {
+    let (nameless, other) = (with(ec(), &json!({"kid": null})), with(ec(), &json!({"kid": null})));
+    let one = key_set(&[nameless.clone(), with(jwk(&RSA), &json!({"kid": null}))]);
+    for key_id in [None, Some("a")] {
+        assert_eq!(selected(&one, key_id, SignatureAlgorithm::Es256), Ok(""), "{key_id:?}");
+        assert_eq!(selected(&one, key_id, SignatureAlgorithm::Rs256), Ok(""), "{key_id:?}");
+        assert_eq!(selected(&one, key_id, SignatureAlgorithm::Es384), Err(VerifyError::UnknownKey), "{key_id:?}");
+        let two = key_set(&[nameless.clone(), other.clone()]);
+        assert_eq!(selected(&two, key_id, SignatureAlgorithm::Es256), Err(VerifyError::AmbiguousKey), "{key_id:?}");
+    }
+    // Beside keys that have one it is no stopgap for an id that is missing: the key of that id may be new.
+    let beside = key_set(&[nameless, with(jwk(&RSA), &json!({"kid": "b"}))]);
+    assert_eq!(selected(&beside, Some("a"), SignatureAlgorithm::Es256), Err(VerifyError::UnknownKey));
+    assert_eq!(selected(&beside, Some("b"), SignatureAlgorithm::Es256), Err(VerifyError::KeyNotPermitted));
 }
 
 proptest! {
