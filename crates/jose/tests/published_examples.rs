@@ -1,8 +1,8 @@
-//! The examples of RFC 7515, RFC 7520 and RFC 8037.
+//! The examples of RFC 7515, RFC 7520, RFC 7797, RFC 8037 and RFC 9449.
 
 use std::collections::BTreeSet;
 
-use countersign_jose::{KeySet, SignatureAlgorithm, VerifyError, verify_signature};
+use countersign_jose::{KeySet, MalformedToken, SignatureAlgorithm, VerifyError, verify_signature};
 use serde_json::{Value, json};
 
 /// A published signature: who published it, the algorithm, the public key, the compact JWS, and its payload.
@@ -104,6 +104,14 @@ fn examples() -> Vec<Example> {
             compact: rfc_7520_compact("eyJhbGciOiJFUzUxMiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9", RFC_7520_ES512),
             payload: RFC_7520_PAYLOAD,
         },
+        // The first of three signatures, in the compact serialisation. Its header leaves the key id out.
+        Example {
+            section: "RFC 7520, section 4.8",
+            algorithm: SignatureAlgorithm::Rs256,
+            jwk: rfc_7520_rsa_key(),
+            compact: rfc_7520_compact("eyJhbGciOiJSUzI1NiJ9", RFC_7520_RS256_WITHOUT_KID),
+            payload: RFC_7520_PAYLOAD,
+        },
         Example {
             section: "RFC 8037, appendix A.4",
             algorithm: SignatureAlgorithm::EdDsa,
@@ -114,10 +122,18 @@ fn examples() -> Vec<Example> {
     ]
 }
 
+fn key_set(jwks: &[Value]) -> KeySet {
+    KeySet::parse(json!({"keys": jwks}).to_string().as_bytes()).unwrap()
+}
+
+fn refusal(text: &str, jwks: &[Value]) -> Option<VerifyError> {
+    verify_signature(text, &key_set(jwks), &BTreeSet::from(SignatureAlgorithm::ALL)).err()
+}
+
 #[test]
 fn published_signatures_verify() {
     for Example { section, algorithm, jwk, compact, payload } in examples() {
-        let keys = KeySet::parse(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
+        let keys = key_set(&[jwk]);
         let verified = verify_signature(&compact, &keys, &BTreeSet::from([algorithm]));
         assert_eq!(verified.map(|bytes| String::from_utf8(bytes).unwrap()).as_deref(), Ok(payload), "{section}");
     }
@@ -126,7 +142,7 @@ fn published_signatures_verify() {
 #[test]
 fn published_signatures_do_not_verify_over_another_payload() {
     for Example { section, algorithm, jwk, compact, .. } in examples() {
-        let keys = KeySet::parse(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
+        let keys = key_set(&[jwk]);
         let [header, _, signature] = compact.split('.').collect::<Vec<_>>().try_into().unwrap();
         let altered = format!("{header}.QW5vdGhlciBwYXlsb2Fk.{signature}");
         let verified = verify_signature(&altered, &keys, &BTreeSet::from([algorithm]));
@@ -135,17 +151,87 @@ fn published_signatures_do_not_verify_over_another_payload() {
 }
 
 #[test]
-fn s03_s05_the_published_hmac_and_unsigned_examples_are_refused() {
-    // RFC 7515, appendices A.1 and A.5.
-    let key =
-        json!({"kty": "oct", "k": "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"});
-    let keys = KeySet::parse(json!({"keys": [key]}).to_string().as_bytes()).unwrap();
-    assert!(keys.is_empty());
-    let every = BTreeSet::from(SignatureAlgorithm::ALL);
-    let hmac = rfc_7515_compact("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-    for refused in [hmac, rfc_7515_compact("eyJhbGciOiJub25lIn0", ""), rfc_7515_compact("eyJhbGciOiJub25lIn0", "QQ")] {
-        assert!(matches!(verify_signature(&refused, &keys, &every), Err(VerifyError::Malformed(_))), "{refused}");
+fn s01_published_signatures_in_the_json_serialisations_are_refused() {
+    for Example { section, jwk, compact, .. } in examples() {
+        let [header, payload, signature] = compact.split('.').collect::<Vec<_>>().try_into().unwrap();
+        let flattened = json!({"payload": payload, "protected": header, "signature": signature});
+        let general = json!({"payload": payload, "signatures": [{"protected": header, "signature": signature}]});
+        // RFC 7520, sections 4.6 and 4.7: part of the header, or all of it, is not signed.
+        let unprotected = json!({"payload": payload, "header": {"kid": jwk["kid"]}, "protected": header, "signature": signature});
+        for text in [flattened, general, unprotected] {
+            // A key id of the RFCs has two dots in it, so that three segments are found, none of them base64url.
+            let refusal = refusal(&text.to_string(), std::slice::from_ref(&jwk));
+            assert!(matches!(refusal, Some(VerifyError::Malformed(_))), "{section} {text}");
+        }
+        // RFC 7515, appendix F, and RFC 7520, section 4.5: the payload is elsewhere.
+        let detached = format!("{header}..{signature}");
+        assert_eq!(refusal(&detached, &[jwk]), Some(VerifyError::Malformed(MalformedToken::Segments)), "{section}");
     }
+}
+
+#[test]
+fn s03_s05_the_published_hmac_and_unsigned_examples_are_refused() {
+    let rfc_7515 =
+        json!({"kty": "oct", "k": "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"});
+    let rfc_7520 = json!({
+        "kty": "oct",
+        "kid": "018c0ae5-4d9b-471b-bfd6-eef314bc7037",
+        "use": "sig",
+        "alg": "HS256",
+        "k": "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+    });
+    let keys = [rfc_7515, rfc_7520];
+    assert!(key_set(&keys).is_empty());
+    for (section, text) in [
+        (
+            "RFC 7515, appendix A.1",
+            rfc_7515_compact("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+        ),
+        ("RFC 7515, appendix A.5", rfc_7515_compact("eyJhbGciOiJub25lIn0", "")),
+        ("RFC 7515, appendix A.5, with a signature", rfc_7515_compact("eyJhbGciOiJub25lIn0", "QQ")),
+        (
+            "RFC 7520, section 4.4",
+            rfc_7520_compact(
+                "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9",
+                "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0",
+            ),
+        ),
+        ("RFC 7797, section 4.1", "eyJhbGciOiJIUzI1NiJ9.JC4wMg.5mvfOroL-g7HyqJoozehmsaqmvTYGEq5jTI1gVvoEoQ".to_owned()),
+    ] {
+        let expected = if text.ends_with('.') { MalformedToken::Segments } else { MalformedToken::Algorithm };
+        assert_eq!(refusal(&text, &keys), Some(VerifyError::Malformed(expected)), "{section}");
+    }
+}
+
+#[test]
+fn s07_published_unencoded_payloads_are_refused() {
+    let header = "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19";
+    for (text, expected) in [
+        // RFC 7797, section 4.2, and its payload put back in.
+        (format!("{header}..A5dxf2s96_n5FLueVuW1Z_vh161FwXZC4YLPff6dmDY"), MalformedToken::Segments),
+        (format!("{header}.$.02.A5dxf2s96_n5FLueVuW1Z_vh161FwXZC4YLPff6dmDY"), MalformedToken::Segments),
+        // The same header over a payload that could be base64url.
+        (format!("{header}.hello.xsz-SVW1Jtg1IiB5GN-ln0jj2w994q2hTPdPT0bZeQ4"), MalformedToken::Extension),
+    ] {
+        assert_eq!(refusal(&text, &[]), Some(VerifyError::Malformed(expected)), "{text}");
+    }
+}
+
+#[test]
+fn s06_a_published_token_that_brings_its_own_key_is_judged_by_ours() {
+    // The DPoP proof of RFC 9449, section 4.1.
+    let own = json!({
+        "kty": "EC",
+        "x": "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs",
+        "y": "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA",
+        "crv": "P-256",
+    });
+    let mut other = own.clone();
+    other["x"] = json!("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU");
+    other["y"] = json!("x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
+    assert_eq!(refusal(RFC_9449_PROOF, &[own]), None);
+    assert_eq!(refusal(RFC_9449_PROOF, &[other]), Some(VerifyError::BadSignature));
+    assert_eq!(refusal(RFC_9449_PROOF, &[]), Some(VerifyError::UnknownKey));
 }
 
 const RFC_7515_MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4Ql\
@@ -175,3 +261,14 @@ const RFC_7520_ES512: &str = "AE_R_YZCChjn4791jSQCrdPZCNYqHXCTZH0-JZGYNlaAjP2kqa
     u_u_sDDyYjnAMDxXPn7XrT0lw-kvAD890jl8e2puQens_IEKBpHABlsbEPX6sFY8OcGDqoRuBomu9xQ2";
 
 const RFC_8037_EDDSA: &str = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+
+const RFC_7520_RS256_WITHOUT_KID: &str = "MIsjqtVlOpa71KE-Mss8_Nq2YH4FGhiocsqrgi5NvyG53uoimic1tcMdSg-qptrzZc7CG6Svw2Y13TDIqHzTUrL_lR2ZFcry\
+    NFiHkSw129EghGpwkpxaTn_THJTCglNbADko1MZBCdwzJxwqZc-1RlpO2HibUYyXSwO97BSe0_evZKdjvvKSgsIqjytKSeAM\
+    bhMBdMma622_BG5t4sdbuCHtFjp9iJmkio47AIwqkZV1aIZsv33uPUqBBCXbYoQJwt7mxPftHmNlGoOSMxR_3thmXTCm4US-\
+    xiNOyhbm8afKK64jU6_TPtQHiJeQJxz9G3Tx-083B745_AfYOnlC9w";
+
+const RFC_9449_PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklD\
+    UkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2\
+    R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBz\
+    Oi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igi\
+    MLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg";
