@@ -26,6 +26,8 @@ mod entry;
 mod examine;
 mod fetch;
 mod freshness;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http_fetcher;
 mod negative_cache;
 mod origin;

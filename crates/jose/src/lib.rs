@@ -13,6 +13,8 @@ mod compact;
 mod encoding;
 #[cfg(test)]
 mod fixtures;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hash;
 pub mod json;
 mod key_set;

@@ -12,6 +12,8 @@ mod cause;
 mod documents;
 #[cfg(test)]
 mod fakes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grpc;
 mod health_reports;
 mod keys;

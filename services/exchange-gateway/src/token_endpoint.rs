@@ -90,7 +90,7 @@ async fn other_method() -> Response {
 
 /// The parameters of one request.
 #[derive(Default)]
-struct Form {
+pub(crate) struct Form {
     grant_type: String,
     subject_token: String,
     subject_token_type: String,
@@ -106,7 +106,7 @@ struct Form {
 
 impl Form {
     /// Reads the parameters. One without a value counts as absent, one that is unknown is ignored (RFC 6749, section 3.2).
-    fn parse(body: &[u8]) -> Self {
+    pub(crate) fn parse(body: &[u8]) -> Self {
         let mut form = Self::default();
         let (mut seen, mut twice) = (Vec::new(), Vec::new());
         for (name, value) in url::form_urlencoded::parse(body) {
@@ -152,7 +152,7 @@ impl Form {
     }
 
     /// What is asked for, and the type of token to be issued.
-    fn read(self, addresses: &Addresses) -> Result<(ExchangeInput, &'static str), Refusal> {
+    pub(crate) fn read(self, addresses: &Addresses) -> Result<(ExchangeInput, &'static str), Refusal> {
         let mut reader = RequestReader::new(addresses);
         for violation in self.violations {
             reader.violation(violation.field, violation.description);

@@ -1,0 +1,7 @@
+//! Payloads of tokens, decoded.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    countersign_jose::fuzzing::claims(bytes);
+});
