@@ -1,5 +1,7 @@
 //! What must hold of every discovery document, as `countersign_jose::fuzzing` says it of other inputs.
 
+#![expect(clippy::missing_panics_doc, reason = "panicking is how a target says that something does not hold")]
+
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use serde_json::Value;
 use url::Url;

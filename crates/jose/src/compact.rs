@@ -124,11 +124,12 @@ fn take_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<Stri
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fixtures::quickest;
 
     const HEADER: &str = r#"{"alg":"ES256","kid":"k","typ":"JWT"}"#;
 
@@ -209,9 +210,9 @@ mod tests {
     fn s02_a_million_dots_cost_under_a_millisecond() {
         for dots in [1_000_000, MAX_TOKEN_BYTES] {
             let text = ".".repeat(dots);
-            let begin = Instant::now();
             assert!(refusal(&text).is_some());
-            assert!(begin.elapsed() < Duration::from_millis(1), "{:?}", begin.elapsed());
+            let time = quickest(|| refusal(&text));
+            assert!(time < Duration::from_millis(1), "{time:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Keys and documents that several tests start from.
 
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value, json};
@@ -49,4 +50,14 @@ pub(crate) fn document(jwks: &[Map<String, Value>]) -> Vec<u8> {
 /// A parsed key set.
 pub(crate) fn key_set(jwks: &[Map<String, Value>]) -> KeySet {
     KeySet::parse(&document(jwks)).unwrap()
+}
+
+/// The least time of a few runs, since other processes disturb single ones.
+pub(crate) fn quickest<T>(run: impl Fn() -> T) -> Duration {
+    let time = |_| {
+        let begin = Instant::now();
+        drop(std::hint::black_box(run()));
+        begin.elapsed()
+    };
+    (0..5).map(time).min().unwrap()
 }

@@ -163,12 +163,13 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::fixtures::quickest;
 
     fn refused(text: impl AsRef<[u8]>, expected: InvalidJson) {
         let text = text.as_ref();
@@ -209,14 +210,8 @@ mod tests {
         }
     }
 
-    /// The least of a few runs, since other processes disturb single ones.
-    fn quickest(document: &str) -> Duration {
-        let run = |_| {
-            let begin = Instant::now();
-            let _ = parse(document.as_bytes());
-            begin.elapsed()
-        };
-        (0..5).map(run).min().unwrap()
+    fn time_of(document: &str) -> Duration {
+        quickest(|| parse(document.as_bytes()))
     }
 
     #[test]
@@ -236,13 +231,13 @@ mod tests {
             format!("\"{}", "\\".repeat(MAX_BYTES - 1)),
         ] {
             assert!(parse(bomb.as_bytes()).is_err());
-            assert!(quickest(&bomb) < Duration::from_millis(10), "{:?}", quickest(&bomb));
+            assert!(time_of(&bomb) < Duration::from_millis(10), "{:?}", time_of(&bomb));
         }
         // Objects cost most; unoptimised code is some ten times slower.
         let limit = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 10 });
         let widest = format!("{{{}}}", members(MAX_VALUES - 1));
         assert!(parse(widest.as_bytes()).is_ok());
-        assert!(quickest(&widest) < limit, "{:?}", quickest(&widest));
+        assert!(time_of(&widest) < limit, "{:?}", time_of(&widest));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The examples of RFC 7515, RFC 7520, RFC 7797, RFC 8037 and RFC 9449.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::collections::BTreeSet;
 
 use countersign_jose::{KeySet, MalformedToken, SignatureAlgorithm, VerifyError, verify_signature};

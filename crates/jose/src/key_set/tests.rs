@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::fixtures::{RSA, document, jwk, key, key_set, with};
+use crate::fixtures::{RSA, document, jwk, key, key_set, quickest, with};
 
 fn ec() -> Map<String, Value> {
     jwk(&key(SignatureAlgorithm::Es256))
@@ -26,6 +26,26 @@ fn s10_a_duplicate_member_name_refuses_the_set() {
             InvalidKeySet::Json(InvalidJson::DuplicateMember),
             "{altered}"
         );
+    }
+}
+
+#[test]
+fn s11_key_sets_that_are_bombs_are_refused_within_10_ms() {
+    let fill = |head: &str, part: &str, tail: &str| {
+        let parts = (KeySet::MAX_DOCUMENT_BYTES - head.len() - tail.len()) / part.len();
+        format!("{head}{}{tail}", part.repeat(parts))
+    };
+    for bomb in [
+        fill(r#"{"keys":["#, "0,", "0]}"),
+        fill(r#"{"keys":["#, "{},", "{}]}"),
+        fill(r#"{"keys":"#, "[", ""),
+        fill(r#"{"keys":[{"kty":"RSA","n":""#, "A", "\"}"),
+        format!(r#"{{"keys":[{}0]}}"#, "0,".repeat(100_000)),
+        format!(r#"{{"keys":[{{"kty":"EC","x":1e999}},{}0]}}"#, "0,".repeat(100)),
+    ] {
+        assert!(KeySet::parse(bomb.as_bytes()).is_err());
+        let time = quickest(|| KeySet::parse(bomb.as_bytes()));
+        assert!(time < std::time::Duration::from_millis(10), "{time:?}");
     }
 }
 

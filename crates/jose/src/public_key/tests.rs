@@ -66,7 +66,7 @@ fn s04_use_and_key_ops_must_permit_verification() {
 fn s05_symmetric_keys_and_private_members_are_never_used() {
     let oct = json!({"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"});
     assert_eq!(unusable(oct.as_object().unwrap()), Some(UnusableKey::Symmetric));
-    for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+    for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"] {
         for jwk in [ec_key(), jwk(&RSA), jwk(&key(SignatureAlgorithm::EdDsa))] {
             assert_eq!(unusable(&with(jwk, &json!({member: "AQAB"}))), Some(UnusableKey::Private), "{member}");
         }
@@ -171,6 +171,18 @@ fn s09_degenerate_ed25519_points_are_unusable() {
     let identity = little_endian(1);
     for bytes in [[0; 32], negative([0; 32]), identity, negative(identity), prime_plus_1, negative(prime_plus_1), [0xff; 32]] {
         assert_eq!(unusable(&point(&bytes)), Some(UnusableKey::Point), "{bytes:02x?}");
+    }
+    // Those of order 2 and 8.
+    let mut order_2 = [0xff; 32];
+    (order_2[0], order_2[31]) = (0xec, 0x7f);
+    let order_8 = [
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    ];
+    let order_8 = order_8.map(|hex| std::array::from_fn(|index| u8::from_str_radix(&hex[index * 2..][..2], 16).unwrap()));
+    for bytes in [order_2, order_8[0], order_8[1]] {
+        assert_eq!(unusable(&point(&bytes)), Some(UnusableKey::Point), "{bytes:02x?}");
+        assert_eq!(unusable(&point(&negative(bytes))), Some(UnusableKey::Point), "{bytes:02x?}");
     }
     for length in [0, 31, 33, 57] {
         assert_eq!(unusable(&point(&vec![7; length])), Some(UnusableKey::Point), "{length}");

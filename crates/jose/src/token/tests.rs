@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::compact::MAX_TOKEN_BYTES;
-use crate::fixtures::{RSA, jwk, key, key_set, rsa, with};
+use crate::fixtures::{RSA, jwk, key, key_set, quickest, rsa, with};
 use crate::json::InvalidJson;
 use crate::{SigningKey, encoding};
 
@@ -159,6 +159,28 @@ fn s10_s11_payloads_are_strict_json_objects() {
 }
 
 #[test]
+fn s11_tokens_that_are_bombs_are_refused_within_10_ms() {
+    let key = key(SignatureAlgorithm::Es256);
+    let fill = |head: &str, part: &str, tail: &str| {
+        let parts = (11 * 1024 - head.len() - tail.len()) / part.len();
+        key.sign("JWT", format!("{head}{}{tail}", part.repeat(parts)).as_bytes()).unwrap()
+    };
+    let hundred_thousand = encoding::encode(format!(r#"{{"iss":[{}0]}}"#, "0,".repeat(100_000)).as_bytes());
+    for bomb in [
+        fill(r#"{"iss":"a","x":"#, "[", ""),
+        fill(r#"{"iss":"a","x":"#, r#"{"a":"#, ""),
+        fill(r#"{"iss":["#, "0,", "0]}"),
+        fill(r#"{"iss":["#, "{},", "{}]}"),
+        fill(r#"{"iss":"a","x":1e"#, "9", "}"),
+        format!("{}.{hundred_thousand}.QQ", encoding::encode(br#"{"alg":"ES256"}"#)),
+    ] {
+        assert!(UnverifiedToken::parse(&bomb).is_err());
+        let time = quickest(|| UnverifiedToken::parse(&bomb));
+        assert!(time < std::time::Duration::from_millis(10), "{time:?}");
+    }
+}
+
+#[test]
 fn s12_claims_are_judged_after_the_signature() {
     let (ours, attackers) = (key(SignatureAlgorithm::Es256), key(SignatureAlgorithm::Es256));
     let mut wrong = claims();
@@ -206,6 +228,37 @@ fn s16_s61_debug_shows_nothing_of_a_token() {
         format!("{verified:?}"),
         format!("VerifiedToken {{ key_id: Some({:?}), algorithm: Es256, .. }}", key.key_id().as_str())
     );
+}
+
+#[test]
+fn s16_a_refusal_repeats_nothing_of_the_token() {
+    let key = key(SignatureAlgorithm::Es256);
+    let signed = |header: Value, claims: &Value| {
+        key.sign_with_header(header.to_string().as_bytes(), claims.to_string().as_bytes()).unwrap()
+    };
+    let with_claim = |name: &str, value: Value| {
+        let mut claims = claims();
+        claims[name] = value;
+        signed(json!({"alg": "ES256", "kid": key.key_id()}), &claims)
+    };
+    let tokens = [
+        "canary".to_owned(),
+        "canary.canary.canary".to_owned(),
+        signed(json!({"alg": "canary"}), &claims()),
+        signed(json!({"alg": "ES256", "kid": "canary"}), &claims()),
+        signed(json!({"alg": "ES256", "kid": ["canary"]}), &claims()),
+        signed(json!({"alg": "ES256", "kid": key.key_id(), "typ": "canary"}), &claims()),
+        signed(json!({"alg": "ES256", "crit": ["canary"]}), &claims()),
+        with_claim("iss", json!(["canary"])),
+        with_claim("sub", json!({"canary": "canary"})),
+        with_claim("sub", json!("canary\n")),
+        with_claim("exp", json!("canary")),
+        with_claim("aud", json!(["canary", ""])),
+    ];
+    for token in tokens {
+        let refusal = verify(&token, &set_of(&key), &SignatureAlgorithm::ALL).unwrap_err();
+        assert!(!format!("{refusal} {refusal:?}").contains("canary"), "{refusal}");
+    }
 }
 
 #[test]
