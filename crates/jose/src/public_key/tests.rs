@@ -45,6 +45,21 @@ fn s04_kty_crv_and_alg_decide_what_a_key_permits() {
 }
 
 #[test]
+fn s04_a_key_verifies_nothing_under_an_algorithm_that_it_does_not_permit() {
+    for algorithm in SignatureAlgorithm::ALL {
+        let key = key(algorithm);
+        let token = key.sign("JWT", b"{}").unwrap();
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let (message, signature) = (message.as_bytes(), encoding::decode(signature).unwrap());
+        // A good signature, under every name, by a key that is for one of them alone.
+        for named in SignatureAlgorithm::ALL {
+            let Ok(public) = PublicKey::from_jwk(&with(jwk(&key), &json!({"alg": named.as_str()}))) else { continue };
+            assert_eq!(public.verifies(algorithm, message, &signature), named == algorithm, "{algorithm} as {named}");
+        }
+    }
+}
+
+#[test]
 fn s04_use_and_key_ops_must_permit_verification() {
     for changes in [
         json!({"use": "enc"}),
