@@ -438,3 +438,19 @@ async fn s47_cookies_and_challenges_are_ignored() {
         }
     }
 }
+
+/// Runs another test of this file in a process of its own, whose environment names a proxy in every way that clients know.
+#[test]
+fn s47_no_proxy_of_the_environment_is_used() {
+    let proxy = IdentityProvider::start();
+    let url = format!("http://127.0.0.1:{}", proxy.address().port());
+    let mut fetching = std::process::Command::new(std::env::current_exe().unwrap());
+    fetching.args(["--exact", "s47_cookies_and_challenges_are_ignored"]);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        fetching.env(name, &url).env(name.to_ascii_lowercase(), &url);
+    }
+    let output = fetching.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    assert_eq!(proxy.connections(), 0);
+}
