@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn s61_an_address_of_redis_that_is_none_is_refused_at_the_start_and_not_repeated() {
-        let found = |redis: Redis| {
+        let found = |redis: OptionalUrl| {
             let mut problems = Problems::default();
             GatewaySettings { redis, ..GatewaySettings::default() }.check(&mut problems);
             let of_redis = problems.iter().filter(|problem| problem.key.starts_with("redis"));
             of_redis.map(|problem| format!("{}: {}", problem.key, problem.description)).collect::<Vec<_>>()
         };
-        let inline = |url: &str| found(Redis { url: Some(SecretText::new(url)), url_file: None });
+        let inline = |url: &str| found(OptionalUrl { url: Some(SecretText::new(url)), url_file: None });
         for good in ["redis://a", "rediss://:p@a:1/2", "redis-sentinel://a,b/mymaster", "redis-cluster://:p@a,b"] {
             assert_eq!(inline(good), [""; 0], "{good}");
         }
@@ -171,7 +171,7 @@ mod tests {
         let file = folder.path().join("redis-url");
         std::fs::write(&file, "redis-cluster://a/1").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let problems = found(Redis { url: None, url_file: Some(file) });
+        let problems = found(OptionalUrl { url: None, url_file: Some(file) });
         assert!(matches!(&problems[..], [one] if one.starts_with("redis.url_file: ")), "{problems:?}");
     }
 }
