@@ -48,7 +48,8 @@ pub fn token(bytes: &[u8]) -> bool {
     let unverified = match unverified {
         Ok(unverified) => unverified,
         Err(error) => {
-            assert!(matches!(error, MalformedToken::Payload(_) | MalformedToken::Issuer));
+            let is_empty = error == MalformedToken::Segments && jws.payload.is_empty();
+            assert!(is_empty || matches!(error, MalformedToken::Payload(_) | MalformedToken::Issuer));
             return false;
         }
     };

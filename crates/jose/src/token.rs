@@ -77,6 +77,9 @@ impl UnverifiedToken {
     /// Parses a text as a compact JWS over a JSON object with an issuer (SECURITY 1, 2, 7, 10, 11).
     pub fn parse(text: &str) -> Result<Self, MalformedToken> {
         let CompactJws { header, signing_input, payload, signature } = CompactJws::parse(text)?;
+        if payload.is_empty() {
+            return Err(MalformedToken::Segments);
+        }
         let members = json::parse_object(&payload).map_err(MalformedToken::Payload)?;
         if !members.get("iss").is_some_and(Value::is_string) {
             return Err(MalformedToken::Issuer);
@@ -139,7 +142,7 @@ impl UnverifiedToken {
 
 /// Verifies the signature of a compact JWS alone, whatever its payload and `typ`, and returns the payload.
 ///
-/// This is the layer that vectors of signature schemes are run against.
+/// This is the layer that vectors of signature schemes are run against. Unlike a token's, the payload may be empty.
 pub fn verify_signature(compact: &str, keys: &KeySet, algorithms: &BTreeSet<SignatureAlgorithm>) -> Result<Vec<u8>, VerifyError> {
     let CompactJws { header, signing_input, payload, signature } = CompactJws::parse(compact)?;
     check_algorithm(header.algorithm, algorithms)?;

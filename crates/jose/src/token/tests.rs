@@ -181,6 +181,20 @@ fn s11_tokens_that_are_bombs_are_refused_within_10_ms() {
 }
 
 #[test]
+fn s01_no_token_has_an_empty_payload_though_a_signature_may_be_over_none() {
+    let key = key(SignatureAlgorithm::Es256);
+    let header = format!(r#"{{"alg":"ES256","kid":"{}"}}"#, key.key_id());
+    let signed = key.sign_with_header(header.as_bytes(), b"").unwrap();
+    assert_eq!(verify_signature(&signed, &set_of(&key), &[SignatureAlgorithm::Es256].into()), Ok(Vec::new()));
+    assert_eq!(UnverifiedToken::parse(&signed).unwrap_err(), MalformedToken::Segments);
+    // A detached payload (RFC 7515, appendix F) is not this one.
+    let token = key.sign("JWT", &payload()).unwrap();
+    let (signing_input, signature) = token.rsplit_once('.').unwrap();
+    let detached = format!("{}..{signature}", signing_input.split_once('.').unwrap().0);
+    assert_eq!(verify_signature(&detached, &set_of(&key), &[SignatureAlgorithm::Es256].into()), Err(VerifyError::BadSignature));
+}
+
+#[test]
 fn s12_claims_are_judged_after_the_signature() {
     let (ours, attackers) = (key(SignatureAlgorithm::Es256), key(SignatureAlgorithm::Es256));
     let mut wrong = claims();
