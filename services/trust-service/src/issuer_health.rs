@@ -32,7 +32,7 @@ impl IssuerHealthService for IssuerHealthReports {
         &self,
         request: Request<wire::ReportIssuerHealthRequest>,
     ) -> Result<Response<wire::ReportIssuerHealthResponse>, Status> {
-        let reports = read_report_request(request.into_inner()).map_err(Refusal::invalid)?;
+        let reports = read_report_request(request.get_ref()).map_err(Refusal::invalid)?;
         self.0.store.record_issuer_health(&reports).await.map_err(refusals::store)?;
         Ok(Response::new(wire::ReportIssuerHealthResponse {}))
     }

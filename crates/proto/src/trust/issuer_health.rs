@@ -12,7 +12,7 @@ pub fn report_request(reports: impl IntoIterator<Item = IssuerHealthReport>) -> 
 }
 
 /// Reads reports; notes everything wrong with any of them.
-pub fn read_report_request(request: wire::ReportIssuerHealthRequest) -> Result<Vec<IssuerHealthReport>, Violations> {
+pub fn read_report_request(request: &wire::ReportIssuerHealthRequest) -> Result<Vec<IssuerHealthReport>, Violations> {
     let mut violations = Violations::new();
     if request.reports.is_empty() || request.reports.len() > MAX_REPORTS {
         violations.add("reports", format!("must hold 1 to {MAX_REPORTS} elements"));
@@ -71,6 +71,7 @@ fn problem(problem: IssuerProblem) -> (wire::TrustedIssuerProblem, u16) {
     }
 }
 
+#[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
 fn read_problem(field: &str, health: &wire::TrustedIssuerHealth, violations: &mut Violations) -> Option<Option<IssuerProblem>> {
     use wire::TrustedIssuerProblem as Wire;
     let status = violations.check(format!("{field}.http_status"), u16::try_from(health.http_status))?;
@@ -177,7 +178,7 @@ mod tests {
             Some(IssuerProblem::UploadedKeysExpired),
         ];
         let reports = problems.map(report);
-        assert_eq!(read_report_request(report_request(reports.clone())), Ok(reports.to_vec()));
+        assert_eq!(read_report_request(&report_request(reports.clone())), Ok(reports.to_vec()));
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
         request.reports[0].health.as_mut().unwrap().attempt_time = None;
         request.reports[1].health.as_mut().unwrap().problem = 99;
         request.reports[1].health.as_mut().unwrap().key_ids.push(String::new());
-        let violations = read_report_request(request).unwrap_err();
+        let violations = read_report_request(&request).unwrap_err();
         let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         let expected = [
             "reports[0].workspace_id",
@@ -197,7 +198,7 @@ mod tests {
         ];
         assert_eq!(fields, expected);
         for count in [0, MAX_REPORTS + 1] {
-            assert!(read_report_request(report_request((0..count).map(|_| report(None)))).is_err(), "{count}");
+            assert!(read_report_request(&report_request((0..count).map(|_| report(None)))).is_err(), "{count}");
         }
     }
 }

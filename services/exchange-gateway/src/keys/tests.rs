@@ -46,7 +46,7 @@ fn key_ids(key_set: &KeySet) -> Vec<String> {
 async fn s45_uploaded_keys_are_used_until_their_end_and_not_a_moment_longer() {
     let clock = TestClock::noon();
     let keys = keys(&clock);
-    let issuer = issuer("https://unreachable.example", 1, uploaded("a", clock.now() + Duration::from_secs(60)));
+    let issuer = issuer("https://unreachable.example", 1, uploaded("a", clock.now() + Duration::from_mins(1)));
     assert_eq!(key_ids(&keys.key_set(&issuer).await.unwrap()), ["a"]);
     // A key that is not there is no reason to ask: there is nobody to ask.
     assert_eq!(key_ids(&keys.refresh_for_unknown_key(&issuer, Some("b")).await.unwrap()), ["a"]);
@@ -60,7 +60,7 @@ async fn s45_uploaded_keys_are_used_until_their_end_and_not_a_moment_longer() {
 #[tokio::test]
 async fn s34_another_revision_has_its_own_keys() {
     let clock = TestClock::noon();
-    let (keys, end) = (keys(&clock), clock.now() + Duration::from_secs(60));
+    let (keys, end) = (keys(&clock), clock.now() + Duration::from_mins(1));
     let url = "https://unreachable.example";
     assert_eq!(key_ids(&keys.key_set(&issuer(url, 1, uploaded("a", end))).await.unwrap()), ["a"]);
     assert_eq!(key_ids(&keys.key_set(&issuer(url, 2, uploaded("b", end))).await.unwrap()), ["b"]);
@@ -69,7 +69,7 @@ async fn s34_another_revision_has_its_own_keys() {
 #[tokio::test]
 async fn keys_that_cannot_be_read_are_unavailable() {
     let clock = TestClock::noon();
-    let not_after = clock.now() + Duration::from_secs(60);
+    let not_after = clock.now() + Duration::from_mins(1);
     let broken = KeySource::Uploaded { key_set: "nonsense".parse().unwrap(), not_after };
     let keys = keys(&clock);
     assert_eq!(keys.key_set(&issuer("https://a.example", 1, broken)).await.unwrap_err(), KeysUnavailable);
@@ -119,11 +119,11 @@ async fn s43_ambiguous_keys_and_failing_issuers_are_counted_for_alerts() {
 async fn the_end_of_uploaded_keys_is_news() {
     let clock = TestClock::noon();
     let keys = keys(&clock);
-    let issuer = issuer("https://unreachable.example", 1, uploaded("a", clock.now() + Duration::from_secs(60)));
+    let issuer = issuer("https://unreachable.example", 1, uploaded("a", clock.now() + Duration::from_mins(1)));
     keys.key_set(&issuer).await.unwrap();
     assert_eq!(keys.news()[0].health.problem, None);
     assert!(keys.news().is_empty());
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     assert_eq!(keys.news()[0].health.problem, Some(IssuerProblem::UploadedKeysExpired));
     assert!(keys.news().is_empty());
 }

@@ -96,7 +96,15 @@ async fn s49_many_presentations_through_two_replicas_commit_once() {
     let attempts = (0..60).map(|attempt| {
         let service = if attempt % 2 == 0 { &one } else { &other };
         let exchange = exchange(service, &tenant, 1);
-        async move { commit(service, &[exchange]).await.unwrap()[0] }
+        async move {
+            loop {
+                match commit(service, std::slice::from_ref(&exchange)).await {
+                    Ok(outcomes) => break outcomes[0],
+                    // On a busy machine the turn at the database may not come in time. That settles nothing.
+                    Err(status) => assert!(Refusal::from_status(&status).nothing_committed(), "{status:?}"),
+                }
+            }
+        }
     });
     let outcomes = futures::future::join_all(attempts).await;
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Committed).count(), 1);

@@ -1,0 +1,190 @@
+use super::*;
+use crate::draft::Unreadable;
+
+fn draft() -> TrustedIssuerDraft {
+    TrustedIssuerDraft { issuer_url: "https://cloud.rwx.com/mint".to_owned(), ..TrustedIssuerDraft::default() }
+}
+
+fn created(draft: &TrustedIssuerDraft) -> Result<TrustedIssuerSettings, Violations> {
+    let mut violations = Violations::new();
+    let settings = TrustedIssuerSettings::create(draft, LoopbackHttp::Refused, &mut violations);
+    assert_eq!(settings.is_none(), !violations.is_empty());
+    settings.ok_or(violations)
+}
+
+fn fields(violations: &Violations) -> Vec<&str> {
+    violations.iter().map(|violation| violation.field.as_str()).collect()
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_defaults() {
+    use SignatureAlgorithm::{EdDsa, Es256, Es384, Rs256};
+    let settings = created(&draft()).unwrap();
+    assert_eq!(settings.algorithms, [Rs256, Es256, Es384, EdDsa].into());
+    assert_eq!(settings.token_types, [None, Some("JWT".to_owned())].into());
+    assert_eq!(settings.max_token_lifetime, Duration::from_hours(1));
+    assert_eq!(settings.clock_skew, Duration::from_secs(30));
+    assert_eq!(settings.replay_policy, ReplayPolicy::SingleUse);
+    assert!(settings.enabled);
+}
+
+#[test]
+fn every_violation_is_reported_at_once() {
+    let violations = created(&TrustedIssuerDraft {
+        display_name: "a\nb".to_owned(),
+        issuer_url: "http://localhost:7401".to_owned(),
+        jwks_url: "ftp://example.com".to_owned(),
+        jwks: "x".repeat(UploadedKeySet::MAX_BYTES + 1),
+        jwks_expire_time: Some(Err(Unreadable("must be a timestamp"))),
+        ca_certificates: "x".repeat(AuthoritiesPem::MAX_BYTES + 1),
+        max_stale_age: Some(Ok(Duration::from_secs(86_401))),
+        subject_audiences: vec!["a".to_owned(), String::new(), "a".to_owned()],
+        algorithms: vec!["RS256".to_owned(), "none".to_owned(), "rs256".to_owned()],
+        token_types: vec!["J WT".to_owned()],
+        max_token_lifetime: Some(Ok(Duration::from_secs(90_001))),
+        clock_skew: Some(Err(Unreadable("must be a duration"))),
+        replay_policy: Some(Err(Unreadable("must be a policy"))),
+        enabled: false,
+    })
+    .unwrap_err();
+    assert_eq!(
+        fields(&violations),
+        [
+            "trusted_issuer.display_name",
+            "trusted_issuer.issuer_url",
+            "trusted_issuer.jwks_url",
+            "trusted_issuer.jwks",
+            "trusted_issuer.jwks_expire_time",
+            "trusted_issuer.ca_certificates",
+            "trusted_issuer.max_stale_age",
+            "trusted_issuer.subject_audiences[1]",
+            "trusted_issuer.subject_audiences[2]",
+            "trusted_issuer.algorithms[1]",
+            "trusted_issuer.algorithms[2]",
+            "trusted_issuer.token_types[0]",
+            "trusted_issuer.max_token_lifetime",
+            "trusted_issuer.clock_skew",
+            "trusted_issuer.replay_policy",
+        ]
+    );
+}
+
+#[test]
+fn s13_lifetime_and_skew_keep_within_their_limits() {
+    for (seconds, fits) in [(0, false), (1, true), (90_000, true), (90_001, false)] {
+        let draft = TrustedIssuerDraft { max_token_lifetime: Some(Ok(Duration::from_secs(seconds))), ..draft() };
+        assert_eq!(created(&draft).is_ok(), fits, "lifetime {seconds}");
+    }
+    for (skew, fits) in [(0, true), (60_000, true), (60_001, false), (61_000, false), (1_500, false)] {
+        let draft = TrustedIssuerDraft { clock_skew: Some(Ok(Duration::from_millis(skew))), ..draft() };
+        assert_eq!(created(&draft).is_ok(), fits, "skew {skew} ms");
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn uploaded() -> TrustedIssuerDraft {
+    TrustedIssuerDraft { jwks: r#"{"keys":[]}"#.to_owned(), jwks_expire_time: Some(Ok(at(7))), ..draft() }
+}
+
+#[test]
+fn keys_are_fetched_or_uploaded_and_never_both() {
+    let source = |draft: &TrustedIssuerDraft| created(draft).map(|settings| settings.key_source);
+    assert_eq!(source(&draft()), Ok(KeySource::default()));
+    let key_set: UploadedKeySet = r#"{"keys":[]}"#.parse().unwrap();
+    assert_eq!(source(&uploaded()), Ok(KeySource::Uploaded { key_set, not_after: at(7) }));
+
+    let endless = TrustedIssuerDraft { jwks_expire_time: None, ..uploaded() };
+    assert_eq!(fields(&source(&endless).unwrap_err()), ["trusted_issuer.jwks_expire_time"]);
+    let nothing_ends = TrustedIssuerDraft { jwks: String::new(), ..uploaded() };
+    assert_eq!(fields(&source(&nothing_ends).unwrap_err()), ["trusted_issuer.jwks_expire_time"]);
+    let both = TrustedIssuerDraft {
+        jwks_url: "https://keys.example".to_owned(),
+        ca_certificates: "pem".to_owned(),
+        max_stale_age: Some(Ok(Duration::from_mins(1))),
+        ..uploaded()
+    };
+    let expected = ["trusted_issuer.jwks_url", "trusted_issuer.ca_certificates", "trusted_issuer.max_stale_age"];
+    assert_eq!(fields(&source(&both).unwrap_err()), expected);
+}
+
+#[test]
+fn s45_the_stale_age_keeps_within_a_day() {
+    for (seconds, fits) in [(0, true), (86_400, true), (86_401, false)] {
+        let draft = TrustedIssuerDraft { max_stale_age: Some(Ok(Duration::from_secs(seconds))), ..draft() };
+        assert_eq!(created(&draft).is_ok(), fits, "{seconds}");
+    }
+}
+
+#[test]
+fn an_update_moves_between_the_sources_of_keys() {
+    let update = |settings: TrustedIssuerSettings, draft: &TrustedIssuerDraft, mask: &[&str]| {
+        let mask: Vec<String> = mask.iter().map(|path| (*path).to_owned()).collect();
+        let mut violations = Violations::new();
+        let updated = settings.update(draft, &mask, LoopbackHttp::Refused, &mut violations);
+        violations.into_result(updated)
+    };
+    let pinned = TrustedIssuerDraft {
+        jwks_url: "https://keys.example".to_owned(),
+        max_stale_age: Some(Ok(Duration::from_mins(1))),
+        ..draft()
+    };
+    let pinned = created(&pinned).unwrap();
+    let upload = ["jwks", "jwks_expire_time"];
+    // The URL stands in the way until it is cleared, so that nobody loses it unawares.
+    assert_eq!(fields(&update(pinned.clone(), &uploaded(), &upload).unwrap_err()), ["trusted_issuer.jwks_url"]);
+    let mask = [&upload[..], &["jwks_url"]].concat();
+    let now_uploaded = update(pinned.clone(), &uploaded(), &mask).unwrap();
+    assert_eq!(now_uploaded.key_source, created(&uploaded()).unwrap().key_source);
+    // Keys alone, or their end alone, can be renewed.
+    let renewed = TrustedIssuerDraft { jwks_expire_time: Some(Ok(at(9))), ..TrustedIssuerDraft::default() };
+    let renewed = update(now_uploaded.clone(), &renewed, &["jwks_expire_time"]).unwrap();
+    assert!(matches!(renewed.key_source, KeySource::Uploaded { not_after, .. } if not_after == at(9)));
+    let back = update(now_uploaded, &draft(), &upload).unwrap();
+    assert_eq!(back.key_source, KeySource::default());
+    // A field that is not named stays as it is.
+    let stale = TrustedIssuerDraft { max_stale_age: None, ..draft() };
+    let source = update(pinned, &stale, &["ca_certificates"]).unwrap().key_source;
+    let jwks_url = Some("https://keys.example".parse().unwrap());
+    assert_eq!(source, KeySource::Fetched { jwks_url, authorities: None, max_stale_age: Duration::from_mins(1) });
+}
+
+#[test]
+fn s03_only_asymmetric_algorithms_can_be_allowed() {
+    for algorithm in ["none", "HS256", "rs256", "RS256 ", ""] {
+        let draft = TrustedIssuerDraft { algorithms: vec![algorithm.to_owned()], ..draft() };
+        assert!(created(&draft).is_err(), "{algorithm}");
+    }
+}
+
+#[test]
+fn an_update_changes_only_what_the_mask_names_and_never_the_url() {
+    let before = created(&draft()).unwrap();
+    let draft = TrustedIssuerDraft {
+        issuer_url: "https://elsewhere.example".to_owned(),
+        clock_skew: Some(Ok(Duration::from_secs(10))),
+        max_token_lifetime: Some(Err(Unreadable("not named by the mask, so never read"))),
+        ..TrustedIssuerDraft::default()
+    };
+    let mut violations = Violations::new();
+    let mask = ["clock_skew", "enabled"].map(str::to_owned);
+    let after = before.clone().update(&draft, &mask, LoopbackHttp::Refused, &mut violations);
+    assert!(violations.is_empty());
+    assert_eq!(after, TrustedIssuerSettings { clock_skew: Duration::from_secs(10), enabled: false, ..before.clone() });
+
+    let mask = ["issuer_url", "workspace_id", "nonsense"].map(str::to_owned);
+    let after = before.clone().update(&draft, &mask, LoopbackHttp::Refused, &mut violations);
+    assert_eq!(after, before);
+    assert_eq!(fields(&violations), ["update_mask.paths[0]", "update_mask.paths[1]", "update_mask.paths[2]"]);
+}
+
+#[test]
+fn s19_without_its_own_audiences_an_issuer_accepts_the_deployments() {
+    let deployment: Audience = "https://gateway.example".parse().unwrap();
+    let mut settings = created(&draft()).unwrap();
+    assert_eq!(settings.accepted_audiences(&deployment), std::slice::from_ref(&deployment));
+    settings.subject_audiences = vec!["other".parse().unwrap()];
+    assert_eq!(settings.accepted_audiences(&deployment), ["other".parse::<Audience>().unwrap()]);
+}
