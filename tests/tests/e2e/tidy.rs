@@ -20,29 +20,9 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("countersign-runtime", &["countersign-domain", "countersign-jose", "countersign-proto"]),
     ("countersign-testkit", &["countersign-domain"]),
     ("issuer-service", SERVICE),
-    (
-        "trust-service",
-        &[
-            // For checks of trusted issuers, and to read what is stored with them.
-            "countersign-discovery",
-            "countersign-domain",
-            "countersign-jose",
-            "countersign-proto",
-            "countersign-runtime",
-            "countersign-store",
-        ],
-    ),
-    (
-        "exchange-gateway",
-        &[
-            "countersign-discovery",
-            "countersign-domain",
-            "countersign-jose",
-            "countersign-proto",
-            "countersign-runtime",
-            "countersign-store",
-        ],
-    ),
+    // For checks of trusted issuers, and to read what is stored with them.
+    ("trust-service", SERVICE_THAT_ASKS_ISSUERS),
+    ("exchange-gateway", SERVICE_THAT_ASKS_ISSUERS),
     (
         "countersign-cli",
         &[
@@ -62,6 +42,15 @@ const EDGES: [(&str, &[&str]); 12] = [
 
 const SERVICE: &[&str] =
     &["countersign-domain", "countersign-jose", "countersign-proto", "countersign-runtime", "countersign-store"];
+
+const SERVICE_THAT_ASKS_ISSUERS: &[&str] = &[
+    "countersign-discovery",
+    "countersign-domain",
+    "countersign-jose",
+    "countersign-proto",
+    "countersign-runtime",
+    "countersign-store",
+];
 
 /// What does I/O, waits, or belongs to a framework. Whoever is pure does not depend on it, not even through others.
 const IMPURE: [&str; 14] = [

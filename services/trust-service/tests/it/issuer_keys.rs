@@ -42,6 +42,20 @@ async fn create(caller: &Caller, trusted_issuer: TrustedIssuer) -> Result<Truste
     Ok(caller.issuers.clone().create_trusted_issuer(request).await?.into_inner().trusted_issuer.unwrap())
 }
 
+/// An issuer that can be asked, registered with the authority of its certificate.
+async fn behind_a_private_authority(service: &Service) -> (IdentityProvider, TrustedIssuer) {
+    let authority = std::sync::Arc::new(CertificateAuthority::new());
+    let provider = IdentityProvider::start_tls_at("", &authority, Leaf::Honest);
+    let issuer = TrustedIssuer {
+        workspace_id: workspace(service).await,
+        issuer_url: provider.issuer_url().to_owned(),
+        ca_certificates: authority.certificate(),
+        ..TrustedIssuer::default()
+    };
+    let issuer = create(&service.operator(), issuer).await.unwrap();
+    (provider, issuer)
+}
+
 async fn get(caller: &Caller, issuer: &TrustedIssuer) -> TrustedIssuer {
     let request = GetTrustedIssuerRequest { workspace_id: issuer.workspace_id.clone(), trusted_issuer_id: issuer.id.clone() };
     caller.issuers.clone().get_trusted_issuer(request).await.unwrap().into_inner().trusted_issuer.unwrap()
@@ -119,15 +133,7 @@ async fn certificates_are_read_before_they_are_stored() {
 async fn a_check_reads_the_keys_now_and_becomes_the_issuers_health() {
     let service = service().await;
     let operator = service.operator();
-    let authority = std::sync::Arc::new(CertificateAuthority::new());
-    let provider = IdentityProvider::start_tls_at("", &authority, Leaf::Honest);
-    let issuer = TrustedIssuer {
-        workspace_id: workspace(&service).await,
-        issuer_url: provider.issuer_url().to_owned(),
-        ca_certificates: authority.certificate(),
-        ..TrustedIssuer::default()
-    };
-    let issuer = create(&operator, issuer).await.unwrap();
+    let (provider, issuer) = behind_a_private_authority(&service).await;
     assert_eq!(get(&operator, &issuer).await.health, None);
 
     let seen = check(&operator, &issuer).await.unwrap();
@@ -152,16 +158,8 @@ async fn a_check_reads_the_keys_now_and_becomes_the_issuers_health() {
 async fn a_check_that_finds_no_keys_is_an_answer_with_a_problem() {
     let service = service().await;
     let operator = service.operator();
-    let authority = std::sync::Arc::new(CertificateAuthority::new());
-    let provider = IdentityProvider::start_tls_at("", &authority, Leaf::Honest);
+    let (provider, issuer) = behind_a_private_authority(&service).await;
     provider.key_set_behaves(Behaviour::Status(503));
-    let issuer = TrustedIssuer {
-        workspace_id: workspace(&service).await,
-        issuer_url: provider.issuer_url().to_owned(),
-        ca_certificates: authority.certificate(),
-        ..TrustedIssuer::default()
-    };
-    let issuer = create(&operator, issuer).await.unwrap();
     let seen = check(&operator, &issuer).await.unwrap();
     let health = seen.trusted_issuer.unwrap().health.unwrap();
     assert_eq!((health.problem(), health.http_status), (TrustedIssuerProblem::KeySetStatus, 503));
