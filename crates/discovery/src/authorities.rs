@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use countersign_jose::hash::sha256;
-use reqwest::Certificate;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
@@ -18,7 +17,7 @@ const MAX_CERTIFICATES: usize = 16;
 pub struct Authorities(Arc<Inner>);
 
 struct Inner {
-    certificates: Vec<Certificate>,
+    roots: Arc<RootCertStore>,
     digest: [u8; 32],
 }
 
@@ -46,32 +45,30 @@ impl FromStr for Authorities {
     type Err = InvalidAuthorities;
 
     fn from_str(pem: &str) -> Result<Self, InvalidAuthorities> {
-        let mut trusted = RootCertStore::empty();
-        let mut certificates = Vec::new();
+        let mut roots = RootCertStore::empty();
         let mut parts: Vec<Vec<u8>> = Vec::new();
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
             let (kind, der) = section.map_err(|_| InvalidAuthorities::Malformed)?;
             if kind != SectionKind::Certificate {
                 return Err(InvalidAuthorities::NotACertificate);
             }
-            if certificates.len() == MAX_CERTIFICATES {
+            if roots.len() == MAX_CERTIFICATES {
                 return Err(InvalidAuthorities::TooMany);
             }
-            certificates.push(Certificate::from_der(&der).map_err(|_| InvalidAuthorities::Unreadable)?);
-            trusted.add(CertificateDer::from(der.as_slice())).map_err(|_| InvalidAuthorities::Unreadable)?;
+            roots.add(CertificateDer::from(der.as_slice())).map_err(|_| InvalidAuthorities::Unreadable)?;
             parts.push(der);
         }
-        if certificates.is_empty() {
+        if roots.is_empty() {
             return Err(InvalidAuthorities::None);
         }
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        Ok(Self(Arc::new(Inner { certificates, digest: sha256(&parts) })))
+        Ok(Self(Arc::new(Inner { roots: Arc::new(roots), digest: sha256(&parts) })))
     }
 }
 
 impl Authorities {
-    pub(crate) fn certificates(&self) -> &[Certificate] {
-        &self.0.certificates
+    pub(crate) fn roots(&self) -> &Arc<RootCertStore> {
+        &self.0.roots
     }
 
     /// A hash of the certificates, which are part of every source (SECURITY 34).
@@ -90,7 +87,7 @@ impl Eq for Authorities {}
 
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authorities({} certificates)", self.0.certificates.len())
+        write!(f, "Authorities({} certificates)", self.0.roots.len())
     }
 }
 
@@ -108,7 +105,7 @@ mod tests {
     fn authorities_are_certificates_and_nothing_else() {
         let (one, other) = (pem(), pem());
         let both: Authorities = format!("# ours\n{one}\n{other}").parse().unwrap();
-        assert_eq!(both.certificates().len(), 2);
+        assert_eq!(both.roots().len(), 2);
         assert_eq!(format!("{both:?}"), "Authorities(2 certificates)");
         for (text, expected) in [
             (String::new(), InvalidAuthorities::None),

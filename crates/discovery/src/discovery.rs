@@ -40,7 +40,7 @@ pub struct KeysUnavailable;
 pub enum DiscoveryError {
     /// TLS cannot be set up.
     #[error("the http client cannot be made")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] rustls::Error),
 }
 
 /// What a deployment decides about fetching.

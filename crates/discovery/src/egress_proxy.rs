@@ -3,18 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-use reqwest::Proxy;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// An HTTP proxy for every request to an issuer. TLS is with the issuer, through it (`CONNECT`).
+use crate::server::Server;
+
+/// An HTTP proxy for every request to an issuer. Each goes through a tunnel of its own (`CONNECT`), TLS being with the issuer.
 ///
 /// The proxy resolves names and dials, so it takes over the check of what may be dialled (SECURITY 39); hosts that are written as
 /// addresses are still checked here. It comes from the settings alone, never from the environment (SECURITY 47). Its URL may hold
 /// a password, so it is masked.
 #[derive(Clone)]
 pub struct EgressProxy {
-    url: Url,
-    proxy: Proxy,
+    server: Server,
+    credentials: Option<HeaderValue>,
 }
 
 /// Why a text is not the address of a proxy.
@@ -31,21 +37,38 @@ impl FromStr for EgressProxy {
         if !is_plain || url.fragment().is_some() || url.host().is_none() {
             return Err(InvalidProxyUrl);
         }
-        let proxy = Proxy::all(url.clone()).map_err(|_| InvalidProxyUrl)?;
-        Ok(Self { url, proxy })
+        let server = Server::try_from(&url).map_err(|_| InvalidProxyUrl)?;
+        let credentials = credentials(&url).map_err(|_| InvalidProxyUrl)?;
+        Ok(Self { server, credentials })
     }
 }
 
 impl EgressProxy {
-    pub(crate) fn proxy(&self) -> Proxy {
-        self.proxy.clone()
-    }
-
     /// Where it is, without credentials.
     pub(crate) fn address(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        format!("{}://{host}:{}", self.url.scheme(), self.url.port_or_known_default().unwrap_or_default())
+        self.server.origin.to_string().trim_end_matches('/').to_owned()
     }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What it is to be told in `Proxy-Authorization` (RFC 7617).
+    pub(crate) fn credentials(&self) -> Option<&HeaderValue> {
+        self.credentials.as_ref()
+    }
+}
+
+fn credentials(url: &Url) -> Result<Option<HeaderValue>, InvalidHeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(None);
+    }
+    let mut plain: Vec<u8> = percent_decode_str(url.username()).collect();
+    plain.push(b':');
+    plain.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(plain)))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 impl fmt::Debug for EgressProxy {

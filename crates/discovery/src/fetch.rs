@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::address::RefusedAddress;
 use crate::authorities::Authorities;
+use crate::http_fetcher::RequestError;
 
 /// The most bytes that a document may have, after decompression (SECURITY 41).
 pub(crate) const MAX_BYTES: usize = 100 * 1024;
@@ -42,10 +43,8 @@ pub(crate) enum FetchError {
     Url(#[from] countersign_domain::issuer_url::InvalidUrl),
     #[error("the url's host may not be dialled")]
     Address(#[from] RefusedAddress),
-    #[error("the authorities cannot be used")]
-    Authorities(#[source] reqwest::Error),
     #[error("the request failed")]
-    Http(#[source] reqwest::Error),
+    Http(#[from] RequestError),
     #[error("the answer has status {0}")]
     Status(u16),
     #[error("the answer is longer than 100 KiB")]

@@ -1,195 +1,139 @@
 //! Fetching over HTTP.
+//!
+//! One connection for each request, made by `connector` and gone with the answer: every request resolves and checks the name anew, and
+//! an idle connection is no use five minutes later. Everything that strangers can send is bounded where it comes in, by `limited`.
+
+mod body;
+mod connector;
+mod error;
+mod limited;
+mod resolver;
+mod tls;
 
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::issuer_url::{KeySetUrl, LoopbackHttp};
-use http::StatusCode;
-use http::header::{ACCEPT, AGE, CACHE_CONTROL};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
-use url::{Host, Url};
+use countersign_domain::issuer_url::{InvalidUrl, KeySetUrl};
+use futures::future::{Either, select};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, HOST, USER_AGENT};
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use url::{Host, Position, Url};
 
+use self::connector::Connector;
+use self::resolver::{Lookup, SystemLookup};
 use crate::address::AddressRules;
 use crate::egress_proxy::EgressProxy;
-use crate::fetch::{Fetch, FetchError, Fetched, MAX_BYTES, Stored, Wanted};
+use crate::fetch::{Fetch, FetchError, Fetched, Stored, Wanted};
 use crate::freshness;
 
+pub(crate) use self::error::RequestError;
+pub(crate) use self::resolver::UnknownHost;
+
+/// For everything up to the end of the handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// For one request; a refresh of two requests has the same limit for both.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 const MAX_HEADERS: usize = 64;
-const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
+/// For the head of an answer, and for what is read ahead.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const PRODUCT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
+
+/// A request has no body.
+type NoBody = Empty<&'static [u8]>;
 
 /// Fetches over HTTPS, from addresses that the rules permit.
 pub(crate) struct HttpFetcher {
-    /// For issuers whose certificates come from the system's authorities.
-    client: Client,
-    bounds: Bounds,
-}
-
-/// Everything that bounds a request.
-#[derive(Debug, Clone)]
-struct Bounds {
     rules: Arc<AddressRules>,
+    /// For `Debug` alone.
     proxy: Option<EgressProxy>,
-    lookup: Arc<dyn Lookup>,
+    connector: Connector,
 }
 
 impl HttpFetcher {
-    pub(crate) fn new(rules: AddressRules, proxy: Option<EgressProxy>) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(rules: AddressRules, proxy: Option<EgressProxy>) -> Result<Self, rustls::Error> {
         Self::with_lookup(rules, proxy, Arc::new(SystemLookup))
     }
 
-    fn with_lookup(rules: AddressRules, proxy: Option<EgressProxy>, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
-        let bounds = Bounds { rules: Arc::new(rules), proxy, lookup };
-        let client = bounds.client().build().or_else(|error| {
-            // Without a single trusted CA on this machine no issuer can be reached over TLS, and each attempt says so. That must
-            // not keep the process from starting: development needs none.
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "no certificate authorities: no https issuer can be reached"
-            );
-            bounds.client().tls_certs_only([]).build()
-        })?;
-        Ok(Self { client, bounds })
+    fn with_lookup(rules: AddressRules, proxy: Option<EgressProxy>, lookup: Arc<dyn Lookup>) -> Result<Self, rustls::Error> {
+        let rules = Arc::new(rules);
+        let connector = Connector::new(Arc::clone(&rules), proxy.as_ref(), lookup)?;
+        Ok(Self { rules, proxy, connector })
     }
 
     /// Checks what the resolver is not asked about: the scheme, and a host that is an address.
     fn check(&self, url: &str) -> Result<Url, FetchError> {
-        let rules = &self.bounds.rules;
-        KeySetUrl::parse(url, rules.loopback)?;
-        let url = Url::parse(url).map_err(|_| countersign_domain::issuer_url::InvalidUrl::NotCanonical)?;
+        KeySetUrl::parse(url, self.rules.loopback)?;
+        let url = Url::parse(url).map_err(|_| InvalidUrl::NotCanonical)?;
         match url.host() {
-            Some(Host::Ipv4(address)) => rules.check(IpAddr::V4(address))?,
-            Some(Host::Ipv6(address)) => rules.check(IpAddr::V6(address))?,
+            Some(Host::Ipv4(address)) => self.rules.check(IpAddr::V4(address))?,
+            Some(Host::Ipv6(address)) => self.rules.check(IpAddr::V6(address))?,
             Some(Host::Domain(_)) | None => {}
         }
         Ok(url)
     }
-}
 
-impl Bounds {
-    /// Nothing of it comes from the environment (SECURITY 47).
-    fn client(&self) -> ClientBuilder {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .retry(retry::never())
-            .https_only(self.rules.loopback == LoopbackHttp::Refused)
-            .tls_version_min(tls::Version::TLS_1_2)
-            .http1_only()
-            .http1_max_headers(MAX_HEADERS)
-            // Every request resolves and checks the name anew, and an idle connection is no use five minutes later.
-            .pool_max_idle_per_host(0)
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(REQUEST_LIMIT)
-            .user_agent(USER_AGENT);
-        match &self.proxy {
-            // The only name that is then resolved here is the proxy's own, which the operator chose.
-            Some(proxy) => client.proxy(proxy.proxy()),
-            None => client.dns_resolver(GuardedResolver { rules: Arc::clone(&self.rules), lookup: Arc::clone(&self.lookup) }),
+    async fn request(&self, url: &Url, wanted: Wanted<'_>) -> Result<Fetched, FetchError> {
+        let stream = timeout(CONNECT_LIMIT, self.connector.connect(url, wanted.authorities));
+        let stream = stream.await.map_err(|_| RequestError::NotConnected)??;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(RequestError::Exchange)?;
+        let answer = async {
+            let response = sender.send_request(request(url, wanted.stored)?).await.map_err(RequestError::Exchange)?;
+            // The content type is not looked at: honest issuers serve any, and what is not a strict JSON document fails anyway.
+            if response.status() != StatusCode::OK {
+                return Err(FetchError::Status(response.status().as_u16()));
+            }
+            let (head, body) = response.into_parts();
+            let cache_control = head.headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
+            let age = head.headers.get(AGE).and_then(|value| value.to_str().ok());
+            let lifetime = freshness::lifetime(cache_control, age);
+            Ok(Fetched { bytes: body::read(&head.headers, body).await?, lifetime })
+        };
+        // The connection does the work, and ends with the answer. When it ends before, with or without an error, the answer knows.
+        match select(pin!(answer), pin!(connection)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((_, answer)) => answer.await,
         }
     }
+}
+
+/// Nothing of it comes from the environment (SECURITY 47).
+fn request(url: &Url, stored: Stored) -> Result<Request<NoBody>, RequestError> {
+    let mut request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
+        .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
+        .header(ACCEPT, "application/json, application/jwk-set+json")
+        .header(ACCEPT_ENCODING, "gzip")
+        .header(USER_AGENT, PRODUCT);
+    if stored == Stored::Refused {
+        request = request.header(CACHE_CONTROL, "no-cache");
+    }
+    Ok(request.body(NoBody::new())?)
 }
 
 #[async_trait]
 impl Fetch for HttpFetcher {
     async fn fetch(&self, wanted: Wanted<'_>) -> Result<Fetched, FetchError> {
         let url = self.check(wanted.url)?;
-        let own = match wanted.authorities {
-            // Made for the occasion: such an issuer is asked every few minutes, and what it takes is little beside a handshake.
-            Some(authorities) => {
-                let client = self.bounds.client().tls_certs_only(authorities.certificates().iter().cloned()).build();
-                Some(client.map_err(FetchError::Authorities)?)
-            }
-            None => None,
-        };
-        let client = own.as_ref().unwrap_or(&self.client);
-        let mut request = client.get(url).header(ACCEPT, "application/json, application/jwk-set+json");
-        if wanted.stored == Stored::Refused {
-            request = request.header(CACHE_CONTROL, "no-cache");
-        }
-        // The URL is left out of errors: what an operator needs of it is logged beside them.
-        let response = request.send().await.map_err(|error| FetchError::Http(error.without_url()))?;
-        // The content type is not looked at: honest issuers serve any, and what is not a strict JSON document fails anyway.
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status().as_u16()));
-        }
-        let headers = response.headers();
-        let cache_control = headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
-        let age = headers.get(AGE).and_then(|value| value.to_str().ok());
-        let lifetime = freshness::lifetime(cache_control, age);
-        Ok(Fetched { bytes: read(response).await?, lifetime })
+        timeout(REQUEST_LIMIT, self.request(&url, wanted)).await.map_err(|_| RequestError::TimedOut)?
     }
-}
-
-/// Reads a body up to the limit, counting decoded bytes, so that a bomb ends where it would begin to hurt.
-async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::Http(error.without_url()))? {
-        if bytes.len() + chunk.len() > MAX_BYTES {
-            return Err(FetchError::TooLong);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 /// Shows the limits that a deployment chose.
 impl fmt::Debug for HttpFetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpFetcher")
-            .field("rules", &self.bounds.rules)
-            .field("proxy", &self.bounds.proxy)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Finds the addresses of a name.
-#[async_trait]
-trait Lookup: Send + Sync + fmt::Debug {
-    async fn lookup(&self, name: &str) -> io::Result<Vec<SocketAddr>>;
-}
-
-/// As the system does.
-#[derive(Debug)]
-struct SystemLookup;
-
-#[async_trait]
-impl Lookup for SystemLookup {
-    async fn lookup(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
-    }
-}
-
-/// The name leads nowhere.
-#[derive(Debug, thiserror::Error)]
-#[error("the name cannot be resolved")]
-pub(crate) struct UnknownHost(#[source] io::Error);
-
-/// Resolves names and refuses those with an address that may not be dialled. What it returns is what is dialled, so a name that
-/// changes its answer between check and use gains nothing (SECURITY 39).
-#[derive(Debug)]
-struct GuardedResolver {
-    rules: Arc<AddressRules>,
-    lookup: Arc<dyn Lookup>,
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (rules, lookup) = (Arc::clone(&self.rules), Arc::clone(&self.lookup));
-        Box::pin(async move {
-            let addresses = lookup.lookup(name.as_str()).await.map_err(UnknownHost)?;
-            let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
-            rules.check_all(&ips)?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
+        f.debug_struct("HttpFetcher").field("rules", &self.rules).field("proxy", &self.proxy).finish_non_exhaustive()
     }
 }
 

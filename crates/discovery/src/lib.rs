@@ -34,6 +34,7 @@ mod origin;
 mod problem;
 mod refresh;
 mod room;
+mod server;
 mod source;
 
 #[cfg(test)]

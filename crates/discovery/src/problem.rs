@@ -7,7 +7,8 @@ use countersign_domain::issuer_health::IssuerProblem;
 
 use crate::address::RefusedAddress;
 use crate::fetch::FetchError;
-use crate::http_fetcher::UnknownHost;
+use crate::http_fetcher::{RequestError, UnknownHost};
+use crate::server::NoServer;
 
 /// Which document was wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,6 @@ pub(crate) enum Wish {
 pub(crate) fn of_fetch(error: &FetchError, wish: Wish) -> IssuerProblem {
     match (error, wish) {
         (FetchError::Url(_) | FetchError::Address(_), _) => IssuerProblem::HostRefused,
-        (FetchError::Authorities(_), _) => IssuerProblem::CertificateRefused,
         (FetchError::Http(error), _) => of_request(error),
         (FetchError::Status(status), Wish::DiscoveryDocument) => IssuerProblem::DiscoveryStatus { status: *status },
         (FetchError::Status(status), Wish::KeySet) => IssuerProblem::KeySetStatus { status: *status },
@@ -30,11 +30,11 @@ pub(crate) fn of_fetch(error: &FetchError, wish: Wish) -> IssuerProblem {
 }
 
 /// Finds the cause in the chain of causes of a request that failed.
-fn of_request(error: &reqwest::Error) -> IssuerProblem {
+fn of_request(error: &RequestError) -> IssuerProblem {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let error = unwrapped(error);
-        if error.is::<RefusedAddress>() || error.is::<UnknownHost>() {
+        if error.is::<RefusedAddress>() || error.is::<UnknownHost>() || error.is::<NoServer>() {
             return IssuerProblem::HostRefused;
         }
         if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = error.downcast_ref() {

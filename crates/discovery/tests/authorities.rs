@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Authorities, Discovery, DiscoverySettings, EgressProxy, KeySetSource};
 use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_testkit::clock::SeededEntropy;
-use countersign_testkit::identity_provider::{CertificateAuthority, IdentityProvider, Leaf};
+use countersign_testkit::identity_provider::{Behaviour, CertificateAuthority, IdentityProvider, Leaf};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -76,6 +77,19 @@ async fn s39_a_private_authority_opens_no_network() {
     let production = Discovery::new(&DiscoverySettings::default(), None, Arc::new(SeededEntropy::new(1))).unwrap();
     assert_eq!(problem(&production, &trusting(&provider, &authority)).await, Some(IssuerProblem::HostRefused));
     assert_eq!(provider.connections(), 0);
+}
+
+#[tokio::test]
+async fn s41_over_tls_the_limits_are_the_same() {
+    let authority = Arc::new(CertificateAuthority::new());
+    for behaviour in [Behaviour::EndlessInterim, Behaviour::EndlessBody] {
+        let provider = IdentityProvider::start_tls_at("", &authority, Leaf::Honest);
+        provider.key_set_behaves(behaviour.clone());
+        let start = Instant::now();
+        assert!(discovery(None).key_set(&trusting(&provider, &authority)).await.is_err(), "{behaviour:?}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{behaviour:?} took {:?}", start.elapsed());
+        assert_eq!(provider.key_set_requests(), 1, "{behaviour:?}");
+    }
 }
 
 /// A proxy that tunnels every `CONNECT` to this issuer, whatever host it names; gives the heads of the requests it got.

@@ -154,6 +154,55 @@ async fn s41_trailers_without_end_end_at_a_limit() {
 }
 
 #[tokio::test]
+async fn s41_interim_answers_without_end_end_at_the_limit() {
+    assert_refused_within(Behaviour::EndlessInterim, Duration::from_secs(2)).await;
+}
+
+/// How long at most this kept a thread that it shares with others from looking at its timers.
+async fn longest_pause_during(work: impl Future<Output = ()>) -> Duration {
+    let (mut work, mut ticks) = (std::pin::pin!(work), tokio::time::interval(Duration::from_millis(5)));
+    let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+    loop {
+        let is_over = tokio::select! {
+            _ = ticks.tick() => false,
+            () = &mut work => true,
+        };
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if is_over {
+            return longest;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s41_s72_whatever_one_issuer_pours_out_the_others_go_on() {
+    for behaviour in [
+        Behaviour::EndlessInterim,
+        Behaviour::EndlessHeader,
+        Behaviour::EndlessBody,
+        Behaviour::EndlessChunks,
+        Behaviour::EndlessChunkExtension,
+        Behaviour::EndlessTrailers,
+    ] {
+        let (hostile, honest) = (IdentityProvider::start(), IdentityProvider::start());
+        hostile.key_set_behaves(behaviour.clone());
+        let discovery = discovery();
+        let (of_hostile, of_honest) = (source(&hostile), source(&honest));
+        let pause = longest_pause_during(async {
+            let start = Instant::now();
+            let honest = async {
+                assert!(discovery.key_set(&of_honest).await.is_ok(), "{behaviour:?}");
+                assert!(start.elapsed() < Duration::from_secs(2), "{behaviour:?}: keys after {:?}", start.elapsed());
+            };
+            let _ = tokio::join!(discovery.key_set(&of_hostile), honest);
+        })
+        .await;
+        assert!(pause < Duration::from_millis(400), "{behaviour:?}: nothing else ran for {pause:?}");
+    }
+}
+
+#[tokio::test]
 async fn s41_a_tls_handshake_that_stalls_or_drips_is_left_after_five_seconds() {
     let refusals =
         [ConnectionBehaviour::Stall, ConnectionBehaviour::Drip, ConnectionBehaviour::Close, ConnectionBehaviour::PlainHttp].map(

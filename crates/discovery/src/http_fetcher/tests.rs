@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use tokio::net::TcpListener;
