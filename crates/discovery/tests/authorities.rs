@@ -44,6 +44,17 @@ async fn an_issuer_behind_a_private_authority_has_keys_for_whoever_trusts_that_a
     }
 }
 
+/// Runs another test of this file in a process of its own, which finds no authority on the machine.
+#[test]
+fn without_a_single_authority_of_the_system_private_ones_still_count() {
+    let mut fetching = std::process::Command::new(std::env::current_exe().unwrap());
+    fetching.args(["--exact", "an_issuer_behind_a_private_authority_has_keys_for_whoever_trusts_that_authority"]);
+    fetching.env("SSL_CERT_FILE", "/nowhere/file").env("SSL_CERT_DIR", "/nowhere");
+    let output = fetching.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
 #[tokio::test]
 async fn s47_a_private_authority_makes_no_other_certificate_good() {
     let authority = Arc::new(CertificateAuthority::new());
