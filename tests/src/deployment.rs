@@ -37,18 +37,22 @@ pub enum Instance {
     Gateway,
     /// Exchanges too, under the same public URL.
     SecondGateway,
+    /// One more, which only deployments have that ask for it.
+    ThirdGateway,
 }
 
 impl Instance {
-    /// All, in the order of the compose file.
+    /// Those of a usual deployment, in the order of the compose file.
     pub const ALL: [Self; 4] = [Self::IssuerService, Self::TrustService, Self::Gateway, Self::SecondGateway];
+    /// Three gateways, for those that ask for them.
+    pub const GATEWAYS: [Self; 3] = [Self::Gateway, Self::SecondGateway, Self::ThirdGateway];
 
     /// Its service in the compose file, which is the name of its binary too.
     pub const fn service(self) -> &'static str {
         match self {
             Self::IssuerService => "issuer-service",
             Self::TrustService => "trust-service",
-            Self::Gateway | Self::SecondGateway => "exchange-gateway",
+            Self::Gateway | Self::SecondGateway | Self::ThirdGateway => "exchange-gateway",
         }
     }
 
@@ -57,7 +61,7 @@ impl Instance {
         match self {
             Self::IssuerService => [7401, 7411, 7421],
             Self::TrustService => [7402, 7412, 7422],
-            Self::Gateway | Self::SecondGateway => [7403, 7413, 7423],
+            Self::Gateway | Self::SecondGateway | Self::ThirdGateway => [7403, 7413, 7423],
         }
     }
 }
@@ -80,6 +84,8 @@ pub enum RedisAtStart {
 /// A running deployment. Dropping it ends it and leaves nothing behind.
 #[derive(Debug)]
 pub struct Deployment {
+    /// What was launched at the start.
+    instances: Vec<Instance>,
     // Services end before what they use does.
     processes: Mutex<BTreeMap<Instance, Process>>,
     redis: Mutex<Option<Redis>>,
@@ -94,39 +100,48 @@ pub struct Deployment {
 impl Deployment {
     /// Starts everything, and waits until all are ready. The database is one of many on the server that tests share.
     pub fn start(redis: RedisAtStart) -> Self {
-        Self::prepare(redis, None).launched()
+        let redis = (redis == RedisAtStart::Running).then(Redis::start);
+        let url = redis.as_ref().map_or_else(Redis::never_started, Redis::url);
+        Self::prepare(&Instance::ALL, &url, redis, None).launched()
     }
 
     /// Starts everything with a PostgreSQL server of its own, for tests that break it.
     pub fn start_with_own_postgres() -> Self {
-        Self::prepare(RedisAtStart::Running, Some(Postgres::start())).launched()
+        let redis = Redis::start();
+        Self::prepare(&Instance::ALL, &redis.url(), Some(redis), Some(Postgres::start())).launched()
+    }
+
+    /// Starts everything with three gateways, whose Redis is the caller's and has this address.
+    pub fn start_with_three_gateways(redis_url: &str) -> Self {
+        let mut instances = Instance::ALL.to_vec();
+        instances.push(Instance::ThirdGateway);
+        Self::prepare(&instances, redis_url, None, None).launched()
     }
 
     fn launched(self) -> Self {
         let deployment = self;
         // All at once and in no order: services wait for each other.
-        for instance in Instance::ALL {
-            deployment.launch(instance);
+        for instance in &deployment.instances {
+            deployment.launch(*instance);
         }
-        for instance in Instance::ALL {
-            deployment.wait_until_ready(instance);
+        for instance in &deployment.instances {
+            deployment.wait_until_ready(*instance);
         }
         deployment
     }
 
-    /// Makes database, Redis, secrets and certificates; starts no service yet.
-    fn prepare(redis: RedisAtStart, postgres: Option<Postgres>) -> Self {
+    /// Makes database, secrets and certificates; starts no service yet.
+    fn prepare(instances: &[Instance], redis_url: &str, redis: Option<Redis>, postgres: Option<Postgres>) -> Self {
         let folder = Folder::new("deployment");
-        let redis = (redis == RedisAtStart::Running).then(Redis::start);
-        let redis_url = redis.as_ref().map_or_else(Redis::never_started, Redis::url);
-        let ports = Instance::ALL
-            .into_iter()
-            .flat_map(|instance| instance.container_ports().map(|port| ((instance, port), ports::free())))
+        let ports = instances
+            .iter()
+            .flat_map(|instance| instance.container_ports().map(|port| ((*instance, port), ports::free())))
             .collect();
         let deployment = Self {
+            instances: instances.to_vec(),
             processes: Mutex::default(),
             redis: Mutex::new(redis),
-            redis_url,
+            redis_url: redis_url.to_owned(),
             database_url: postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database(),
             postgres: postgres.map(Mutex::new),
             ports,
@@ -197,7 +212,7 @@ impl Deployment {
         postgres.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its Redis, `None` when that was never started.
+    /// Its Redis, `None` when that was never started or is the caller's.
     pub fn redis(&self) -> MutexGuard<'_, Option<Redis>> {
         self.redis.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -350,8 +365,8 @@ impl Deployment {
 impl Drop for Deployment {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for instance in Instance::ALL {
-                let log = self.log(instance);
+            for instance in &self.instances {
+                let log = self.log(*instance);
                 let start = log.char_indices().rev().nth(4_000).map_or(0, |(start, _)| start);
                 #[expect(clippy::print_stderr, reason = "of a failed test, the end of each log is shown")]
                 {

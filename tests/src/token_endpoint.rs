@@ -35,13 +35,25 @@ impl Answer {
 
 /// Exchanges a token at a gateway. `more`: further parameters.
 pub async fn exchange(gateway: &str, subject_token: &str, more: &[(&str, &str)]) -> Answer {
+    post_form(gateway, form(subject_token, more)).await
+}
+
+/// The form with which a token is exchanged. `more`: further parameters.
+pub fn form(subject_token: &str, more: &[(&str, &str)]) -> String {
     let parameters = [("grant_type", TOKEN_EXCHANGE), ("subject_token", subject_token), ("subject_token_type", JWT)];
-    post(gateway, &[&parameters, more].concat()).await
+    encode(&[&parameters, more].concat())
 }
 
 /// Sends these form parameters to a gateway's token endpoint.
 pub async fn post(gateway: &str, parameters: &[(&str, &str)]) -> Answer {
-    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    post_form(gateway, encode(parameters)).await
+}
+
+fn encode(parameters: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+}
+
+async fn post_form(gateway: &str, body: String) -> Answer {
     let request = client().post(format!("{gateway}/oauth2/token"));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
     let response = request.send().await.expect("the gateway answers");

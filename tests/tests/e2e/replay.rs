@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use countersign_domain::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
+use countersign_testkit::redis::sentinel::SentinelRedis;
 use countersign_testkit::status::wire_name;
 use countersign_tests::deployment::{Deployment, Instance, RedisAtStart};
 use countersign_tests::operator::exchange_client;
+use countersign_tests::redis_faults::{Fault, Servers};
+use countersign_tests::replay_storm::{ReplayStorm, Tally};
 use countersign_tests::token_endpoint::exchange;
 use futures::StreamExt as _;
 use tonic_types::StatusExt as _;
@@ -101,4 +104,28 @@ async fn s49_one_is_minted_with_redis_never_started() {
     let deployment = Deployment::start(RedisAtStart::NeverStarted);
     let scene = Scene::in_deployment(&deployment).await;
     exactly_one_of_many_is_minted(&scene, || {}).await;
+}
+
+/// The same at length, with a hundred thousand tokens and every fault several times, is `replay-storm` in `benches/`.
+#[tokio::test(flavor = "multi_thread")]
+async fn s49_s51_three_gateways_mint_each_token_once_and_refuse_none_while_a_failover_loses_claims() {
+    const TOKENS: usize = 600;
+    const LOST: usize = 20;
+    let redis = SentinelRedis::start();
+    let deployment = Deployment::start_with_three_gateways(&redis.url());
+    let scene = Scene::in_deployment(&deployment).await;
+    let storm = ReplayStorm {
+        tokens: (0..TOKENS).map(|_| scene.token()).collect(),
+        presentations: 3,
+        gateways: Instance::GATEWAYS.map(|gateway| deployment.public_port(gateway)).into(),
+        at_once: 32,
+        seed: 49,
+    };
+    let faults = [Fault::Flush, Fault::LoseToLaggingReplica(LOST), Fault::Restart];
+    let record = storm.rage(Servers::Sentinel(Box::new(redis)), &faults).await;
+
+    assert!(record.faults[1].lost_claims >= LOST, "{:?}", record.faults);
+    let expected = Tally { minted: TOKENS, replayed: 2 * TOKENS, ..Tally::default() };
+    assert_eq!(Tally::of(&record.attempts, TOKENS), expected);
+    assert_eq!(committed(&scene), TOKENS as u64);
 }
