@@ -19,4 +19,5 @@ mod restart;
 mod secrets;
 mod surface;
 mod tidy;
+mod unknown_keys;
 mod verify;
