@@ -8,7 +8,7 @@ COPY . .
 # The caches outlive the build; what is wanted from them is copied out in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --workspace --bins \
+    cargo build --release --locked --workspace --exclude countersign-benches --bins \
     && mkdir /out \
     && cp target/release/countersign target/release/issuer-service target/release/trust-service \
           target/release/exchange-gateway /out/
