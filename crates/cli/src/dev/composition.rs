@@ -67,9 +67,11 @@ pub(super) async fn start(state: &State, sockets: Sockets, shutdown: &Shutdown) 
 async fn compose(state: &State, sockets: Sockets, shutdown: &Shutdown) -> anyhow::Result<Deployment> {
     let [issuer_url, trust_url, gateway_url] =
         [sockets::url(&sockets.issuer)?, sockets::url(&sockets.trust)?, sockets::url(&sockets.gateway)?];
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let surroundings = Surroundings {
         clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy),
+        discovery: discovery(&entropy)?,
+        entropy,
         public_url: url(&gateway_url)?,
         issuer_base_url: url(&issuer_url)?,
         peers_shutdown: Shutdown::new(),
@@ -126,6 +128,8 @@ fn listeners(public: TcpListener, internal: Option<Listener>) -> Listeners {
 struct Surroundings {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// The keys of other issuers, shared by the services: making one reads the system's authorities, which takes a while.
+    discovery: Discovery,
     public_url: IssuerUrl,
     issuer_base_url: IssuerUrl,
     peers_shutdown: Shutdown,
@@ -161,7 +165,7 @@ impl Surroundings {
             store: Arc::new(store.context("the database of trust-service")?),
             issuer_service: peer(Service::Issuer, issuer),
             deployment_secret: deployment_secret(state)?,
-            discovery: self.discovery()?,
+            discovery: self.discovery.clone(),
             bootstrap_token: Some(BootstrapToken::from_file(&state.secrets.bootstrap_token)?),
         };
         trust_service::start(config, deps, listeners, self.peers_shutdown.clone()).await
@@ -181,17 +185,17 @@ impl Surroundings {
             trust_service: peer(Service::Trust, trust),
             issuer_service: peer(Service::Issuer, issuer),
             replay: Arc::new(EmbeddedReplayCache::default()),
-            keys: Arc::new(IssuerKeySets::new(self.discovery()?, Arc::clone(&self.clock))),
+            keys: Arc::new(IssuerKeySets::new(self.discovery.clone(), Arc::clone(&self.clock))),
         };
         exchange_gateway::start(config, deps, listeners, shutdown.clone()).await
     }
+}
 
-    /// The keys of issuers, also of those on this machine. One gateway shares them with nobody.
-    fn discovery(&self) -> anyhow::Result<Discovery> {
-        let address_rules = AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() };
-        let settings = DiscoverySettings { address_rules, ..DiscoverySettings::default() };
-        Ok(Discovery::new(&settings, None, Arc::clone(&self.entropy))?)
-    }
+/// The keys of issuers, also of those on this machine. One gateway shares them with no other.
+fn discovery(entropy: &Arc<dyn Entropy>) -> anyhow::Result<Discovery> {
+    let address_rules = AddressRules { loopback: LoopbackHttp::Allowed, ..AddressRules::default() };
+    let settings = DiscoverySettings { address_rules, ..DiscoverySettings::default() };
+    Ok(Discovery::new(&settings, None, Arc::clone(entropy))?)
 }
 
 fn peer(service: Service, connector: InProcessConnector) -> PeerChannel {
