@@ -10,6 +10,9 @@
 pub mod access_token;
 pub mod access_token_check;
 pub mod caller;
+pub mod cel;
+pub mod claim_condition;
+pub mod claim_path;
 pub mod claims;
 pub mod commit;
 pub mod draft;
