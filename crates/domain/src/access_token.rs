@@ -11,6 +11,7 @@ use crate::claims::Claims;
 use crate::exchange::{Decision, access_token_subject};
 use crate::grant::Grant;
 use crate::name::{Audience, Scope};
+use crate::policy::Attributes;
 use crate::trusted_issuer::SignatureAlgorithm;
 
 /// The `typ` header of an access token (RFC 9068, section 2.1).
@@ -51,6 +52,8 @@ pub struct AccessTokenClaims<'a> {
     scope: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     authorization_details: Vec<AuthorizationDetail<'a>>,
+    #[serde(skip_serializing_if = "Attributes::is_empty")]
+    attributes: &'a Attributes,
     workspace_id: &'a str,
     policy_revision: i64,
     source_identity: SourceIdentity<'a>,
@@ -92,6 +95,7 @@ impl<'a> AccessTokenClaims<'a> {
             client_id: decision.trust_relationship_id.as_str(),
             scope: scope_text(&decision.scopes),
             authorization_details: decision.grants.iter().map(AuthorizationDetail::from).collect(),
+            attributes: &decision.attributes,
             workspace_id: decision.workspace_id.as_str(),
             policy_revision: decision.policy_revision,
             source_identity: SourceIdentity {
@@ -152,6 +156,7 @@ mod tests {
             audiences: vec!["https://api.example".parse().unwrap()],
             scopes: vec!["read".parse().unwrap(), "deploy".parse().unwrap()],
             grants: vec![Grant { resource_type: "vault".into(), resource_id: "*".into(), actions: vec!["get".into()] }],
+            attributes: Attributes::new(),
             duration: Duration::from_hours(1),
             replay: None,
         }

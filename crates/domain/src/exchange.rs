@@ -13,7 +13,7 @@ use crate::grant::Grant;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, Scope, Subject, TokenId};
-use crate::policy::{CompiledRelationship, WorkspacePolicy};
+use crate::policy::{Attributes, CompiledRelationship, TokenView, Unmet, WorkspacePolicy};
 use crate::reason::Reason;
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
@@ -71,6 +71,8 @@ pub struct Decision {
     pub scopes: Vec<Scope>,
     /// The access token's `authorization_details`. With no scope there is at least one.
     pub grants: Vec<Grant>,
+    /// The access token's `attributes`.
+    pub attributes: Attributes,
     /// How long the access token lives, in whole seconds.
     pub duration: Duration,
     /// What makes the token single-use; `None` when it may be exchanged again.
@@ -132,6 +134,14 @@ pub enum Refused {
     /// The named relationship does not accept the subject.
     #[error("{0} does not accept the subject")]
     SubjectNotAcceptedBy(TrustRelationshipId),
+    /// A relationship accepts the subject, but not what else the token says.
+    #[error("{id} accepts the subject, but {unmet}")]
+    ConditionNotMet {
+        /// Which relationship: the named one, or the narrowest.
+        id: TrustRelationshipId,
+        /// What the token does not meet.
+        unmet: Unmet,
+    },
     /// No live relationship accepts the subject.
     #[error("no live trust relationship accepts the subject")]
     SubjectNotAccepted,
@@ -166,6 +176,7 @@ impl Refused {
             Self::RelationshipUnknown(_)
             | Self::RelationshipNotLive(_)
             | Self::SubjectNotAcceptedBy(_)
+            | Self::ConditionNotMet { .. }
             | Self::SubjectNotAccepted => Reason::SubjectNotTrusted,
             Self::AudienceNotGiven { .. } | Self::ScopesNotGiven(_) | Self::NothingToGive(_) => Reason::NothingGranted,
         }
@@ -187,7 +198,8 @@ impl Refused {
             Self::RelationshipUnknown(_)
             | Self::RelationshipNotLive(_)
             | Self::SubjectNotAcceptedBy(_)
-            | Self::SubjectNotAccepted => "no trust relationship accepts the claim sub",
+            | Self::ConditionNotMet { .. }
+            | Self::SubjectNotAccepted => "no trust relationship accepts the token's claims",
             Self::AudienceNotGiven { .. } => "the requested audience is not given",
             Self::ScopesNotGiven(_) => "none of the requested scopes is given",
             Self::NothingToGive(_) => "nothing is given",
@@ -281,7 +293,7 @@ pub fn decide(
     claims.check_times(now, &rules)?;
     let replay = replay(token, &issuer.settings)?;
     check_issuer_audiences(claims, &issuer.settings, deployment)?;
-    let relationship = match &request.trust_relationship_id {
+    let (relationship, attributes) = match &request.trust_relationship_id {
         Some(id) => named_relationship(id, claims, issuer, policy, deployment, now)?,
         None => narrowest_relationship(claims, issuer, policy, deployment, now)?,
     };
@@ -295,6 +307,7 @@ pub fn decide(
         audiences: given_audiences(relationship, &request.audiences, deployment)?,
         scopes: given_scopes(relationship, &request.scopes)?,
         grants: relationship.grants.to_vec(),
+        attributes,
         duration: given_duration(relationship, request.duration, now)?,
         replay,
     })
@@ -346,7 +359,7 @@ fn named_relationship<'a>(
     policy: &'a WorkspacePolicy,
     deployment: &DeploymentAudience,
     now: Timestamp,
-) -> Result<&'a CompiledRelationship, Refused> {
+) -> Result<(&'a CompiledRelationship, Attributes), Refused> {
     let relationship = policy
         .relationship(id)
         .filter(|relationship| relationship.trusted_issuer_id == issuer.id)
@@ -358,30 +371,39 @@ fn named_relationship<'a>(
     } else if !accepts_audiences(relationship, claims, deployment) {
         Err(Refused::AudienceNotAcceptedBy(id.clone()))
     } else {
-        Ok(relationship)
+        let attributes = relationship.meet(&TokenView::new(claims));
+        let attributes = attributes.map_err(|unmet| Refused::ConditionNotMet { id: id.clone(), unmet })?;
+        Ok((relationship, attributes))
     }
 }
 
-/// Of the relationships that accept the token, the narrowest. What was requested plays no part in the choice.
+/// Of the relationships that accept the token, the narrowest. What was requested plays no part in the choice. When none does, the
+/// narrowest that accepts at least the subject says why.
 fn narrowest_relationship<'a>(
     claims: &Claims,
     issuer: &TrustedIssuer,
     policy: &'a WorkspacePolicy,
     deployment: &DeploymentAudience,
     now: Timestamp,
-) -> Result<&'a CompiledRelationship, Refused> {
-    let mut refused = Refused::SubjectNotAccepted;
-    for candidate in policy.accepting(&issuer.id, claims.subject.as_str()) {
+) -> Result<(&'a CompiledRelationship, Attributes), Refused> {
+    let token = TokenView::new(claims);
+    let mut refused = None;
+    for candidate in policy.accepting(&issuer.id, claims) {
         let relationship: &CompiledRelationship = candidate.relationship;
         if !relationship.is_live(now) {
             continue;
         }
-        if accepts_audiences(relationship, claims, deployment) {
-            return Ok(relationship);
-        }
-        refused = Refused::AudienceNotAcceptedBy(relationship.id.clone());
+        let unmet = if !accepts_audiences(relationship, claims, deployment) {
+            Refused::AudienceNotAcceptedBy(relationship.id.clone())
+        } else {
+            match relationship.meet(&token) {
+                Ok(attributes) => return Ok((relationship, attributes)),
+                Err(unmet) => Refused::ConditionNotMet { id: relationship.id.clone(), unmet },
+            }
+        };
+        refused.get_or_insert(unmet);
     }
-    Err(refused)
+    Err(refused.unwrap_or(Refused::SubjectNotAccepted))
 }
 
 /// A wished audience that is not given refuses the exchange: a token without it would only fail later, elsewhere (RFC 8693,

@@ -23,6 +23,15 @@ pub enum InvalidName {
     /// A control character.
     #[error("must not hold control characters")]
     Control,
+    /// A character that a name in files does not have.
+    #[error("must consist of lower-case letters, digits, `.`, `_` and `-`, begin with a letter or digit, and not with `tr_`")]
+    NotKey,
+    /// A character that the name of an attribute does not have.
+    #[error("must consist of lower-case letters, digits and `_`, and begin with a letter")]
+    NotAttribute,
+    /// A name that has a meaning of its own in tokens.
+    #[error("is reserved")]
+    Reserved,
     /// A character outside RFC 6749's `scope-token`.
     #[error("must consist of printable ASCII without space, quotation mark and backslash")]
     NotScopeToken,
@@ -45,6 +54,64 @@ fn scope_token(text: &str, max: usize) -> Result<(), InvalidName> {
     // RFC 6749, section 3.3.
     let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     if text.bytes().all(allowed) { Ok(()) } else { Err(InvalidName::NotScopeToken) }
+}
+
+fn key(text: &str, max: usize) -> Result<(), InvalidName> {
+    plain_text(text, max)?;
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric()) && !text.starts_with("tr_");
+    if begins && text.bytes().all(allowed) { Ok(()) } else { Err(InvalidName::NotKey) }
+}
+
+/// Claims of RFC 7519, 8693, 9068, 9396, 7800 and OpenID Connect Core, and names of our own: a service that reads attributes must
+/// never take one for what only we say (SECURITY 54).
+const RESERVED_ATTRIBUTES: [&str; 36] = [
+    "acr",
+    "act",
+    "amr",
+    "at_hash",
+    "attributes",
+    "aud",
+    "auth_time",
+    "authorization_details",
+    "azp",
+    "c_hash",
+    "client_id",
+    "cnf",
+    "entitlements",
+    "events",
+    "exp",
+    "groups",
+    "iat",
+    "iss",
+    "jti",
+    "may_act",
+    "nbf",
+    "nonce",
+    "original_auth_time",
+    "policy_revision",
+    "roles",
+    "s_hash",
+    "scope",
+    "scp",
+    "sid",
+    "source_identity",
+    "sub",
+    "toe",
+    "token_type",
+    "txn",
+    "workspace_id",
+    "countersign",
+];
+
+fn attribute(text: &str, max: usize) -> Result<(), InvalidName> {
+    plain_text(text, max)?;
+    if RESERVED_ATTRIBUTES.contains(&text) || text.starts_with("countersign_") {
+        return Err(InvalidName::Reserved);
+    }
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    let begins = text.starts_with(|first: char| first.is_ascii_lowercase());
+    if begins && text.bytes().all(allowed) { Ok(()) } else { Err(InvalidName::NotAttribute) }
 }
 
 macro_rules! names {
@@ -129,6 +196,12 @@ names! {
     Scope: scope_token, 256;
     /// A name for people.
     DisplayName: plain_text, 100;
+    /// The name of a trust relationship in files. Its own id is none, so that the two cannot be confused.
+    RelationshipKey: key, 63;
+    /// The id of a preset.
+    PresetId: key, 63;
+    /// The name of a mapped attribute.
+    AttributeName: attribute, 64;
 }
 
 #[cfg(test)]
@@ -149,6 +222,29 @@ mod tests {
         assert!("x".repeat(1024).parse::<Subject>().is_ok());
         for text in ["a\0", "a\nb", "\u{7f}", "\u{85}"] {
             assert_eq!(text.parse::<Subject>(), Err(InvalidName::Control), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_no_ids() {
+        for text in ["deploy", "0", "team-a.deploy_2", "tr-x"] {
+            assert!(text.parse::<RelationshipKey>().is_ok(), "{text}");
+        }
+        for text in ["tr_x", "-a", ".a", "Deploy", "a b", "é", "a/b"] {
+            assert_eq!(text.parse::<RelationshipKey>(), Err(InvalidName::NotKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn s54_attributes_have_no_name_that_means_something_in_a_token() {
+        for text in ["team", "repository_id", "x1"] {
+            assert!(text.parse::<AttributeName>().is_ok(), "{text}");
+        }
+        for text in ["sub", "aud", "scope", "workspace_id", "countersign_x", "authorization_details", "groups"] {
+            assert_eq!(text.parse::<AttributeName>(), Err(InvalidName::Reserved), "{text}");
+        }
+        for text in ["Team", "1x", "_x", "a-b", "a.b", "é"] {
+            assert_eq!(text.parse::<AttributeName>(), Err(InvalidName::NotAttribute), "{text}");
         }
     }
 

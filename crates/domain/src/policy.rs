@@ -4,24 +4,26 @@
 //! original as it was, and the two share everything that did not change. So one exchange sees one policy (SECURITY 31), and a
 //! change to one of 100,000 relationships compiles one relationship.
 
+mod claim_index;
+mod compiled;
 mod literal_map;
 mod subject_index;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rpds::HashTrieMapSync;
 
-use crate::grant::Grant;
+use crate::cel::CelExpression;
+use crate::claims::Claims;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use crate::name::{Audience, Scope};
 use crate::policy_feed::{PolicyChange, PolicySnapshot};
-use crate::subject_match::{CompiledMatch, Specificity};
-use crate::time::Timestamp;
+use crate::subject_match::Specificity;
 use crate::trust_relationship::TrustRelationship;
 use crate::trusted_issuer::TrustedIssuer;
 use crate::workspace::WorkspaceState;
 use subject_index::SubjectIndex;
+
+pub use compiled::{Attributes, CompiledRelationship, TokenView, Unmet};
 
 /// Everything that bears on the exchanges of one workspace, at one policy revision.
 #[derive(Clone)]
@@ -33,35 +35,8 @@ pub struct WorkspacePolicy {
     issuers_by_url: HashTrieMapSync<String, Arc<TrustedIssuer>>,
     relationships: HashTrieMapSync<TrustRelationshipId, Arc<CompiledRelationship>>,
     subjects: HashTrieMapSync<TrustedIssuerId, SubjectIndex>,
-}
-
-/// A trust relationship that can be evaluated: what bears on a decision, with its subject matches compiled.
-#[derive(Debug, PartialEq, Eq)]
-pub struct CompiledRelationship {
-    /// Its id.
-    pub id: TrustRelationshipId,
-    /// Its revision, which the commit is checked against.
-    pub revision: i64,
-    /// The issuer whose tokens are meant.
-    pub trusted_issuer_id: TrustedIssuerId,
-    /// The accepted subjects.
-    pub subject_matches: Box<[CompiledMatch]>,
-    /// Narrows the trusted issuer's accepted audiences, unless empty.
-    pub subject_audiences: Box<[Audience]>,
-    /// What may stand in the access token's `aud`. Empty: the deployment's own audience.
-    pub access_token_audiences: Box<[Audience]>,
-    /// What the access token's `scope` may hold.
-    pub scopes: Box<[Scope]>,
-    /// What the access token allows.
-    pub grants: Box<[Grant]>,
-    /// How long the access token lives.
-    pub token_duration: Duration,
-    /// When the relationship stops to hold.
-    pub expires_at: Option<Timestamp>,
-    /// Whether the relationship holds.
-    pub enabled: bool,
-    /// When it was created: of two equally narrow relationships the older decides.
-    pub created_at: Timestamp,
+    /// Expressions in use, and by how many: a thousand relationships with one condition share one program.
+    expressions: HashTrieMapSync<CelExpression, usize>,
 }
 
 /// A relationship that accepts a subject.
@@ -84,6 +59,7 @@ impl WorkspacePolicy {
             issuers_by_url: HashTrieMapSync::new_sync(),
             relationships: HashTrieMapSync::new_sync(),
             subjects: HashTrieMapSync::new_sync(),
+            expressions: HashTrieMapSync::new_sync(),
         }
     }
 
@@ -112,17 +88,24 @@ impl WorkspacePolicy {
         self.relationships.get(id)
     }
 
+    /// The relationships of an issuer, live or not, in no order. For those who ask everybody; an exchange does not.
+    pub fn relationships_of<'a>(&'a self, issuer: &'a TrustedIssuerId) -> impl Iterator<Item = &'a Arc<CompiledRelationship>> {
+        self.relationships.values().filter(move |relationship| relationship.trusted_issuer_id == *issuer)
+    }
+
     /// The number of relationships.
     pub fn relationship_count(&self) -> usize {
         self.relationships.size()
     }
 
-    /// The enabled relationships of an issuer that accept this subject: the narrowest first, of equally narrow ones the older
-    /// (exact before pattern, then the longer literal text). Expiry and audience are for the caller to judge.
+    /// The enabled relationships of an issuer that accept the subject of these claims: the narrowest first, of equally narrow ones
+    /// the older (exact before pattern, then the longer literal text). Expiry, audience and conditions are for the caller to judge;
+    /// one whose conditions cannot hold may be left out.
     ///
-    /// The cost does not grow with the number of relationships, as long as not too many share all their literal text.
-    pub fn accepting(&self, issuer: &TrustedIssuerId, subject: &str) -> Vec<MatchedRelationship<'_>> {
-        let mut matched = self.subjects.get(issuer).map(|index| index.accepting(subject)).unwrap_or_default();
+    /// The cost does not grow with the number of relationships, as long as not too many share all their literal text and the
+    /// values that they ask of claims.
+    pub fn accepting(&self, issuer: &TrustedIssuerId, claims: &Claims) -> Vec<MatchedRelationship<'_>> {
+        let mut matched = self.subjects.get(issuer).map(|index| index.accepting(claims)).unwrap_or_default();
         matched.sort_by(|a, b| {
             let (left, right) = (a.relationship, b.relationship);
             // The id only makes the order total: it is random, so it favours nobody, and is the same on every gateway.
@@ -175,7 +158,11 @@ impl WorkspacePolicy {
         }
         for relationship in trust_relationships {
             self.remove_relationship(&relationship.id);
-            let relationship = Arc::new(CompiledRelationship::from(relationship));
+            let mut relationship = CompiledRelationship::from(relationship);
+            for expression in relationship.expressions_mut() {
+                self.share(expression);
+            }
+            let relationship = Arc::new(relationship);
             if relationship.enabled {
                 self.change_index(&relationship.trusted_issuer_id, |index| index.insert(&relationship));
             }
@@ -196,6 +183,26 @@ impl WorkspacePolicy {
         let Some(relationship) = self.relationships.get(id).cloned() else { return };
         self.relationships.remove_mut(id);
         self.change_index(&relationship.trusted_issuer_id, |index| index.remove(&relationship));
+        for expression in relationship.expressions() {
+            match self.expressions.get(expression).copied() {
+                Some(users @ 2..) => self.expressions.insert_mut(expression.clone(), users - 1),
+                _ => {
+                    self.expressions.remove_mut(expression);
+                }
+            }
+        }
+    }
+
+    /// Puts in place of an expression the equal one that is in use, if there is one.
+    fn share(&mut self, expression: &mut CelExpression) {
+        let users = match self.expressions.get_key_value(expression) {
+            Some((shared, users)) => {
+                *expression = shared.clone();
+                *users
+            }
+            None => 0,
+        };
+        self.expressions.insert_mut(expression.clone(), users + 1);
     }
 
     fn change_index(&mut self, issuer: &TrustedIssuerId, change: impl FnOnce(&mut SubjectIndex)) {
@@ -219,38 +226,6 @@ impl From<PolicySnapshot> for WorkspacePolicy {
         let mut policy = Self::new(snapshot.workspace_id.clone(), snapshot.state, snapshot.policy_revision);
         policy.add_part(snapshot);
         policy
-    }
-}
-
-impl From<TrustRelationship> for CompiledRelationship {
-    fn from(relationship: TrustRelationship) -> Self {
-        let settings = relationship.settings;
-        Self {
-            id: relationship.id,
-            revision: relationship.revision,
-            trusted_issuer_id: relationship.trusted_issuer_id,
-            subject_matches: settings.subject_matches.iter().map(crate::subject_match::SubjectMatch::compile).collect(),
-            subject_audiences: settings.subject_audiences.into(),
-            access_token_audiences: settings.access_token_audiences.into(),
-            scopes: settings.scopes.into(),
-            grants: settings.grants.into(),
-            token_duration: settings.token_duration,
-            expires_at: settings.expires_at,
-            enabled: settings.enabled,
-            created_at: relationship.created_at,
-        }
-    }
-}
-
-impl CompiledRelationship {
-    /// The narrowest of the subject matches that accepts this subject.
-    pub fn accepts(&self, subject: &str) -> Option<Specificity> {
-        self.subject_matches.iter().filter(|accepted| accepted.accepts(subject)).map(CompiledMatch::specificity).max()
-    }
-
-    /// Whether the relationship holds at this time.
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        self.enabled && self.expires_at.is_none_or(|end| now < end)
     }
 }
 

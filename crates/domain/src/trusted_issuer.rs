@@ -12,7 +12,7 @@ use crate::exchange::DeploymentAudience;
 use crate::id::{TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
 use crate::key_source::{AuthoritiesPem, KeySource, UploadedKeySet};
-use crate::name::{Audience, DisplayName};
+use crate::name::{Audience, DisplayName, PresetId};
 use crate::time::Timestamp;
 use crate::violation::Violations;
 use key_fields::KeyFields;
@@ -39,6 +39,8 @@ pub struct TrustedIssuer {
 pub struct TrustedIssuerSettings {
     /// For people.
     pub display_name: Option<DisplayName>,
+    /// What kind of issuer it is, when that was said.
+    pub preset: Option<PresetId>,
     /// The exact `iss` of its tokens. Never changes.
     pub issuer_url: IssuerUrl,
     /// Where its keys come from.
@@ -74,8 +76,9 @@ impl TrustedIssuerSettings {
     /// The most `token_types`.
     pub const MAX_TOKEN_TYPES: usize = 8;
 
-    const SETTABLE: [&str; 13] = [
+    const SETTABLE: [&str; 14] = [
         "display_name",
+        "preset",
         "jwks_url",
         "jwks",
         "jwks_expire_time",
@@ -95,6 +98,7 @@ impl TrustedIssuerSettings {
     pub fn create(draft: &TrustedIssuerDraft, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Self> {
         // Every field is read before the first absence ends this, so that all violations are reported at once.
         let display_name = draft.display_name(violations);
+        let preset = draft.preset(violations);
         let issuer_url = violations.check("trusted_issuer.issuer_url", IssuerUrl::parse(&draft.issuer_url, loopback_http));
         let key_source = KeyFields::default().update(draft, &|_| true, loopback_http, violations).into_source(violations);
         let subject_audiences = draft.subject_audiences(violations);
@@ -105,6 +109,7 @@ impl TrustedIssuerSettings {
         let replay_policy = draft.replay_policy(violations);
         Some(Self {
             display_name: display_name?,
+            preset: preset?,
             issuer_url: issuer_url?,
             key_source: key_source?,
             subject_audiences: subject_audiences?,
@@ -146,6 +151,7 @@ impl TrustedIssuerSettings {
         }
         take! {
             display_name(violations);
+            preset(violations);
             subject_audiences(violations);
             algorithms(violations);
             token_types(violations);
@@ -171,7 +177,8 @@ impl TrustedIssuerSettings {
     /// Whether these settings accept nothing that the current ones do not: only the name differs, or the issuer is disabled.
     pub fn only_takes_from(&self, current: &Self) -> bool {
         let gives_again = self.enabled && !current.enabled;
-        let same = Self { display_name: current.display_name.clone(), enabled: current.enabled, ..self.clone() };
+        let (display_name, preset) = (current.display_name.clone(), current.preset.clone());
+        let same = Self { display_name, preset, enabled: current.enabled, ..self.clone() };
         !gives_again && same == *current
     }
 
@@ -186,6 +193,8 @@ impl TrustedIssuerSettings {
 pub struct TrustedIssuerDraft {
     /// Empty: none.
     pub display_name: String,
+    /// The id of a preset. Empty: what the URL tells.
+    pub preset: String,
     /// The exact `iss`.
     pub issuer_url: String,
     /// Empty: from the discovery document.
@@ -218,6 +227,10 @@ pub struct TrustedIssuerDraft {
 impl TrustedIssuerDraft {
     fn display_name(&self, violations: &mut Violations) -> Option<Option<DisplayName>> {
         draft::optional("trusted_issuer.display_name", &self.display_name, str::parse, violations)
+    }
+
+    fn preset(&self, violations: &mut Violations) -> Option<Option<PresetId>> {
+        draft::optional("trusted_issuer.preset", &self.preset, str::parse, violations)
     }
 
     fn jwks_url(&self, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Option<KeySetUrl>> {

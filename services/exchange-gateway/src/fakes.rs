@@ -59,6 +59,7 @@ pub(crate) fn trusted_issuer() -> TrustedIssuer {
         workspace_id: workspace_id(),
         settings: TrustedIssuerSettings {
             display_name: None,
+            preset: None,
             issuer_url: IssuerUrl::parse(ISSUER, LoopbackHttp::Refused).unwrap(),
             key_source: KeySource::default(),
             subject_audiences: vec![],
@@ -82,6 +83,10 @@ pub(crate) fn relationship(subject_match: &str) -> TrustRelationship {
         trusted_issuer_id: trusted_issuer().id,
         settings: TrustRelationshipSettings {
             display_name: None,
+            key: None,
+            claim_conditions: Vec::new(),
+            cel_condition: None,
+            attribute_mapping: std::collections::BTreeMap::new(),
             subject_matches: vec![subject_match.parse().unwrap()],
             subject_audiences: vec![],
             access_token_audiences: vec![],

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -103,6 +105,7 @@ fn a_valid_token_gets_what_its_relationship_gives() {
             audiences: audiences(&["https://gateway.example"]),
             scopes: scopes(&["deploy"]),
             grants: vec![],
+            attributes: Attributes::new(),
             duration: Duration::from_hours(1),
             replay: Some(Replay { identity: TokenIdentity::TokenId("t-1".parse().unwrap()), remember_until: at(200 + 120) }),
         }
@@ -416,4 +419,36 @@ fn s63_the_caller_is_told_nothing_of_the_policy() {
     }
     assert_eq!(Refused::WorkspaceDisabled.message(), Refused::IssuerUnknown.message());
     assert_eq!(Refused::RelationshipUnknown(relationship_id(1)).message(), Refused::SubjectNotAccepted.message());
+}
+
+#[test]
+fn s28_a_relationship_whose_conditions_do_not_hold_leaves_the_choice_to_the_next() {
+    let with = |more: &[(&str, serde_json::Value)]| {
+        let mut case = Case::valid();
+        let subject = case.claims["sub"].as_str().unwrap().to_owned();
+        case.claims.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        case.relationships = vec![relationship(1, &[&subject]), relationship(2, &["*"])];
+        let protected = serde_json::from_str(r#"{"claim": "ref_protected", "equals": "true"}"#).unwrap();
+        let owner = serde_json::from_str(r#"{"claim": "owner_id", "equals": "7"}"#).unwrap();
+        case.relationships[0].settings.claim_conditions = vec![protected];
+        case.relationships[1].settings.claim_conditions = vec![owner];
+        case.relationships[1].settings.attribute_mapping =
+            BTreeMap::from([("owner".parse().unwrap(), "assertion.owner_id".parse().unwrap())]);
+        case
+    };
+    let (protected, owner) = (("ref_protected", "true".into()), ("owner_id", "7".into()));
+    let decided = |more: &[_]| with(more).decide().map(|decision| (decision.trust_relationship_id, decision.attributes));
+    assert_eq!(decided(&[protected.clone(), owner.clone()]).unwrap(), (relationship_id(1), Attributes::new()));
+    let attributes = Attributes::from_iter([("owner".to_owned(), "7".into())]);
+    assert_eq!(decided(&[owner]).unwrap(), (relationship_id(2), attributes));
+    // The narrowest says why, and the caller learns no more than of a subject that nobody accepts.
+    let refused = decided(&[]).unwrap_err();
+    assert!(
+        matches!(&refused, Refused::ConditionNotMet { id, unmet: Unmet::Claim { place: 0, .. } } if *id == relationship_id(1))
+    );
+    assert_eq!((refused.reason(), refused.message()), (Reason::SubjectNotTrusted, Refused::SubjectNotAccepted.message()));
+    // Named, the first decides alone.
+    let mut named = with(&[("owner_id", "7".into())]);
+    named.request.trust_relationship_id = Some(relationship_id(1));
+    named.refused_as(Reason::SubjectNotTrusted);
 }

@@ -3,14 +3,19 @@
 //! Exact subjects are found by hash. A pattern is filed under one of its literal pieces — what it begins with, what it ends with,
 //! or what stands between two stars — and is evaluated only for subjects that hold that piece in that place. It goes where the
 //! fewest patterns are already, so that a thousand patterns which begin alike (`org:acme:*:ref:…`), or all begin with `*`, still
-//! lie apart. Where a pattern is filed bears on the cost alone, never on the answer.
+//! lie apart. A pattern whose relationship asks a claim to be one of some values can also lie under these, which is where a bare
+//! `*` goes. Where a pattern is filed bears on the cost alone, never on the answer.
 
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
+use super::claim_index::{self, ClaimIndex};
 use super::literal_map::LiteralMap;
 use super::{CompiledRelationship, MatchedRelationship};
+use crate::claim_condition::ClaimValue;
+use crate::claim_path::ClaimPath;
+use crate::claims::Claims;
 use crate::subject_match::{CompiledMatch, Pattern};
 
 /// Patterns that begin alike are filed together up to this number, and by their other pieces beyond. The prefix is the cheapest
@@ -25,6 +30,9 @@ pub(super) struct SubjectIndex {
     /// The keys are reversed.
     by_suffix: LiteralMap<Entries>,
     by_infix: LiteralMap<Entries>,
+    by_claim: ClaimIndex<Entries>,
+    /// Those that have nothing to be filed under.
+    everywhere: Entries,
 }
 
 /// One subject match of one relationship.
@@ -37,17 +45,25 @@ struct Entry {
 
 type Entries = Vec<Entry>;
 
-/// A literal piece of a pattern, in the place where it must stand.
+/// What a subject or a token must have for a pattern to be evaluated.
 #[derive(Clone)]
-enum Place {
+enum Place<'a> {
+    /// A literal piece where it must stand.
     Prefix(Box<[u8]>),
     Suffix(Box<[u8]>),
     Infix(Box<[u8]>),
+    /// A claim with one of these values.
+    Claim(&'a ClaimPath, &'a [ClaimValue]),
 }
 
 impl SubjectIndex {
     pub(super) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.by_prefix.is_empty() && self.by_suffix.is_empty() && self.by_infix.is_empty()
+        self.exact.is_empty()
+            && self.by_prefix.is_empty()
+            && self.by_suffix.is_empty()
+            && self.by_infix.is_empty()
+            && self.by_claim.is_empty()
+            && self.everywhere.is_empty()
     }
 
     pub(super) fn insert(&mut self, relationship: &Arc<CompiledRelationship>) {
@@ -59,14 +75,10 @@ impl SubjectIndex {
                     entries.push(entry);
                     self.exact.insert_mut(Arc::clone(text), entries);
                 }
-                CompiledMatch::Pattern(pattern) => {
-                    if let Some(place) = self.least_crowded_place(pattern) {
-                        let (map, key) = self.map_of(&place);
-                        let mut entries = map.get(key).cloned().unwrap_or_default();
-                        entries.push(entry);
-                        map.insert(key, entries);
-                    }
-                }
+                CompiledMatch::Pattern(pattern) => match self.least_crowded_place(relationship, pattern) {
+                    Some(place) => self.change(&place, |entries| entries.push(entry.clone())),
+                    None => self.everywhere.push(entry),
+                },
             }
         }
     }
@@ -84,26 +96,22 @@ impl SubjectIndex {
                     }
                 }
                 CompiledMatch::Pattern(pattern) => {
-                    for place in places(pattern) {
-                        let (map, key) = self.map_of(&place);
-                        let Some(entries) = map.get(key) else { continue };
-                        let mut left = entries.clone();
-                        left.retain(|entry| entry.relationship.id != relationship.id);
-                        if left.is_empty() {
-                            map.remove(key);
-                        } else if left.len() < entries.len() {
-                            map.insert(key, left);
+                    for place in places(relationship, pattern) {
+                        if self.crowd(&place) > 0 {
+                            self.change(&place, |entries| entries.retain(|entry| entry.relationship.id != relationship.id));
                         }
                     }
+                    self.everywhere.retain(|entry| entry.relationship.id != relationship.id);
                 }
             }
         }
     }
 
     /// Every match that accepts the subject, in no order.
-    pub(super) fn accepting(&self, subject: &str) -> Vec<MatchedRelationship<'_>> {
+    pub(super) fn accepting(&self, claims: &Claims) -> Vec<MatchedRelationship<'_>> {
+        let subject = claims.subject.as_str();
         let mut matched = Vec::new();
-        self.for_each_candidate(subject, |Entry { relationship, position }| {
+        self.for_each_candidate(claims, |Entry { relationship, position }| {
             if let Some(subject_match) = relationship.subject_matches.get(*position)
                 && subject_match.accepts(subject)
             {
@@ -113,12 +121,12 @@ impl SubjectIndex {
         matched
     }
 
-    /// Calls `found` with every entry that has to be evaluated for this subject.
-    fn for_each_candidate<'a>(&'a self, subject: &str, mut found: impl FnMut(&'a Entry)) {
-        if let Some(entries) = self.exact.get(subject) {
+    /// Calls `found` with every entry that has to be evaluated for these claims.
+    fn for_each_candidate<'a>(&'a self, claims: &Claims, mut found: impl FnMut(&'a Entry)) {
+        if let Some(entries) = self.exact.get(claims.subject.as_str()) {
             entries.iter().for_each(&mut found);
         }
-        let subject = subject.as_bytes();
+        let subject = claims.subject.as_str().as_bytes();
         self.by_prefix.for_each_start_of(subject, |entries| entries.iter().for_each(&mut found));
         if !self.by_suffix.is_empty() {
             self.by_suffix.for_each_start_of(&reversed(subject), |entries| entries.iter().for_each(&mut found));
@@ -129,17 +137,19 @@ impl SubjectIndex {
                 self.by_infix.for_each_start_of(rest, |entries| entries.iter().for_each(&mut found));
             }
         }
+        self.by_claim.for_each_of(&claims.members, |entries| entries.iter().for_each(&mut found));
+        self.everywhere.iter().for_each(&mut found);
     }
 
-    fn least_crowded_place(&self, pattern: &Pattern) -> Option<Place> {
-        let mut best: Option<(usize, Place)> = None;
-        for place in places(pattern) {
-            let (map, key) = match &place {
-                Place::Prefix(key) => (&self.by_prefix, key),
-                Place::Suffix(key) => (&self.by_suffix, key),
-                Place::Infix(key) => (&self.by_infix, key),
-            };
-            let crowd = map.get(key).map_or(0, Vec::len);
+    fn least_crowded_place<'a>(&self, relationship: &'a CompiledRelationship, pattern: &Pattern) -> Option<Place<'a>> {
+        let mut best: Option<(usize, Place<'a>)> = None;
+        for place in places(relationship, pattern) {
+            if let Place::Claim(path, _) = place
+                && !self.by_claim.has_room_for(path)
+            {
+                continue;
+            }
+            let crowd = self.crowd(&place);
             if matches!(place, Place::Prefix(_)) && crowd < PREFERRED_PREFIX_ENTRIES {
                 return Some(place);
             }
@@ -150,18 +160,48 @@ impl SubjectIndex {
         best.map(|(_, place)| place)
     }
 
-    fn map_of<'a>(&mut self, place: &'a Place) -> (&mut LiteralMap<Entries>, &'a [u8]) {
+    /// How many are filed in a place.
+    fn crowd(&self, place: &Place<'_>) -> usize {
+        let entries = |entries: Option<&Entries>| entries.map_or(0, Vec::len);
         match place {
+            Place::Prefix(key) => entries(self.by_prefix.get(key)),
+            Place::Suffix(key) => entries(self.by_suffix.get(key)),
+            Place::Infix(key) => entries(self.by_infix.get(key)),
+            Place::Claim(path, values) => values.iter().map(|value| entries(self.by_claim.get(path, value))).max().unwrap_or(0),
+        }
+    }
+
+    fn change(&mut self, place: &Place<'_>, change: impl Fn(&mut Entries)) {
+        let (map, key) = match place {
             Place::Prefix(key) => (&mut self.by_prefix, key),
             Place::Suffix(key) => (&mut self.by_suffix, key),
             Place::Infix(key) => (&mut self.by_infix, key),
+            Place::Claim(path, values) => {
+                for value in *values {
+                    let mut entries = self.by_claim.get(path, value).cloned().unwrap_or_default();
+                    change(&mut entries);
+                    if entries.is_empty() {
+                        self.by_claim.remove(path, value);
+                    } else {
+                        self.by_claim.insert(path, value, entries);
+                    }
+                }
+                return;
+            }
+        };
+        let mut entries = map.get(key).cloned().unwrap_or_default();
+        change(&mut entries);
+        if entries.is_empty() {
+            map.remove(key);
+        } else {
+            map.insert(key, entries);
         }
     }
 }
 
-/// Where a pattern can be filed. There is at least one place, since a subject match holds more than stars; of pieces in the same
-/// kind of place the longer comes first.
-fn places(pattern: &Pattern) -> Vec<Place> {
+/// Where a pattern can be filed; nowhere, when it is a bare `*` and its relationship names no values. Of pieces in the same kind
+/// of place the longer comes first.
+fn places<'a>(relationship: &'a CompiledRelationship, pattern: &Pattern) -> Vec<Place<'a>> {
     let mut places = Vec::with_capacity(4);
     if !pattern.prefix().is_empty() {
         places.push(Place::Prefix(pattern.prefix().as_bytes().into()));
@@ -172,6 +212,8 @@ fn places(pattern: &Pattern) -> Vec<Place> {
     let mut infixes: Vec<&str> = pattern.infixes().collect();
     infixes.sort_by_key(|infix| std::cmp::Reverse(infix.len()));
     places.extend(infixes.into_iter().map(|infix| Place::Infix(infix.as_bytes().into())));
+    let conditions = relationship.claim_conditions.iter().filter_map(|condition| claim_index::keys(condition.written()));
+    places.extend(conditions.map(|(path, values)| Place::Claim(path, values)));
     places
 }
 
@@ -182,11 +224,11 @@ fn reversed(bytes: &[u8]) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::tests::relationship;
+    use crate::policy::tests::{claims, relationship};
 
-    fn candidates(index: &SubjectIndex, subject: &str) -> usize {
+    fn candidates(index: &SubjectIndex, claims: &Claims) -> usize {
         let mut count = 0;
-        index.for_each_candidate(subject, |_| count += 1);
+        index.for_each_candidate(claims, |_| count += 1);
         count
     }
 
@@ -200,9 +242,9 @@ mod tests {
 
     #[track_caller]
     fn check_few_are_evaluated(pattern: impl Fn(usize) -> String, subject: &str) {
-        let index = index_of(2_000, pattern);
-        assert_eq!(index.accepting(subject).len(), 1, "{subject}");
-        let evaluated = candidates(&index, subject);
+        let (index, claims) = (index_of(2_000, pattern), claims(subject, &[]));
+        assert_eq!(index.accepting(&claims).len(), 1, "{subject}");
+        let evaluated = candidates(&index, &claims);
         assert!(evaluated <= 2 * PREFERRED_PREFIX_ENTRIES, "{evaluated} of 2,000 were evaluated for {subject}");
     }
 
@@ -214,6 +256,24 @@ mod tests {
         check_few_are_evaluated(|number| format!("*:stack:s{number}:*"), "space:x:stack:s77:run");
         check_few_are_evaluated(|number| format!("org:acme:*:ref:r{number}"), "org:acme:x:ref:r77");
         check_few_are_evaluated(|number| format!("org:acme:*:job:j{number}:*:end"), "org:acme:x:job:j77:y:end");
+    }
+
+    #[test]
+    fn what_only_conditions_tell_apart_is_found_by_their_values() {
+        for subject in ["*", "repo:my-org/*"] {
+            let mut index = SubjectIndex::default();
+            for number in 0..2_000 {
+                let mut written = relationship(number, &[subject]);
+                let condition = format!(r#"{{"claim": "/a/id", "one_of": ["{number}", "x{number}"]}}"#);
+                written.settings.claim_conditions = vec![serde_json::from_str(&condition).unwrap()];
+                index.insert(&Arc::new(written.into()));
+            }
+            for id in ["77", "x77"] {
+                let claims = claims("repo:my-org/r", &[("a", serde_json::json!({"id": id}))]);
+                let evaluated = candidates(&index, &claims);
+                assert!((1..=2 * PREFERRED_PREFIX_ENTRIES).contains(&evaluated), "{evaluated} of 2,000 were evaluated for {id}");
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::claim_condition::ClaimVerdict;
 use crate::issuer_url::{IssuerUrl, LoopbackHttp};
 use crate::key_source::KeySource;
 use crate::subject_match::SubjectMatch;
+use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
 use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuerSettings};
 
@@ -27,6 +30,7 @@ pub(crate) fn trusted_issuer(url: &str) -> TrustedIssuer {
         workspace_id: workspace_id(),
         settings: TrustedIssuerSettings {
             display_name: None,
+            preset: None,
             issuer_url: IssuerUrl::parse(url, LoopbackHttp::Refused).unwrap(),
             key_source: KeySource::default(),
             subject_audiences: vec![],
@@ -51,6 +55,10 @@ pub(crate) fn relationship(number: usize, subject_matches: &[&str]) -> TrustRela
         trusted_issuer_id: issuer_id(),
         settings: TrustRelationshipSettings {
             display_name: None,
+            key: None,
+            claim_conditions: vec![],
+            cel_condition: None,
+            attribute_mapping: BTreeMap::new(),
             subject_matches: subject_matches.iter().map(|text| text.parse::<SubjectMatch>().unwrap()).collect(),
             subject_audiences: vec![],
             access_token_audiences: vec![],
@@ -90,8 +98,16 @@ fn policy(relationships: Vec<TrustRelationship>) -> WorkspacePolicy {
     policy
 }
 
+/// The claims of a token of this subject, and more.
+pub(crate) fn claims(subject: &str, more: &[(&str, serde_json::Value)]) -> Claims {
+    let members = serde_json::json!({"iss": "https://i.example", "sub": subject, "aud": "a", "iat": 1, "exp": 2});
+    let mut members = members.as_object().unwrap().clone();
+    members.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    Claims::from_members(members).unwrap()
+}
+
 fn accepting(policy: &WorkspacePolicy, subject: &str) -> Vec<TrustRelationshipId> {
-    policy.accepting(&issuer_id(), subject).into_iter().map(|matched| matched.relationship.id.clone()).collect()
+    policy.accepting(&issuer_id(), &claims(subject, &[])).into_iter().map(|matched| matched.relationship.id.clone()).collect()
 }
 
 fn ids(numbers: &[usize]) -> Vec<TrustRelationshipId> {
@@ -175,41 +191,135 @@ fn a_disabled_relationship_accepts_nothing_but_can_be_named() {
     assert!(policy.relationship(&relationship_id(1)).is_some_and(|found| !found.is_live(Timestamp::UNIX_EPOCH)));
 }
 
+/// One thing that a condition asks of the claims `c` and `d`.
+fn condition() -> impl Strategy<Value = crate::claim_condition::ClaimCondition> {
+    let value = prop_oneof![Just(serde_json::json!("x")), Just(serde_json::json!("y")), Just(serde_json::json!(1))];
+    let test = prop_oneof![
+        value.clone().prop_map(|value| serde_json::json!({"equals": value})),
+        Just(serde_json::json!({"one_of": ["x", "y"]})),
+        Just(serde_json::json!({"one_of": ["y", "z"]})),
+        Just(serde_json::json!({"glob": "x*"})),
+        Just(serde_json::json!({"exists": true})),
+        value.prop_map(|value| serde_json::json!({"equals": value, "negated": true})),
+    ];
+    (prop::sample::select(vec!["c", "d"]), test).prop_map(|(claim, mut test)| {
+        test["claim"] = claim.into();
+        serde_json::from_value(test).unwrap()
+    })
+}
+
 proptest! {
-    /// The index answers what asking every relationship would answer, after any history of changes.
+    /// The index finds whom asking every relationship would find, after any history of changes; those whose conditions do not
+    /// hold may be found or not.
     #[test]
     fn s28_the_index_agrees_with_asking_every_relationship(
         history in prop::collection::vec(
-            (0_usize..12, prop::collection::vec("[ab*]{1,6}", 0..4), any::<bool>()), 0..60,
+            (
+                0_usize..12,
+                prop::collection::vec("[ab*]{1,6}", 0..4),
+                prop::collection::vec(condition(), 0..3),
+                any::<bool>(),
+            ),
+            0..60,
         ),
         subjects in prop::collection::vec("[ab]{1,8}", 1..8),
+        c in prop::sample::select(vec!["x", "y", "z", "xx"]),
+        d in prop::option::of(Just(1)),
     ) {
         let mut policy = WorkspacePolicy::new(workspace_id(), WorkspaceState::Active, 0);
         let mut model: BTreeMap<usize, TrustRelationship> = BTreeMap::new();
-        for (revision, (number, matches, enabled)) in (1..).zip(history) {
-            let matches: Vec<&str> = matches.iter().map(String::as_str).filter(|text| text.parse::<SubjectMatch>().is_ok()).collect();
+        for (revision, (number, matches, conditions, enabled)) in (1..).zip(history) {
+            let matches: Vec<&str> = matches.iter().map(String::as_str).collect();
             if matches.is_empty() {
                 model.remove(&number);
                 policy.apply(delete_relationships(revision, &[number]));
             } else {
                 let mut written = relationship(number, &matches);
+                written.settings.claim_conditions = conditions;
                 written.settings.enabled = enabled;
                 model.insert(number, written.clone());
                 policy.apply(set_relationships(revision, vec![written]));
             }
         }
         for subject in subjects {
+            let more: Vec<_> = [("c", Some(serde_json::json!(c))), ("d", d.map(|d| serde_json::json!(d)))]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            let claims = claims(&subject, &more);
+            let view = TokenView::new(&claims);
             let mut expected: Vec<_> = model
                 .iter()
                 .filter(|(_, written)| written.settings.enabled)
                 .filter_map(|(number, written)| {
-                    CompiledRelationship::from(written.clone()).accepts(&subject).map(|specificity| (specificity, *number))
+                    let compiled = CompiledRelationship::from(written.clone());
+                    compiled.meet(&view).ok()?;
+                    compiled.accepts(&subject).map(|specificity| (specificity, *number))
                 })
                 .collect();
             expected.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
             let expected: Vec<_> = expected.into_iter().map(|(_, number)| relationship_id(number)).collect();
-            prop_assert_eq!(accepting(&policy, &subject), expected);
+            let found: Vec<_> = policy
+                .accepting(&issuer_id(), &claims)
+                .into_iter()
+                .filter(|matched| matched.relationship.meet(&view).is_ok())
+                .map(|matched| matched.relationship.id.clone())
+                .collect();
+            prop_assert_eq!(found, expected);
         }
         prop_assert_eq!(policy.relationship_count(), model.len());
+        for number in 0..12 {
+            policy.apply(delete_relationships(i64::MAX, &[number]));
+        }
+        prop_assert!(policy.subjects.is_empty() && policy.expressions.is_empty());
     }
+}
+
+#[test]
+fn one_expression_is_kept_once_and_as_long_as_it_is_used() {
+    let with_cel = |number, source: &str| {
+        let mut written = relationship(number, &["a*"]);
+        written.settings.cel_condition = Some(source.parse().unwrap());
+        written.settings.attribute_mapping = BTreeMap::from([("team".parse().unwrap(), "assertion.team".parse().unwrap())]);
+        written
+    };
+    let mut policy = policy(vec![with_cel(1, "assertion.c == 'x'"), with_cel(2, "assertion.c == 'x'")]);
+    assert_eq!(policy.expressions.size(), 2);
+    policy.apply(set_relationships(3, vec![with_cel(1, "assertion.c == 'y'")]));
+    assert_eq!(policy.expressions.size(), 3);
+    policy.apply(delete_relationships(4, &[2]));
+    assert_eq!(policy.expressions.size(), 2);
+    policy.apply(delete_relationships(5, &[1]));
+    assert!(policy.expressions.is_empty());
+}
+
+#[test]
+fn what_is_not_met_is_told_in_the_order_claims_attributes_cel() {
+    let mut written = relationship(1, &["a"]);
+    written.settings.claim_conditions = vec![
+        serde_json::from_str(r#"{"claim": "c", "equals": "x"}"#).unwrap(),
+        serde_json::from_str(r#"{"claim": "d", "exists": true}"#).unwrap(),
+    ];
+    written.settings.attribute_mapping = BTreeMap::from([("team".parse().unwrap(), "assertion.team".parse().unwrap())]);
+    written.settings.cel_condition = Some("attribute.team == 'core'".parse().unwrap());
+    let compiled = CompiledRelationship::from(written);
+    let meet = |more: &[(&str, serde_json::Value)]| compiled.meet(&TokenView::new(&claims("a", more)));
+    let claim = |place, verdict| Err(Unmet::Claim { place, verdict });
+    let [c, d, team, other] = [("c", "x"), ("d", "y"), ("team", "core"), ("team", "other")].map(|(n, v)| (n, v.into()));
+    assert_eq!(meet(&[]), claim(0, ClaimVerdict::Missing));
+    assert_eq!(meet(&[("c", "y".into())]), claim(0, ClaimVerdict::Unsatisfied));
+    assert_eq!(meet(&[c.clone(), ("d", "".into())]), claim(1, ClaimVerdict::Empty));
+    let absent = Unmet::Attribute { name: "team".parse().unwrap(), failure: crate::cel::CelFailure::Absent };
+    assert_eq!(meet(&[c.clone(), d.clone()]), Err(absent));
+    assert_eq!(meet(&[c.clone(), d.clone(), other]), Err(Unmet::CelFalse));
+    assert_eq!(meet(&[c, d, team]).unwrap(), Attributes::from_iter([("team".to_owned(), "core".into())]));
+}
+
+#[test]
+fn s54_attributes_stay_short() {
+    let mut written = relationship(1, &["a"]);
+    let mapping = ["a1", "a2", "a3", "a4", "a5"].map(|name| (name.parse().unwrap(), "assertion.long".parse().unwrap()));
+    written.settings.attribute_mapping = mapping.into();
+    let met = CompiledRelationship::from(written).meet(&TokenView::new(&claims("a", &[("long", "x".repeat(500).into())])));
+    assert_eq!(met, Err(Unmet::AttributesTooLong));
 }

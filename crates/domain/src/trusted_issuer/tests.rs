@@ -32,6 +32,7 @@ fn what_is_left_out_has_the_documented_defaults() {
 fn every_violation_is_reported_at_once() {
     let violations = created(&TrustedIssuerDraft {
         display_name: "a\nb".to_owned(),
+        preset: "A preset".to_owned(),
         issuer_url: "http://localhost:7401".to_owned(),
         jwks_url: "ftp://example.com".to_owned(),
         jwks: "x".repeat(UploadedKeySet::MAX_BYTES + 1),
@@ -51,6 +52,7 @@ fn every_violation_is_reported_at_once() {
         fields(&violations),
         [
             "trusted_issuer.display_name",
+            "trusted_issuer.preset",
             "trusted_issuer.issuer_url",
             "trusted_issuer.jwks_url",
             "trusted_issuer.jwks",

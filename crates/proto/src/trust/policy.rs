@@ -353,6 +353,7 @@ mod tests {
             workspace_id: WorkspaceId::from_random([1; 16]),
             settings: TrustedIssuerSettings {
                 display_name: None,
+                preset: Some("rwx".parse().unwrap()),
                 issuer_url: "http://localhost:7401/rwx".parse().unwrap(),
                 key_source,
                 subject_audiences: vec!["a".parse().unwrap()],
@@ -376,6 +377,19 @@ mod tests {
             trusted_issuer_id: TrustedIssuerId::from_random([2; 16]),
             settings: TrustRelationshipSettings {
                 display_name: Some("deploy".parse().unwrap()),
+                key: Some("deploy".parse().unwrap()),
+                claim_conditions: [
+                    r#"{"claim": "a", "equals": "x"}"#,
+                    r#"{"claim": "a", "equals": -1, "negated": true}"#,
+                    r#"{"claim": "a", "one_of": [true, false]}"#,
+                    r#"{"claim": "/a/b", "glob": "x*"}"#,
+                    r#"{"claim": "a", "contains": "x", "negated": true}"#,
+                    r#"{"claim": "a", "exists": true}"#,
+                ]
+                .map(|condition| serde_json::from_str(condition).unwrap())
+                .into(),
+                cel_condition: Some("attribute.team == 'core'".parse().unwrap()),
+                attribute_mapping: [("team".parse().unwrap(), "assertion.team".parse().unwrap())].into(),
                 subject_matches: vec!["org:my-org:vault:*".parse().unwrap()],
                 subject_audiences: vec!["a".parse().unwrap()],
                 access_token_audiences: vec!["b".parse().unwrap()],
@@ -453,7 +467,7 @@ mod tests {
     #[test]
     fn a_message_with_one_unreadable_resource_is_refused_whole() {
         let mut broken = wire::TrustRelationship::from(&relationship());
-        broken.subject_matches = vec!["*".to_owned()];
+        broken.subject_matches = vec![String::new()];
         let change = wire::PolicyChange {
             workspace_id: WorkspaceId::from_random([1; 16]).to_string(),
             state: wire::WorkspaceState::Active.into(),

@@ -1,5 +1,6 @@
 //! Workspaces, trusted issuers and trust relationships.
 
+use countersign_domain::claim_condition::{ClaimCondition, ClaimConditionDraft, ClaimTest, ClaimValue};
 use countersign_domain::draft::{Given, Unreadable};
 use countersign_domain::etag::Etag;
 use countersign_domain::key_source::KeySource;
@@ -37,6 +38,7 @@ impl From<&TrustedIssuer> for wire::TrustedIssuer {
             id: issuer.id.to_string(),
             workspace_id: issuer.workspace_id.to_string(),
             display_name: text(settings.display_name.as_ref()),
+            preset: text(settings.preset.as_ref()),
             issuer_url: settings.issuer_url.to_string(),
             jwks_url: keys.jwks_url,
             jwks: keys.jwks,
@@ -91,6 +93,7 @@ impl From<wire::TrustedIssuer> for TrustedIssuerDraft {
             max_token_lifetime: given_duration(issuer.max_token_lifetime.as_ref()),
             clock_skew: given_duration(issuer.clock_skew.as_ref()),
             display_name: issuer.display_name,
+            preset: issuer.preset,
             issuer_url: issuer.issuer_url,
             jwks_expire_time: given_timestamp(issuer.jwks_expire_time.as_ref()),
             max_stale_age: given_duration(issuer.max_stale_age.as_ref()),
@@ -113,7 +116,11 @@ impl From<&TrustRelationship> for wire::TrustRelationship {
             workspace_id: relationship.workspace_id.to_string(),
             trusted_issuer_id: relationship.trusted_issuer_id.to_string(),
             display_name: text(settings.display_name.as_ref()),
+            key: text(settings.key.as_ref()),
             subject_matches: texts(&settings.subject_matches),
+            claim_conditions: settings.claim_conditions.iter().map(Into::into).collect(),
+            cel_condition: text(settings.cel_condition.as_ref()),
+            attribute_mapping: settings.attribute_mapping.iter().map(|(name, cel)| (name.to_string(), cel.to_string())).collect(),
             subject_audiences: texts(&settings.subject_audiences),
             access_token_audiences: texts(&settings.access_token_audiences),
             scopes: texts(&settings.scopes),
@@ -136,12 +143,72 @@ impl From<wire::TrustRelationship> for TrustRelationshipDraft {
             token_duration: given_duration(relationship.token_duration.as_ref()),
             expires_at: given_timestamp(relationship.expire_time.as_ref()),
             display_name: relationship.display_name,
+            key: relationship.key,
             subject_matches: relationship.subject_matches,
+            claim_conditions: relationship.claim_conditions.into_iter().map(Into::into).collect(),
+            cel_condition: relationship.cel_condition,
+            attribute_mapping: relationship.attribute_mapping.into_iter().collect(),
             subject_audiences: relationship.subject_audiences,
             access_token_audiences: relationship.access_token_audiences,
             scopes: relationship.scopes,
             grants: relationship.grants.into_iter().map(Into::into).collect(),
             enabled: relationship.enabled,
+        }
+    }
+}
+
+impl From<&ClaimCondition> for wire::ClaimCondition {
+    fn from(condition: &ClaimCondition) -> Self {
+        use wire::claim_condition::Test;
+        let test = match &condition.test {
+            ClaimTest::Equals(value) => Test::Equals(value.into()),
+            ClaimTest::OneOf(values) => Test::OneOf(wire::ClaimValues { values: values.iter().map(Into::into).collect() }),
+            ClaimTest::Glob(pattern) => Test::Glob(pattern.to_string()),
+            ClaimTest::Contains(value) => Test::Contains(value.into()),
+            ClaimTest::Exists => Test::Exists(true),
+        };
+        Self { claim: condition.claim.to_string(), test: Some(test), negated: condition.negated }
+    }
+}
+
+impl From<&ClaimValue> for wire::ClaimValue {
+    fn from(value: &ClaimValue) -> Self {
+        use wire::claim_value::Kind;
+        let kind = match value {
+            ClaimValue::Text(text) => Kind::Text(text.clone()),
+            ClaimValue::Integer(integer) => Kind::Integer(*integer),
+            ClaimValue::Boolean(truth) => Kind::Boolean(*truth),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl From<wire::ClaimCondition> for ClaimConditionDraft {
+    /// A value without kind is empty text, which no condition may compare with.
+    fn from(condition: wire::ClaimCondition) -> Self {
+        use wire::claim_condition::Test;
+        let draft = Self { claim: condition.claim, negated: condition.negated, ..Self::default() };
+        match condition.test {
+            Some(Test::Equals(value)) => Self { equals: Some(value.into()), ..draft },
+            Some(Test::OneOf(wire::ClaimValues { values })) => {
+                Self { one_of: values.into_iter().map(Into::into).collect(), ..draft }
+            }
+            Some(Test::Glob(pattern)) => Self { glob: Some(pattern), ..draft },
+            Some(Test::Contains(value)) => Self { contains: Some(value.into()), ..draft },
+            Some(Test::Exists(exists)) => Self { exists, ..draft },
+            None => draft,
+        }
+    }
+}
+
+impl From<wire::ClaimValue> for ClaimValue {
+    fn from(value: wire::ClaimValue) -> Self {
+        use wire::claim_value::Kind;
+        match value.kind {
+            Some(Kind::Text(text)) => Self::Text(text),
+            Some(Kind::Integer(integer)) => Self::Integer(integer),
+            Some(Kind::Boolean(truth)) => Self::Boolean(truth),
+            None => Self::Text(String::new()),
         }
     }
 }

@@ -8,7 +8,7 @@ use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
 
 /// Brings trust-service's database up to date.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateTrust), Box::new(AddKeySources)]
+    vec![Box::new(CreateTrust), Box::new(AddKeySources), Box::new(AddConditions)]
 }
 
 struct CreateTrust;
@@ -67,6 +67,28 @@ impl MigrationTrait for AddKeySources {
             )
             .to_owned();
         manager.create_table(health).await
+    }
+}
+
+struct AddConditions;
+
+impl MigrationName for AddConditions {
+    fn name(&self) -> &'static str {
+        "m0003_add_conditions"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait elides it, and the two must agree")]
+#[async_trait]
+impl MigrationTrait for AddConditions {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table("trusted_issuers").add_column(text_null("preset")).to_owned()).await?;
+        for column in ["key", "claim_conditions", "cel_condition", "attribute_mapping"] {
+            manager.alter_table(Table::alter().table("trust_relationships").add_column(text_null(column)).to_owned()).await?;
+        }
+        let mut one_per_key = Index::create();
+        one_per_key.unique().name("trust_relationships_one_per_key").table("trust_relationships");
+        manager.create_index(one_per_key.col("workspace_id").col("key").to_owned()).await
     }
 }
 

@@ -5,8 +5,8 @@ use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select,
+    ActiveModelTrait as _, ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqlErr,
 };
 
 use super::entity::{trust_relationship, trusted_issuer};
@@ -17,6 +17,14 @@ use crate::database::StoreError;
 fn find(workspace_id: &WorkspaceId, id: &TrustRelationshipId) -> Select<trust_relationship::Entity> {
     use trust_relationship::Column;
     trust_relationship::Entity::find().filter(Column::WorkspaceId.eq(workspace_id.as_str())).filter(Column::Id.eq(id.as_str()))
+}
+
+/// Ids are fresh, so a name that is taken is a key.
+fn key_taken(error: DbErr) -> WriteError {
+    match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => WriteError::AlreadyExists,
+        _ => error.into(),
+    }
 }
 
 #[async_trait]
@@ -46,7 +54,8 @@ impl TrustRelationshipStore for SeaTrustStore {
             created_at: now,
             updated_at: now,
         };
-        trust_relationship::Model::try_from(&relationship)?.into_active_model().insert(&write.transaction).await?;
+        let inserted = trust_relationship::Model::try_from(&relationship)?.into_active_model().insert(&write.transaction).await;
+        inserted.map_err(key_taken)?;
         write.commit(TRUST_RELATIONSHIP, relationship.id.as_str(), false).await?;
         Ok(relationship)
     }
@@ -96,7 +105,8 @@ impl TrustRelationshipStore for SeaTrustStore {
         relationship.settings = settings;
         relationship.revision += 1;
         relationship.updated_at = now;
-        trust_relationship::Model::try_from(&relationship)?.into_active_model().reset_all().update(&write.transaction).await?;
+        let row = trust_relationship::Model::try_from(&relationship)?.into_active_model().reset_all();
+        row.update(&write.transaction).await.map_err(key_taken)?;
         write.commit(TRUST_RELATIONSHIP, id.as_str(), false).await?;
         Ok(relationship)
     }

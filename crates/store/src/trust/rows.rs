@@ -57,6 +57,7 @@ impl TryFrom<trusted_issuer::Model> for TrustedIssuer {
             workspace_id: parse("workspace id", &row.workspace_id)?,
             settings: TrustedIssuerSettings {
                 display_name: row.display_name.as_deref().map(|name| parse("trusted issuer name", name)).transpose()?,
+                preset: row.preset.as_deref().map(|preset| parse("preset", preset)).transpose()?,
                 issuer_url: parse("issuer URL", &row.issuer_url)?,
                 key_source: read_key_source(&row)?,
                 subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
@@ -84,6 +85,7 @@ impl TryFrom<&TrustedIssuer> for trusted_issuer::Model {
             id: issuer.id.to_string(),
             workspace_id: issuer.workspace_id.to_string(),
             display_name: settings.display_name.as_ref().map(ToString::to_string),
+            preset: settings.preset.as_ref().map(ToString::to_string),
             issuer_url: settings.issuer_url.to_string(),
             jwks_url: keys.jwks_url,
             jwks: keys.jwks,
@@ -182,7 +184,11 @@ impl TryFrom<trust_relationship::Model> for TrustRelationship {
             trusted_issuer_id: parse("trusted issuer id", &row.trusted_issuer_id)?,
             settings: TrustRelationshipSettings {
                 display_name: row.display_name.as_deref().map(|name| parse("trust relationship name", name)).transpose()?,
+                key: row.key.as_deref().map(|key| parse("trust relationship key", key)).transpose()?,
                 subject_matches: read_json("list of subject matches", &row.subject_matches)?,
+                claim_conditions: read_json_or_default("list of claim conditions", row.claim_conditions.as_deref())?,
+                cel_condition: row.cel_condition.as_deref().map(|cel| parse("CEL condition", cel)).transpose()?,
+                attribute_mapping: read_json_or_default("attribute mapping", row.attribute_mapping.as_deref())?,
                 subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
                 access_token_audiences: read_json("list of audiences", &row.access_token_audiences)?,
                 scopes: read_json("list of scopes", &row.scopes)?,
@@ -209,7 +215,11 @@ impl TryFrom<&TrustRelationship> for trust_relationship::Model {
             workspace_id: relationship.workspace_id.to_string(),
             trusted_issuer_id: relationship.trusted_issuer_id.to_string(),
             display_name: settings.display_name.as_ref().map(ToString::to_string),
+            key: settings.key.as_ref().map(ToString::to_string),
             subject_matches: json("list of subject matches", &settings.subject_matches)?,
+            claim_conditions: Some(json("list of claim conditions", &settings.claim_conditions)?),
+            cel_condition: settings.cel_condition.as_ref().map(ToString::to_string),
+            attribute_mapping: Some(json("attribute mapping", &settings.attribute_mapping)?),
             subject_audiences: json("list of audiences", &settings.subject_audiences)?,
             access_token_audiences: json("list of audiences", &settings.access_token_audiences)?,
             scopes: json("list of scopes", &settings.scopes)?,
@@ -292,6 +302,11 @@ pub(super) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String
 
 pub(super) fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|cause| StoreError::unreadable(what, cause))
+}
+
+/// Reads a column that rows from before it was added do not have.
+fn read_json_or_default<T: DeserializeOwned + Default>(what: &'static str, text: Option<&str>) -> Result<T, StoreError> {
+    text.map_or_else(|| Ok(T::default()), |text| read_json(what, text))
 }
 
 pub(super) fn parse<T>(what: &'static str, text: &str) -> Result<T, StoreError>
