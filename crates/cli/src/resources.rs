@@ -1,5 +1,8 @@
 //! Resources as the commands show them: JSON with the names of the proto files.
 
+use std::collections::BTreeMap;
+
+use countersign_domain::claim_condition::ClaimConditionDraft;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::issuer_v1::{Issuer, SigningKey};
 use countersign_proto::trust_v1::{
@@ -46,6 +49,7 @@ pub(crate) fn trusted_issuer_json(issuer: &TrustedIssuer) -> Value {
         "id": issuer.id,
         "workspace_id": issuer.workspace_id,
         "display_name": issuer.display_name,
+        "preset": issuer.preset,
         "issuer_url": issuer.issuer_url,
         "jwks_url": issuer.jwks_url,
         "jwks": issuer.jwks,
@@ -88,7 +92,11 @@ pub(crate) fn trust_relationship_json(relationship: &TrustRelationship, issuer_u
         "trusted_issuer_id": relationship.trusted_issuer_id,
         "issuer_url": issuer_url,
         "display_name": relationship.display_name,
+        "key": relationship.key,
         "subject_matches": relationship.subject_matches,
+        "claim_conditions": relationship.claim_conditions.iter().cloned().map(ClaimConditionDraft::from).collect::<Vec<_>>(),
+        "cel_condition": relationship.cel_condition,
+        "attribute_mapping": relationship.attribute_mapping.iter().collect::<BTreeMap<_, _>>(),
         "subject_audiences": relationship.subject_audiences,
         "access_token_audiences": relationship.access_token_audiences,
         "scopes": relationship.scopes,

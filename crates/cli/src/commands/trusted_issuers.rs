@@ -95,6 +95,9 @@ struct Settings {
     /// A name for people.
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
+    /// The preset that says what kind of issuer it is [default: what the URL tells].
+    #[arg(long, value_name = "PRESET")]
+    preset: Option<String>,
     /// Where its keys are read [default: where its discovery document says].
     #[arg(long, value_name = "URL")]
     jwks_url: Option<String>,
@@ -138,6 +141,7 @@ impl Settings {
         let no_more_jwks = self.jwks_file.as_deref().is_some_and(is_empty);
         let given = [
             ("display_name", self.display_name.is_some()),
+            ("preset", self.preset.is_some()),
             ("jwks_url", self.jwks_url.is_some()),
             ("jwks", self.jwks_file.is_some()),
             // Keys that are gone need no end.
@@ -158,6 +162,7 @@ impl Settings {
         Ok(TrustedIssuer {
             workspace_id,
             display_name: self.display_name.unwrap_or_default(),
+            preset: self.preset.unwrap_or_default(),
             jwks_url: self.jwks_url.unwrap_or_default(),
             jwks: document(self.jwks_file.as_deref())?,
             jwks_expire_time: self.jwks_expire_time,

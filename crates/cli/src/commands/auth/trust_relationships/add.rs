@@ -7,6 +7,7 @@ use countersign_proto::common;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::trust_v1::{CreateTrustRelationshipRequest, DeleteTrustedIssuerRequest, TrustRelationship, TrustedIssuer};
 
+use super::conditions::ConditionArgs;
 use crate::arguments::Session;
 use crate::commands::trusted_issuers::{self, Registered};
 use crate::duration;
@@ -29,6 +30,8 @@ pub(crate) struct AddArgs {
     /// An accepted subject: exact, or with `*` for any run of characters, `:` and `/` included. Repeat for several.
     #[arg(long, required = true, value_name = "PATTERN")]
     subject_match: Vec<String>,
+    #[command(flatten)]
+    conditions: ConditionArgs,
     /// An audience that the presented token may have [default: those of the trusted issuer; for a new one, this deployment's].
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
@@ -94,11 +97,15 @@ impl AddArgs {
         trusted_issuers::create_or_find(&mut client, issuer).await
     }
 
-    fn into_relationship(self, workspace_id: String, trusted_issuer_id: String) -> TrustRelationship {
+    fn into_relationship(mut self, workspace_id: String, trusted_issuer_id: String) -> TrustRelationship {
         TrustRelationship {
             workspace_id,
             trusted_issuer_id,
             display_name: self.display_name,
+            key: self.conditions.key(),
+            claim_conditions: self.conditions.claim_conditions(),
+            cel_condition: self.conditions.cel_condition(),
+            attribute_mapping: self.conditions.attribute_mapping(),
             subject_matches: self.subject_match,
             subject_audiences: self.audience,
             access_token_audiences: self.access_token_audience,

@@ -1,6 +1,7 @@
 //! `countersign auth trust-relationships …`.
 
 mod add;
+mod conditions;
 mod list;
 mod update;
 

@@ -7,6 +7,7 @@ use countersign_proto::common;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::trust_v1::{TrustRelationship, UpdateTrustRelationshipRequest};
 
+use super::conditions::ConditionArgs;
 use crate::arguments::Session;
 use crate::duration;
 use crate::failure::{Failure, Result};
@@ -21,6 +22,8 @@ pub(crate) struct UpdateArgs {
     /// The accepted subjects, in place of those there are.
     #[arg(long, value_name = "PATTERN")]
     subject_match: Vec<String>,
+    #[command(flatten)]
+    conditions: ConditionArgs,
     /// The audiences of presented tokens, in place of those there are.
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
@@ -63,6 +66,10 @@ enum Clearable {
     DefaultTokenDuration,
     ExpireTime,
     DisplayName,
+    Key,
+    Condition,
+    CelCondition,
+    Attribute,
 }
 
 impl Clearable {
@@ -76,6 +83,10 @@ impl Clearable {
             Self::DefaultTokenDuration => "token_duration",
             Self::ExpireTime => "expire_time",
             Self::DisplayName => "display_name",
+            Self::Key => "key",
+            Self::Condition => "claim_conditions",
+            Self::CelCondition => "cel_condition",
+            Self::Attribute => "attribute_mapping",
         }
     }
 }
@@ -90,7 +101,7 @@ impl UpdateArgs {
     }
 
     /// The fields whose flags are given, and the mask that names exactly them.
-    fn into_request(self, workspace_id: String) -> Result<UpdateTrustRelationshipRequest> {
+    fn into_request(mut self, workspace_id: String) -> Result<UpdateTrustRelationshipRequest> {
         let given = [
             ("subject_matches", !self.subject_match.is_empty()),
             ("subject_audiences", !self.audience.is_empty()),
@@ -102,7 +113,8 @@ impl UpdateArgs {
             ("enabled", self.enabled.is_some()),
             ("display_name", self.display_name.is_some()),
         ];
-        let mut paths: Vec<&str> = given.into_iter().filter(|(_, is_given)| *is_given).map(|(path, _)| path).collect();
+        let given = given.into_iter().chain(self.conditions.given());
+        let mut paths: Vec<&str> = given.filter(|(_, is_given)| *is_given).map(|(path, _)| path).collect();
         for cleared in self.clear.iter().map(|field| field.path()) {
             if paths.contains(&cleared) {
                 return Err(Failure::usage(format!("`{cleared}` is both set and cleared, or cleared twice")));
@@ -118,6 +130,10 @@ impl UpdateArgs {
                 id: self.id,
                 workspace_id,
                 display_name: self.display_name.unwrap_or_default(),
+                key: self.conditions.key(),
+                claim_conditions: self.conditions.claim_conditions(),
+                cel_condition: self.conditions.cel_condition(),
+                attribute_mapping: self.conditions.attribute_mapping(),
                 subject_matches: self.subject_match,
                 subject_audiences: self.audience,
                 access_token_audiences: self.access_token_audience,
