@@ -17,9 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Messages that hold tokens: their `Debug` is written by hand in `redacted`.
-const SECRET_MESSAGES: [&str; 5] = [
+const SECRET_MESSAGES: [&str; 6] = [
     "countersign.exchange.v1.ExchangeTokenRequest",
     "countersign.exchange.v1.ExchangeTokenResponse",
+    "countersign.exchange.v1.ExplainExchangeRequest",
     "countersign.issuer.v1.IssueIdTokenResponse",
     "countersign.issuer.v1.SignedAccessToken",
     "countersign.issuer.v1.SignedAccessToken.result",

@@ -1,6 +1,6 @@
 //! Why a command did not do what it was asked, and how that is told.
 //!
-//! Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong, or the answer to a question is no.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A service said no.
     Refused(Box<Refused>),
+    /// What was asked was answered, in the result, with no.
+    Negative,
     /// Something outside the services failed: a file, the network.
     Failed(anyhow::Error),
 }
@@ -48,15 +50,17 @@ impl Failure {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Refused(refused) => Some(refused.refusal.reason()),
-            Self::Usage(_) | Self::Failed(_) => None,
+            Self::Usage(_) | Self::Failed(_) | Self::Negative => None,
         }
     }
 
     /// Tells the person, and gives the exit code.
     pub(crate) fn report(&self, output: &mut Output) -> ExitCode {
-        output.message(self.to_string());
+        if !matches!(self, Self::Negative) {
+            output.message(self.to_string());
+        }
         match self {
-            Self::Usage(_) => ExitCode::from(2),
+            Self::Usage(_) | Self::Negative => ExitCode::from(2),
             Self::Refused(_) | Self::Failed(_) => ExitCode::from(1),
         }
     }
@@ -77,6 +81,7 @@ impl fmt::Display for Failure {
                 f.write_str(&printable(&text))
             }
             Self::Refused(refused) => refused.fmt(f),
+            Self::Negative => f.write_str("no"),
         }
     }
 }

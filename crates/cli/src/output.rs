@@ -21,6 +21,15 @@ pub(crate) enum ListFormat {
     Json,
 }
 
+/// How something nested is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TreeFormat {
+    /// Indented lines, for people.
+    Tree,
+    /// One JSON object.
+    Json,
+}
+
 impl Output {
     /// The streams of this process.
     pub(crate) fn of_process() -> Self {

@@ -18,6 +18,7 @@ pub mod commit;
 pub mod draft;
 pub mod etag;
 pub mod exchange;
+pub mod explain;
 pub mod grant;
 pub mod id;
 pub mod id_token;

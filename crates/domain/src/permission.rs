@@ -69,6 +69,8 @@ permissions! {
     TrustRelationshipsUpdate = "trust_relationships.update", Workspace;
     /// Delete trust relationships.
     TrustRelationshipsDelete = "trust_relationships.delete", Workspace;
+    /// Be told why a token gets what it gets, policy and all.
+    ExchangesExplain = "exchanges.explain", Workspace;
     /// Create issuers of ours.
     IssuersCreate = "issuers.create", Workspace;
     /// Read issuers of ours.

@@ -83,6 +83,11 @@ impl WorkspacePolicy {
         self.issuers_by_url.get(issuer_url)
     }
 
+    /// The trusted issuers, enabled or not, in no order.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<TrustedIssuer>> {
+        self.issuers.values()
+    }
+
     /// The relationship with this id, live or not.
     pub fn relationship(&self, id: &TrustRelationshipId) -> Option<&Arc<CompiledRelationship>> {
         self.relationships.get(id)

@@ -97,6 +97,20 @@ impl CompiledMatch {
     }
 }
 
+/// The shortest text that compiles to this.
+impl fmt::Display for CompiledMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => f.write_str(text),
+            Self::Pattern(Pattern { prefix, infixes, suffix }) => {
+                write!(f, "{prefix}*")?;
+                infixes.iter().try_for_each(|infix| write!(f, "{infix}*"))?;
+                f.write_str(suffix)
+            }
+        }
+    }
+}
+
 impl Pattern {
     /// What every accepted subject begins with. May be empty.
     pub fn prefix(&self) -> &str {
@@ -220,6 +234,11 @@ mod tests {
             pieces in prop::collection::vec("[a-c:/]{0,4}", 2..5), fill in "[ -~]{0,6}",
         ) {
             prop_assert!(compiled(&pieces.join("*")).accepts(&pieces.join(&fill)));
+        }
+
+        #[test]
+        fn what_is_compiled_can_be_written_again(text in "[ab*]{1,8}") {
+            prop_assert_eq!(compiled(&compiled(&text).to_string()), compiled(&text));
         }
 
         #[test]

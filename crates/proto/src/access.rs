@@ -19,6 +19,7 @@ pub fn name_of(path: &str) -> Option<&'static str> {
 /// Every method and what it takes to call it, the busiest first.
 pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.exchange.v1.ExchangeService/ExchangeToken", Access::Public),
+    ("/countersign.exchange.v1.ExchangeService/ExplainExchange", Access::Requires(Permission::ExchangesExplain)),
     ("/countersign.issuer.v1.AccessTokenService/SignAccessTokens", Access::Internal),
     ("/countersign.trust.v1.CommitService/CommitExchanges", Access::Internal),
     ("/countersign.trust.v1.PolicyService/WatchPolicies", Access::Internal),
@@ -101,14 +102,15 @@ mod tests {
     fn s69_only_exchange_keys_health_and_reflection_are_public() {
         for (method, access) in TABLE {
             let service = method.split('/').nth(1).unwrap();
-            let public = matches!(
-                service,
-                "countersign.exchange.v1.ExchangeService"
-                    | "countersign.issuer.v1.KeySetService"
-                    | "grpc.health.v1.Health"
-                    | "grpc.reflection.v1.ServerReflection"
-                    | "grpc.reflection.v1alpha.ServerReflection"
-            );
+            let exchange = *method == "/countersign.exchange.v1.ExchangeService/ExchangeToken";
+            let public = exchange
+                || matches!(
+                    service,
+                    "countersign.issuer.v1.KeySetService"
+                        | "grpc.health.v1.Health"
+                        | "grpc.reflection.v1.ServerReflection"
+                        | "grpc.reflection.v1alpha.ServerReflection"
+                );
             assert_eq!(*access == Access::Public, public, "{method}");
         }
     }

@@ -26,6 +26,16 @@ impl fmt::Debug for exchange_v1::ExchangeTokenResponse {
     }
 }
 
+impl fmt::Debug for exchange_v1::ExplainExchangeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExplainExchangeRequest")
+            .field("subject_token", &HIDDEN)
+            .field("workspace_id", &self.workspace_id)
+            .field("trust_relationship_id", &self.trust_relationship_id)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for issuer_v1::IssueIdTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssueIdTokenResponse").field("id_token", &HIDDEN).field("subject", &self.subject).finish_non_exhaustive()

@@ -6,16 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use countersign_domain::issuer_url::IssuerUrl;
+use countersign_jose::KeySet;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::GetJsonWebKeySetRequest;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
 use countersign_proto::status::{OAuthGrant, Refusal};
+use countersign_runtime::auth::KeySource;
 use countersign_runtime::client::PeerChannel;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -31,6 +34,8 @@ const REFRESH: Duration = Duration::from_secs(2);
 const FETCH_LIMIT: Duration = Duration::from_secs(2);
 /// How long a copy is served while no newer one can be had.
 const STALENESS_LIMIT: Duration = Duration::from_mins(5);
+/// How long callers are authenticated by a copy while no newer one can be had.
+const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(30);
 /// How long the first request waits for the first copy.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the metadata, which only a restart changes, may be kept.
@@ -40,6 +45,8 @@ const METADATA_MAX_AGE: &str = "public, max-age=3600";
 #[derive(Debug, Clone)]
 struct KeySetCopy {
     document: Bytes,
+    /// The keys of the document.
+    keys: Arc<KeySet>,
     etag: HeaderValue,
     max_age: Duration,
     fetched: Instant,
@@ -93,12 +100,40 @@ impl KeySetKeeper {
             .await
             .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?
             .into_inner();
+        let document: Bytes = response.json_web_key_set.to_vec().into();
         Ok(KeySetCopy {
-            document: response.json_web_key_set.to_vec().into(),
+            keys: Arc::new(KeySet::parse(&document).map_err(|error| error.to_string())?),
+            document,
             etag: HeaderValue::from_str(&quoted(&response.etag)).map_err(|_| "the etag is none".to_owned())?,
             max_age: response.max_age.as_ref().and_then(|age| common::read_duration(age).ok()).unwrap_or_default(),
             fetched: asked,
         })
+    }
+}
+
+impl KeySetDocument {
+    /// The latest copy, when it is younger than this.
+    async fn younger_than(&self, limit: Duration) -> Option<Arc<KeySetCopy>> {
+        let mut latest = self.0.clone();
+        let copy = match timeout(FIRST_PATIENCE, latest.wait_for(Option::is_some)).await {
+            Ok(Ok(copy)) => copy.clone(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        copy.filter(|copy| copy.fetched.elapsed() < limit)
+    }
+}
+
+/// The keys that verify the access tokens of callers. One that is new is known within [`REFRESH`]; callers cause no question.
+#[async_trait]
+impl KeySource for KeySetDocument {
+    async fn key_set(&self, _unknown_key: bool) -> Option<Arc<KeySet>> {
+        self.younger_than(AUTHENTICATION_LIMIT).await.map(|copy| Arc::clone(&copy.keys))
+    }
+}
+
+impl std::fmt::Debug for KeySetDocument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySetDocument").finish_non_exhaustive()
     }
 }
 
@@ -134,12 +169,8 @@ fn metadata(public_url: &IssuerUrl) -> String {
     .to_string()
 }
 
-async fn json_web_key_set(State(KeySetDocument(mut latest)): State<KeySetDocument>, headers: HeaderMap) -> Response {
-    let copy = match timeout(FIRST_PATIENCE, latest.wait_for(Option::is_some)).await {
-        Ok(Ok(copy)) => copy.clone(),
-        Ok(Err(_)) | Err(_) => None,
-    };
-    let Some(copy) = copy.filter(|copy| copy.fetched.elapsed() < STALENESS_LIMIT) else { return unavailable() };
+async fn json_web_key_set(State(key_set): State<KeySetDocument>, headers: HeaderMap) -> Response {
+    let Some(copy) = key_set.younger_than(STALENESS_LIMIT).await else { return unavailable() };
     // What a verifier may keep is what is left of the time that issuer-service counts on.
     let left = copy.max_age.saturating_sub(copy.fetched.elapsed());
     let cache_control = format!("public, max-age={}", left.as_secs());

@@ -5,8 +5,11 @@ use countersign_domain::name::{Audience, DisplayName, Scope};
 use countersign_domain::violation::Violations;
 use countersign_proto::common;
 use countersign_proto::exchange_v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
-use countersign_proto::exchange_v1::{ExchangeTokenRequest, ExchangeTokenResponse};
+use countersign_proto::exchange_v1::{
+    ExchangeTokenRequest, ExchangeTokenResponse, ExplainExchangeRequest, ExplainExchangeResponse,
+};
 use countersign_proto::status::Refusal;
+use countersign_runtime::auth;
 use tonic::{Request, Response, Status};
 
 use crate::pipeline::{ExchangeInput, Exchanged, Pipeline, SubjectToken};
@@ -33,6 +36,31 @@ impl ExchangeService for Exchange {
         let exchanged = self.pipeline.exchange(input).await?;
         Ok(Response::new(write_response(exchanged)))
     }
+
+    async fn explain_exchange(
+        &self,
+        request: Request<ExplainExchangeRequest>,
+    ) -> Result<Response<ExplainExchangeResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        let input = read_explain_request(request.into_inner(), &self.addresses).map_err(Refusal::from)?;
+        let Some(workspace_id) = input.workspace_id.clone() else {
+            let mut violations = Violations::new();
+            violations.add("workspace_id", "is required");
+            return Err(Refusal::invalid(violations).into());
+        };
+        if !caller.sees(&workspace_id) {
+            return Err(Refusal::not_found("Workspace", &workspace_id).into());
+        }
+        let explained = self.pipeline.explain(&input, &workspace_id).await?;
+        Ok(Response::new(explained.into()))
+    }
+}
+
+/// An explanation is asked for in the words of an exchange.
+fn read_explain_request(request: ExplainExchangeRequest, addresses: &Addresses) -> Result<ExchangeInput, Violations> {
+    let ExplainExchangeRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration } = request;
+    let request = ExchangeTokenRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration };
+    read_request(request, addresses)
 }
 
 fn read_request(request: ExchangeTokenRequest, addresses: &Addresses) -> Result<ExchangeInput, Violations> {

@@ -10,6 +10,7 @@
 mod batch;
 mod cause;
 mod documents;
+mod explain;
 #[cfg(test)]
 mod fakes;
 #[cfg(any(test, feature = "fuzzing"))]

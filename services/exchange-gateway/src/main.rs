@@ -10,6 +10,7 @@ use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::process::{self, Program};
+use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::key_set_cache::{KeySetCache, RedisKeySetCache};
@@ -32,6 +33,7 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
         internal_tls,
         trust_service,
         issuer_service,
+        bootstrap_token_file,
         redis: _,
         deployment_secret_file: _,
         issuer_networks: _,
@@ -45,6 +47,7 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
     let discovery = Discovery::new(&discovery, key_set_cache, Arc::clone(&entropy))?;
     let keys = Arc::new(IssuerKeySets::new(discovery, Arc::clone(&clock)));
     let identity = internal_tls.identity()?;
+    let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let deps = Deps {
         clock,
         entropy,
@@ -52,6 +55,7 @@ async fn start(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<
         issuer_service: PeerChannel::new("issuer-service", issuer_service.address(identity)?),
         replay,
         keys,
+        bootstrap_token,
     };
     let listeners = listen.bind(None).await?;
     exchange_gateway::start(Config { public_url }, deps, listeners, shutdown).await

@@ -69,6 +69,18 @@ impl From<String> for SubjectToken {
     }
 }
 
+impl SubjectToken {
+    /// Whether nothing was presented.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The token itself, for whoever parses it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for SubjectToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SubjectToken(…)")
@@ -129,6 +141,10 @@ enum Settled {
 impl Pipeline {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
     }
 
     /// Exchanges a token, or says to the caller why not. The full cause is logged here.
@@ -223,7 +239,7 @@ impl Pipeline {
         }
     }
 
-    async fn verify(&self, token: UnverifiedToken, policy: &WorkspacePolicy) -> Result<VerifiedToken, Cause> {
+    pub(crate) async fn verify(&self, token: UnverifiedToken, policy: &WorkspacePolicy) -> Result<VerifiedToken, Cause> {
         let issuer =
             exchange::trusted_issuer(policy, token.unverified_issuer(), &self.0.deployment).map_err(Cause::IssuerRefused)?;
         let mut keys: Arc<KeySet> = self.0.keys.key_set(issuer).await?;

@@ -9,6 +9,7 @@ use countersign_runtime::config::{
     self, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, OptionalUrl, Peer, Problems, SecretText, Settings,
     Telemetry,
 };
+use countersign_runtime::secret::BootstrapToken;
 use countersign_store::redis_link::RedisUrl;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub struct GatewaySettings {
     pub trust_service: Peer,
     /// issuer-service's internal port.
     pub issuer_service: Peer,
+    /// The operator's first credential, for explanations. Without, only access tokens are accepted.
+    pub bootstrap_token_file: Option<PathBuf>,
     /// The shared caches. Without them each gateway keeps its own.
     pub redis: OptionalUrl,
     /// At least 32 random bytes, the same for the whole deployment. It authenticates what lies in Redis.
@@ -47,6 +50,7 @@ impl Default for GatewaySettings {
             internal_tls: InternalTls::default(),
             trust_service: Peer::at("https://trust-service:7422"),
             issuer_service: Peer::at("https://issuer-service:7421"),
+            bootstrap_token_file: None,
             redis: OptionalUrl::default(),
             deployment_secret_file: None,
             issuer_networks: Vec::new(),
@@ -114,6 +118,9 @@ impl Settings for GatewaySettings {
             problems.check(key, url.reveal().parse::<RedisUrl>());
         }
         problems.check("deployment_secret_file", self.deployment_secret());
+        if let Some(file) = &self.bootstrap_token_file {
+            problems.check("bootstrap_token_file", BootstrapToken::from_file(file));
+        }
         self.egress_proxy.check("egress_proxy", problems);
         let proxy = self.egress_proxy.url.as_ref().map(SecretText::reveal);
         if let Err(violations) = DiscoverySettings::read(&self.issuer_networks, self.loopback_http(), proxy) {

@@ -7,8 +7,10 @@ use axum::Router;
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::time::{Clock, Entropy};
+use countersign_runtime::auth::Authenticator;
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::health::{Condition, Readiness};
+use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::Listeners;
@@ -45,6 +47,8 @@ pub struct Deps {
     pub replay: Arc<dyn ReplayCache>,
     /// The keys of other issuers.
     pub keys: Arc<IssuerKeySets>,
+    /// The operator's first credential.
+    pub bootstrap_token: Option<BootstrapToken>,
 }
 
 impl std::fmt::Debug for Deps {
@@ -59,10 +63,15 @@ impl std::fmt::Debug for Deps {
 /// When the listeners do not fit the service.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config { public_url } = config;
-    let Deps { clock, entropy, trust_service, issuer_service, replay, keys } = deps;
+    let Deps { clock, entropy, trust_service, issuer_service, replay, keys, bootstrap_token } = deps;
     let deployment = DeploymentAudience::new(&public_url)?;
     let (follower, policies) = Follower::new(trust_service.clone(), Arc::clone(&entropy));
     let (keeper, key_set) = KeySetKeeper::new(issuer_service.clone(), public_url.clone());
+    let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
+        public_url.as_str(),
+        Arc::new(key_set.clone()),
+        Arc::clone(&clock),
+    );
     let reporting = health_reports::run(Arc::clone(&keys), trust_service.clone());
     let (failing, ambiguous) = (Arc::clone(&keys), Arc::clone(&keys));
     let readiness = Readiness::new();
@@ -80,6 +89,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         settling: Arc::new(Semaphore::new(MAX_SETTLING)),
     });
     Server::new("exchange-gateway")
+        .authenticator(authenticator)
         .readiness(readiness)
         .public(surface(pipeline, &public_url, key_set))
         .gauge("replay_cache_connected", "1 while the replay cache answers; exchanges go on without", move || {

@@ -86,7 +86,7 @@ async fn compose(state: &State, sockets: Sockets, shutdown: &Shutdown) -> anyhow
     let peers_are_ready =
         async { tokio::try_join!(is_serving(Service::Issuer, &issuer_url), is_serving(Service::Trust, &trust_url)) };
     in_time(peers_are_ready).await?;
-    let gateway = surroundings.start_gateway(to_issuer, to_trust, listeners(sockets.gateway, None), shutdown).await?;
+    let gateway = surroundings.start_gateway(state, to_issuer, to_trust, listeners(sockets.gateway, None), shutdown).await?;
     in_time(is_serving(Service::Gateway, &gateway_url)).await?;
     let (shutdown, peers_shutdown) = (shutdown.clone(), surroundings.peers_shutdown);
     Ok(Deployment { issuer_url, trust_url, gateway_url, gateway, peers: [issuer, trust], shutdown, peers_shutdown })
@@ -173,6 +173,7 @@ impl Surroundings {
 
     async fn start_gateway(
         &self,
+        state: &State,
         issuer: InProcessConnector,
         trust: InProcessConnector,
         listeners: Listeners,
@@ -186,6 +187,7 @@ impl Surroundings {
             issuer_service: peer(Service::Issuer, issuer),
             replay: Arc::new(EmbeddedReplayCache::default()),
             keys: Arc::new(IssuerKeySets::new(self.discovery.clone(), Arc::clone(&self.clock))),
+            bootstrap_token: Some(BootstrapToken::from_file(&state.secrets.bootstrap_token)?),
         };
         exchange_gateway::start(config, deps, listeners, shutdown.clone()).await
     }

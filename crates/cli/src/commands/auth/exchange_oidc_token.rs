@@ -1,6 +1,5 @@
 //! `countersign auth exchange-oidc-token`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,27 +11,18 @@ use countersign_proto::exchange_v1::{ExchangeTokenRequest, ExchangeTokenResponse
 use serde_json::json;
 
 use super::issue_id_token::TokenFormat;
+use super::subject_token::SubjectTokenArgs;
 use crate::arguments::Session;
 use crate::connection::Service;
 use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, printable};
-use crate::secret::Secret;
 use crate::stored_token::StoredToken;
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("subject").required(true))]
 pub(crate) struct ExchangeOidcTokenArgs {
-    /// The token. Other users of this machine can read it in the list of processes: prefer --token-file, or `-`.
-    #[arg(long, value_name = "TOKEN", group = "subject", allow_hyphen_values = true)]
-    token: Option<Secret>,
-    /// A file with the token; `-` is standard input.
-    #[arg(long, value_name = "FILE", group = "subject")]
-    token_file: Option<PathBuf>,
-    /// `-`: read the token from standard input.
-    // A token written here by mistake must not come back in an error message, as clap's own checks would have it.
-    #[arg(value_name = "-", group = "subject")]
-    standard_input: Option<Secret>,
+    #[command(flatten)]
+    subject: SubjectTokenArgs,
     /// The relationship that is to decide, `tr_…` [default: the most specific that matches].
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     trust_relationship: String,
@@ -55,16 +45,8 @@ pub(crate) struct ExchangeOidcTokenArgs {
 
 impl ExchangeOidcTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let Self { token, token_file, standard_input, trust_relationship, audience, scope, duration, no_store, output: format } =
-            self;
-        if standard_input.is_some_and(|text| text.expose() != "-") {
-            return Err(Failure::usage("a token is not taken here: pipe it and write `-`, or pass --token-file FILE"));
-        }
-        let subject_token = match (token, token_file) {
-            (Some(token), _) if token.expose() != "-" => Secret::from(token.expose().trim().to_owned()),
-            (_, Some(file)) => Secret::from_file(&file)?,
-            _ => Secret::from_file("-".as_ref())?,
-        };
+        let Self { subject, trust_relationship, audience, scope, duration, no_store, output: format } = self;
+        let subject_token = subject.read()?;
         let names_workspace = session.connection.named_workspace().is_some();
         let request = ExchangeTokenRequest {
             subject_token: subject_token.expose().to_owned(),

@@ -1,7 +1,9 @@
 //! `countersign auth …`.
 
 mod exchange_oidc_token;
+mod explain;
 mod issue_id_token;
+mod subject_token;
 mod trust_relationships;
 
 use clap::Subcommand;
@@ -25,6 +27,10 @@ pub(crate) enum AuthCommand {
     /// Prints the name of the workspace. The access token is stored, readable by you alone, and used by later commands that name
     /// no credential file, for as long as it is valid.
     ExchangeOidcToken(exchange_oidc_token::ExchangeOidcTokenArgs),
+    /// Say why a token is, or is not, accepted: every stage, and every condition of the relationships that come nearest.
+    ///
+    /// The token is not used up: nothing is minted, stored or logged. Exits with 2 when the token would be refused.
+    Explain(explain::ExplainArgs),
 }
 
 impl AuthCommand {
@@ -33,6 +39,7 @@ impl AuthCommand {
             Self::TrustRelationships(command) => command.run(session, output).await,
             Self::IssueIdToken(args) => args.run(session, output).await,
             Self::ExchangeOidcToken(args) => args.run(session, output).await,
+            Self::Explain(args) => args.run(session, output).await,
         }
     }
 }

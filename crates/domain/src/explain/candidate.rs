@@ -1,0 +1,264 @@
+//! One relationship that comes into question, check by check.
+
+use serde_json::Value;
+
+use super::{MAX_CANDIDATES, Verdict, nearness};
+use crate::claim_condition::{ClaimTest, ClaimVerdict, CompiledCondition};
+use crate::claims::Claims;
+use crate::exchange::DeploymentAudience;
+use crate::id::TrustRelationshipId;
+use crate::policy::{CompiledRelationship, TokenView, WorkspacePolicy};
+use crate::time::Timestamp;
+use crate::trusted_issuer::TrustedIssuer;
+
+/// How many relationships are compared in full. Beyond, those whose subjects have the least in common with the token's are left.
+const COMPARED: usize = 100;
+/// The most characters of a claim's value that are shown.
+const MAX_SHOWN: usize = 256;
+
+/// What a check that fails weighs against a subject that does not match at all.
+const FAILED_CHECK: f64 = 1.0;
+const SUBJECT_MISSED: f64 = 4.0;
+
+/// A relationship, and how the token fares against it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Which relationship.
+    pub id: TrustRelationshipId,
+    /// Everything it asks, the failures first.
+    pub checks: Vec<Check>,
+    /// How far the token is from being accepted; 0 is accepted.
+    pub distance: f64,
+}
+
+/// One thing that a relationship asks of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The field of the relationship: `claim_conditions[0]`.
+    pub field: String,
+    /// What it asks.
+    pub expected: String,
+    /// What the token says.
+    pub found: String,
+    /// Whether that will do.
+    pub verdict: Verdict,
+    /// What may be behind it, when it will not.
+    pub hint: Option<String>,
+}
+
+impl Candidate {
+    /// Whether it accepts the token.
+    pub fn accepts(&self) -> bool {
+        self.checks.iter().all(|check| check.verdict == Verdict::Passed)
+    }
+
+    /// The checks that fail.
+    pub fn failures(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.verdict == Verdict::Failed)
+    }
+}
+
+impl Check {
+    fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>, passed: bool) -> Self {
+        let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
+        Self { field: field.into(), expected: expected.into(), found: found.into(), verdict, hint: None }
+    }
+
+    #[must_use]
+    fn with_hint(mut self, hint: Option<String>) -> Self {
+        if self.verdict == Verdict::Failed {
+            self.hint = hint;
+        }
+        self
+    }
+
+    /// The check in one sentence.
+    pub fn sentence(&self) -> String {
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("{} asks for {}, and the token has {}{hint}", self.field, self.expected, self.found)
+    }
+}
+
+/// The candidates among the issuer's relationships, and how many more there are. The one that an exchange would choose stands
+/// first, then the nearest.
+pub(super) fn of(
+    claims: &Claims,
+    issuer: &TrustedIssuer,
+    named: Option<&TrustRelationshipId>,
+    policy: &WorkspacePolicy,
+    deployment: &DeploymentAudience,
+    now: Timestamp,
+) -> (Vec<Candidate>, usize) {
+    let token = TokenView::new(claims);
+    let examined = |relationship: &CompiledRelationship| candidate(relationship, claims, &token, deployment, now);
+    if let Some(id) = named {
+        let relationship = policy.relationship(id).filter(|relationship| relationship.trusted_issuer_id == issuer.id);
+        let candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
+        return (candidates, 0);
+    }
+    let chosen = policy.accepting(&issuer.id, claims).into_iter().map(|matched| matched.relationship);
+    let chosen = chosen.map(|relationship| examined(relationship)).find(Candidate::accepts);
+    let mut all: Vec<_> = policy.relationships_of(&issuer.id).collect();
+    let total = all.len();
+    if total > COMPARED {
+        let likeness = |relationship: &CompiledRelationship| {
+            let subjects = relationship.subject_matches.iter();
+            subjects.map(|subject| nearness::common_ends(subject, claims.subject.as_str())).max().unwrap_or(0)
+        };
+        all.sort_by_cached_key(|relationship| (std::cmp::Reverse(likeness(relationship)), relationship.id.clone()));
+        all.truncate(COMPARED);
+    }
+    let mut candidates: Vec<_> = all.into_iter().map(|relationship| examined(relationship)).collect();
+    candidates.sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
+    if let Some(chosen) = chosen {
+        candidates.retain(|candidate| candidate.id != chosen.id);
+        candidates.insert(0, chosen);
+    }
+    candidates.truncate(MAX_CANDIDATES);
+    let left_out = total.saturating_sub(candidates.len());
+    (candidates, left_out)
+}
+
+fn candidate(
+    relationship: &CompiledRelationship,
+    claims: &Claims,
+    token: &TokenView<'_>,
+    deployment: &DeploymentAudience,
+    now: Timestamp,
+) -> Candidate {
+    let (subject, missed_by) = subject(relationship, claims.subject.as_str());
+    let mut checks = vec![subject, audience(relationship, claims, deployment)];
+    let conditions = relationship.claim_conditions.iter().enumerate();
+    checks.extend(conditions.map(|(place, condition)| claim(place, condition, token)));
+    checks.extend(attributes(relationship, token));
+    checks.extend(cel(relationship, token));
+    checks.extend(live(relationship, now));
+    #[expect(clippy::cast_precision_loss, reason = "a relationship has at most some dozens of checks")]
+    let failed = checks.iter().skip(1).filter(|check| check.verdict == Verdict::Failed).count() as f64;
+    // A subject that is missed at all weighs as a failed check, and the more the less it is alike.
+    let missed = if missed_by > 0.0 { FAILED_CHECK + SUBJECT_MISSED * missed_by } else { 0.0 };
+    // Stable, so that checks of one verdict keep their order.
+    checks.sort_by_key(|check| check.verdict != Verdict::Failed);
+    Candidate { id: relationship.id.clone(), checks, distance: failed * FAILED_CHECK + missed }
+}
+
+/// The check of the subject match that accepts the subject or is nearest, and how far it is from that, 0 to 1.
+fn subject(relationship: &CompiledRelationship, subject: &str) -> (Check, f64) {
+    let found = format!("`{subject}`");
+    let nearest = relationship
+        .subject_matches
+        .iter()
+        .enumerate()
+        .map(|(place, pattern)| (nearness::distance(pattern, subject), place, pattern))
+        .min_by(|a, b| a.0.total_cmp(&b.0));
+    let Some((distance, place, pattern)) = nearest else {
+        return (Check::new("subject_matches", "a subject", found, false), 1.0);
+    };
+    let accepts = pattern.accepts(subject);
+    let check = Check::new(format!("subject_matches[{place}]"), format!("`{pattern}`"), found, accepts);
+    let distance = if accepts { 0.0 } else { distance.max(f64::EPSILON) };
+    (check.with_hint(nearness::subject_hint(pattern, subject)), distance)
+}
+
+fn audience(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> Check {
+    let narrower = &relationship.subject_audiences;
+    let list = |audiences: &mut dyn Iterator<Item = String>| audiences.collect::<Vec<_>>().join(", ");
+    let found = list(&mut claims.audiences.iter().map(|audience| format!("`{audience}`")));
+    if narrower.is_empty() {
+        return Check::new("subject_audiences", "what the trusted issuer accepts", found, true);
+    }
+    let refused = claims.audiences.iter().find(|audience| !deployment.is_in(narrower, audience));
+    let expected = list(&mut narrower.iter().map(|audience| format!("`{audience}`")));
+    let hint = refused.and_then(|refused| nearness::audience_hint(refused, narrower));
+    Check::new("subject_audiences", format!("nothing but {expected}"), found, refused.is_none()).with_hint(hint)
+}
+
+fn claim(place: usize, condition: &CompiledCondition, token: &TokenView<'_>) -> Check {
+    let verdict = condition.judge(token.members());
+    let written = condition.written();
+    let value = written.claim.find(token.members());
+    let found = match (verdict, value) {
+        (ClaimVerdict::Missing, None) => "no such claim".to_owned(),
+        (_, value) => value.map(shown).unwrap_or_default(),
+    };
+    let hint = match verdict {
+        ClaimVerdict::WrongType => Some(wrong_type(&written.test, value)),
+        ClaimVerdict::Empty => Some("an empty claim satisfies no condition".to_owned()),
+        ClaimVerdict::Missing => Some(
+            nearness::claim_hint(&written.claim, token.members())
+                .unwrap_or_else(|| "a missing claim satisfies no condition, negated or not".to_owned()),
+        ),
+        ClaimVerdict::Satisfied | ClaimVerdict::Unsatisfied => None,
+    };
+    let passed = verdict == ClaimVerdict::Satisfied;
+    Check::new(format!("claim_conditions[{place}]"), written.to_string(), found, passed).with_hint(hint)
+}
+
+fn wrong_type(test: &ClaimTest, value: Option<&Value>) -> String {
+    let expected = match test {
+        ClaimTest::Equals(value) => value.type_name(),
+        ClaimTest::OneOf(values) => values.first().map_or("a value", |value| value.type_name()),
+        ClaimTest::Glob(_) => "text",
+        ClaimTest::Contains(_) => "an array of such values",
+        ClaimTest::Exists => "a value",
+    };
+    let found = match value {
+        Some(Value::String(_)) => "text",
+        Some(Value::Number(number)) if number.is_f64() => "a number with a fraction, or too large",
+        Some(Value::Number(_)) => "a whole number",
+        Some(Value::Bool(_)) => "true or false",
+        Some(Value::Array(_)) => "an array",
+        Some(Value::Object(_)) => "an object",
+        Some(Value::Null) | None => "nothing",
+    };
+    format!("the condition is about {expected}, the claim is {found}; nothing is converted")
+}
+
+fn attributes(relationship: &CompiledRelationship, token: &TokenView<'_>) -> Option<Check> {
+    if relationship.attribute_mapping.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = relationship.attribute_mapping.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = format!("values for {}", names.join(", "));
+    Some(match relationship.map(token) {
+        Ok(attributes) => Check::new("attribute_mapping", expected, shown(&attributes.into()), true),
+        Err(unmet) => Check::new("attribute_mapping", expected, unmet.to_string(), false),
+    })
+}
+
+fn cel(relationship: &CompiledRelationship, token: &TokenView<'_>) -> Option<Check> {
+    let condition = relationship.cel_condition.as_ref()?;
+    let (field, expected) = ("cel_condition", format!("`{condition}`"));
+    // Only what it reads is shown.
+    let read = condition.claims().iter().map(|claim| match token.members().get(&**claim) {
+        Some(value) => format!("{claim} = {}", shown(value)),
+        None => format!("no claim {claim}"),
+    });
+    let read = read.collect::<Vec<_>>().join(", ");
+    // A mapping that fails is told of by its own check.
+    let attributes = relationship.map(token).unwrap_or_default();
+    Some(match condition.holds(token.assertion(), &attributes) {
+        Ok(holds) => Check::new(field, expected, read, holds),
+        Err(failure) => Check::new(field, expected, read, false).with_hint(Some(format!("{failure}, which refuses the token"))),
+    })
+}
+
+fn live(relationship: &CompiledRelationship, now: Timestamp) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if !relationship.enabled {
+        checks.push(Check::new("enabled", "an enabled relationship", "one that is disabled", false));
+    }
+    if let Some(end) = relationship.expires_at {
+        checks.push(Check::new("expire_time", format!("a time before {end}"), format!("now, {now}"), now < end));
+    }
+    checks
+}
+
+/// A value as JSON, cut short.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}

@@ -1,0 +1,163 @@
+//! How near a miss is, and what may be behind it.
+
+use serde_json::{Map, Value};
+
+use crate::claim_path::ClaimPath;
+use crate::name::Audience;
+use crate::subject_match::CompiledMatch;
+
+/// How many bytes a pattern's literal ends have in common with a subject's. Cheap, for a first choice among many.
+pub(super) fn common_ends(pattern: &CompiledMatch, subject: &str) -> usize {
+    let common = |a: &mut dyn Iterator<Item = u8>, b: &mut dyn Iterator<Item = u8>| a.zip(b).take_while(|(a, b)| a == b).count();
+    match pattern {
+        CompiledMatch::Exact(text) => {
+            common(&mut text.bytes(), &mut subject.bytes()) + common(&mut text.bytes().rev(), &mut subject.bytes().rev())
+        }
+        CompiledMatch::Pattern(pattern) => {
+            common(&mut pattern.prefix().bytes(), &mut subject.bytes())
+                + common(&mut pattern.suffix().bytes().rev(), &mut subject.bytes().rev())
+        }
+    }
+}
+
+/// How much of pattern and subject differs, 0 to 1: the fewest insertions, deletions and replacements of characters that make the
+/// subject one that the pattern accepts, where `*` stands for anything at no cost, by the length of the longer.
+pub(super) fn distance(pattern: &CompiledMatch, subject: &str) -> f64 {
+    let pattern: Vec<char> = pattern.to_string().chars().collect();
+    let subject: Vec<char> = subject.chars().collect();
+    let mut previous: Vec<usize> = (0..=subject.len()).collect();
+    let mut current = vec![0; subject.len() + 1];
+    for &expected in &pattern {
+        if expected == '*' {
+            // Whatever came before, the star takes in the rest of the subject at no cost.
+            let mut least = usize::MAX;
+            for (cost, &before) in current.iter_mut().zip(&previous) {
+                least = least.min(before);
+                *cost = least;
+            }
+        } else {
+            let mut diagonal = 0;
+            for (column, cost) in current.iter_mut().enumerate() {
+                let above = previous.get(column).copied().unwrap_or_default();
+                *cost = match column.checked_sub(1).and_then(|column| subject.get(column)) {
+                    None => above + 1,
+                    Some(found) => (diagonal + usize::from(*found != expected)).min(above + 1),
+                };
+                diagonal = above;
+            }
+            // Characters of the subject that the pattern does not have.
+            let mut left = usize::MAX;
+            for cost in &mut current {
+                *cost = (*cost).min(left.saturating_add(1));
+                left = *cost;
+            }
+        }
+        std::mem::swap(&mut previous, &mut current);
+    }
+    let longer = pattern.len().max(subject.len()).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "subjects and patterns have at most 1,024 characters")]
+    let share = previous.last().copied().unwrap_or_default() as f64 / longer as f64;
+    share.min(1.0)
+}
+
+/// What a subject that a pattern refuses may have run into.
+pub(super) fn subject_hint(pattern: &CompiledMatch, subject: &str) -> Option<String> {
+    let text = pattern.to_string();
+    let lower = text.to_lowercase();
+    let folded = lower.parse::<crate::subject_match::SubjectMatch>().ok()?.compile();
+    if folded.accepts(&subject.to_lowercase()) {
+        return Some("they differ only in upper and lower case, which counts".to_owned());
+    }
+    if pattern.accepts(subject.trim()) {
+        return Some("the subject has white space around it, which counts".to_owned());
+    }
+    if subject.contains("%3A") && pattern.accepts(&subject.replace("%3A", ":")) {
+        return Some("the issuer writes `:` within a value as `%3A`; so must the pattern".to_owned());
+    }
+    if !text.contains('*') && subject.starts_with(&text) {
+        return Some(format!("the subject goes on behind that; `{text}*` would accept it, and whatever else begins so"));
+    }
+    None
+}
+
+/// What an audience that is not accepted may have run into.
+pub(super) fn audience_hint(refused: &Audience, accepted: &[Audience]) -> Option<String> {
+    let plain = |text: &str| {
+        let text = text.trim_end_matches('/');
+        text.split_once("://").map_or(text, |(_, rest)| rest).to_lowercase()
+    };
+    let near = accepted.iter().find(|audience| plain(audience.as_str()) == plain(refused.as_str()))?;
+    Some(format!("`{near}` differs only in its scheme, its case or a slash at the end, which count."))
+}
+
+/// Where a claim that is missing may be instead.
+pub(super) fn claim_hint(missing: &ClaimPath, members: &Map<String, Value>) -> Option<String> {
+    let text = missing.as_str();
+    // Written with dots or slashes, as other systems do.
+    let found = |pointer: String| pointer.parse::<ClaimPath>().ok().filter(|path| path.find(members).is_some());
+    let nested = (1..text.len()).filter(|at| matches!(text.as_bytes().get(*at), Some(b'.' | b'/'))).find_map(|at| {
+        let (name, rest) = (text.get(..at)?.trim_start_matches('/'), text.get(at + 1..)?);
+        let name = name.replace('~', "~0").replace('/', "~1");
+        found(format!("/{name}/{}", rest.replace('.', "/"))).or_else(|| found(format!("/{name}/{rest}")))
+    });
+    if let Some(path) = nested {
+        return Some(format!("the token has it at `{path}`"));
+    }
+    let alike = members.keys().find(|name| name.eq_ignore_ascii_case(text))?;
+    Some(format!("the token has `{alike}`; case counts"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pattern(text: &str) -> CompiledMatch {
+        text.parse::<crate::subject_match::SubjectMatch>().unwrap().compile()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_far_from_what_accepts_it_and_only_from_that(text in "[ab*]{1,6}", subject in "[ab]{0,8}") {
+            let pattern = pattern(&text);
+            prop_assert_eq!(distance(&pattern, &subject) == 0.0, pattern.accepts(&subject), "{} {}", text, subject);
+        }
+    }
+
+    #[test]
+    fn the_nearer_miss_has_the_smaller_distance() {
+        let subject = "repo:my-org/my-repo:ref:refs/heads/main";
+        let ascending = [
+            "repo:my-org/my-repo:*",
+            "repo:my-org/my-repo:ref:refs/heads/main2",
+            "repo:my-org/my-rep:ref:refs/heads/*",
+            "repo:my-org/other-repo:ref:refs/heads/main",
+            "repo:x/y:environment:production",
+        ];
+        let distances: Vec<f64> = ascending.iter().map(|text| distance(&pattern(text), subject)).collect();
+        assert!(distances.is_sorted_by(|a, b| a < b), "{distances:?}");
+    }
+
+    #[test]
+    fn hints_name_what_people_run_into() {
+        let subject = |text: &str, subject: &str| subject_hint(&pattern(text), subject);
+        assert!(subject("repo:My-Org/*", "repo:my-org/x").unwrap().contains("case"));
+        assert!(subject("a:b", " a:b").unwrap().contains("white space"));
+        assert!(subject("repo:o/r:environment:a:b", "repo:o/r:environment:a%3Ab").unwrap().contains("%3A"));
+        assert!(
+            subject("organization:o:pipeline:p:ref:r", "organization:o:pipeline:p:ref:r:commit:c").unwrap().contains("goes on")
+        );
+        assert_eq!(subject("a", "b"), None);
+        let audience = |text: &str| audience_hint(&text.parse().unwrap(), &["https://gateway.example".parse().unwrap()]);
+        assert!(audience("https://gateway.example/").is_some() && audience("http://Gateway.example").is_some());
+        assert_eq!(audience("https://other.example"), None);
+        let members = json!({"kubernetes.io": {"namespace": "ci", "pod": {"name": "p"}}, "Ref": "x"});
+        let claim = |text: &str| claim_hint(&text.parse().unwrap(), members.as_object().unwrap());
+        assert_eq!(claim("kubernetes.io.namespace").unwrap(), "the token has it at `/kubernetes.io/namespace`");
+        assert_eq!(claim("kubernetes.io/pod/name").unwrap(), "the token has it at `/kubernetes.io/pod/name`");
+        assert_eq!(claim("ref").unwrap(), "the token has `Ref`; case counts");
+        assert_eq!(claim("other"), None);
+    }
+}

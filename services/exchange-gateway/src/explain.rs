@@ -1,0 +1,177 @@
+//! Why a token gets what it gets, from its first byte on.
+//!
+//! The steps are those of the pipeline, up to the decision, and stop where it would: what is not verified is not read. From there on
+//! `domain::explain` looks further than an exchange does.
+
+use std::sync::Arc;
+
+use countersign_domain::exchange;
+use countersign_domain::exchange::PresentedToken;
+use countersign_domain::explain::{self, Candidate, Check, Explanation, Stage, StageKind, Verdict};
+use countersign_domain::id::WorkspaceId;
+use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_jose::{UnverifiedToken, VerificationPolicy, VerifiedToken};
+use countersign_proto::exchange_v1::{
+    ExplainExchangeResponse, ExplainedCandidate, ExplainedCheck, ExplainedStage, ExplainedVerdict,
+};
+use countersign_proto::status::{self, Refusal};
+
+use crate::cause::Cause;
+use crate::pipeline::{ExchangeInput, Pipeline};
+use crate::ports::CatchUpCause;
+
+/// What is told of a token.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    /// Why an exchange would refuse it.
+    cause: Option<Cause>,
+    stages: Vec<Stage>,
+    candidates: Vec<Candidate>,
+    candidates_left_out: usize,
+}
+
+impl Pipeline {
+    /// Explains what a token gets in a workspace, which the caller may see. Claims, signs and commits nothing.
+    ///
+    /// # Errors
+    /// When there is no token, no such workspace, or its policy cannot be had.
+    pub(crate) async fn explain(&self, input: &ExchangeInput, workspace_id: &WorkspaceId) -> Result<Explained, Refusal> {
+        if input.subject_token.is_empty() {
+            return Err(Cause::TokenMissing.refusal());
+        }
+        let parts = self.parts();
+        // What was changed a moment ago is what is being asked about. Whoever asks was authenticated, so there is no rationing.
+        parts.policies.catch_up(CatchUpCause::Verified).await.map_err(|cut_off| Cause::from(cut_off).refusal())?;
+        let policy = parts.policies.policy(workspace_id).await.map_err(|cut_off| Cause::from(cut_off).refusal())?;
+        let policy = policy.ok_or_else(|| Refusal::not_found("Workspace", workspace_id))?;
+        let mut stages = Vec::new();
+        match self.verify_in_stages(input, &policy, &mut stages).await {
+            Ok(token) => Ok(self.explain_verified(&token, input, &policy, stages)),
+            Err(cause) => {
+                Stage::rest_of(&mut stages);
+                Ok(Explained { cause: Some(cause), stages, candidates: Vec::new(), candidates_left_out: 0 })
+            }
+        }
+    }
+
+    async fn verify_in_stages(
+        &self,
+        input: &ExchangeInput,
+        policy: &WorkspacePolicy,
+        stages: &mut Vec<Stage>,
+    ) -> Result<VerifiedToken, Cause> {
+        let token = match UnverifiedToken::parse(input.subject_token.reveal()) {
+            Ok(token) => token,
+            Err(malformed) => {
+                stages.push(Stage::failed(StageKind::Token, malformed.to_string()));
+                return Err(Cause::Malformed(malformed));
+            }
+        };
+        stages.push(Stage::passed(StageKind::Token, "a compact JWS with claims"));
+        let issuer_url = token.unverified_issuer().to_owned();
+        let issuer = match exchange::trusted_issuer(policy, &issuer_url, &self.parts().deployment) {
+            Ok(issuer) => Arc::clone(issuer),
+            Err(refused) => {
+                let detail = format!("the token says iss `{issuer_url}`: {refused}{}", near_issuer(policy, &issuer_url));
+                stages.push(Stage::failed(StageKind::Issuer, detail));
+                return Err(Cause::IssuerRefused(refused));
+            }
+        };
+        stages.push(Stage::passed(StageKind::Issuer, format!("`{issuer_url}` is {}", issuer.id)));
+        let key = token.unverified_key_id().map_or("no kid".to_owned(), |kid| format!("kid `{kid}`"));
+        match self.verify(token, policy).await {
+            Ok(token) => {
+                stages.push(Stage::passed(StageKind::Signature, format!("{key} verifies it")));
+                Ok(token)
+            }
+            Err(cause) => {
+                stages.push(Stage::failed(StageKind::Signature, format!("{cause}; the token has {key}, {}", rules(&issuer))));
+                Err(cause)
+            }
+        }
+    }
+
+    fn explain_verified(
+        &self,
+        token: &VerifiedToken,
+        input: &ExchangeInput,
+        policy: &WorkspacePolicy,
+        mut stages: Vec<Stage>,
+    ) -> Explained {
+        let parts = self.parts();
+        let presented = PresentedToken { claims: token.claims(), signing_input_hash: token.signing_input_hash() };
+        let explanation = explain::explain(presented, &input.request, policy, &parts.deployment, parts.clock.now());
+        let Explanation { outcome, stages: further, candidates, candidates_left_out } = explanation;
+        stages.extend(further);
+        Explained { cause: outcome.err().map(Cause::Refused), stages, candidates, candidates_left_out }
+    }
+}
+
+/// What the issuer's settings ask of header and key.
+fn rules(issuer: &TrustedIssuer) -> String {
+    let rules = VerificationPolicy { algorithms: &issuer.settings.algorithms, token_types: &issuer.settings.token_types };
+    let algorithms = rules.algorithms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let types = rules.token_types.iter().map(|typ| typ.as_deref().map_or("none".to_owned(), |typ| format!("`{typ}`")));
+    format!("and the trusted issuer accepts alg {algorithms} and typ {}", types.collect::<Vec<_>>().join(", "))
+}
+
+/// An issuer that was probably meant.
+fn near_issuer(policy: &WorkspacePolicy, issuer_url: &str) -> String {
+    let plain = |url: &str| url.trim_end_matches('/').to_lowercase();
+    let near = policy.issuers().find(|issuer| plain(issuer.settings.issuer_url.as_str()) == plain(issuer_url));
+    match near {
+        Some(issuer) if issuer.settings.issuer_url.as_str() != issuer_url => {
+            format!("; it trusts `{}`, and case and a slash at the end count", issuer.settings.issuer_url)
+        }
+        _ => String::new(),
+    }
+}
+
+impl From<Explained> for ExplainExchangeResponse {
+    fn from(explained: Explained) -> Self {
+        let Explained { cause, stages, candidates, candidates_left_out } = explained;
+        let failed = stages.iter().find(|stage| stage.verdict == Verdict::Failed);
+        let summary = match (failed, &cause) {
+            (Some(stage), _) => format!("{}: {}", stage.kind, stage.detail),
+            (None, Some(cause)) => cause.to_string(),
+            (None, None) => "the token is accepted".to_owned(),
+        };
+        Self {
+            accepted: cause.is_none(),
+            reason: cause.map(|cause| status::reason_name(cause.refusal().reason()).to_owned()).unwrap_or_default(),
+            summary,
+            stages: stages.into_iter().map(stage).collect(),
+            candidates: candidates.into_iter().map(candidate).collect(),
+            candidates_left_out: i32::try_from(candidates_left_out).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+fn stage(stage: Stage) -> ExplainedStage {
+    ExplainedStage { name: stage.kind.to_string(), verdict: verdict(stage.verdict).into(), detail: stage.detail }
+}
+
+fn candidate(candidate: Candidate) -> ExplainedCandidate {
+    ExplainedCandidate {
+        trust_relationship_id: candidate.id.to_string(),
+        accepts: candidate.accepts(),
+        checks: candidate.checks.into_iter().map(check).collect(),
+    }
+}
+
+fn check(check: Check) -> ExplainedCheck {
+    let Check { field, expected, found, verdict: of, hint } = check;
+    ExplainedCheck { field, verdict: verdict(of).into(), expected, found, hint: hint.unwrap_or_default() }
+}
+
+const fn verdict(verdict: Verdict) -> ExplainedVerdict {
+    match verdict {
+        Verdict::Passed => ExplainedVerdict::Passed,
+        Verdict::Failed => ExplainedVerdict::Failed,
+        Verdict::NotReached => ExplainedVerdict::NotReached,
+    }
+}
+
+#[cfg(test)]
+mod tests;
