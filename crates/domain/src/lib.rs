@@ -30,6 +30,7 @@ pub mod name;
 pub mod permission;
 pub mod policy;
 pub mod policy_feed;
+pub mod preset;
 pub mod profile;
 pub mod reason;
 pub mod signing_key;
