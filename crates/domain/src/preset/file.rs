@@ -1,6 +1,6 @@
 //! The files of presets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,7 +19,8 @@ macro_rules! sources {
 
 /// The text of every preset.
 pub(super) const SOURCES: &[&str] = sources! {
-    "rwx" "github-actions" "gitlab" "buildkite" "spacelift" "meshstack" "aws-cognito"
+    "rwx" "namespace" "spacelift" "meshstack" "aws-sts" "aws-cognito" "github-actions" "gitlab" "buildkite" "circleci"
+    "terraform-cloud" "kubernetes" "google" "azure" "spiffe"
 };
 
 /// Why a text is no preset.
@@ -99,8 +100,6 @@ enum CharacterClass {
     Uuid,
     /// What one label of a host name consists of.
     Label,
-    /// What a host name, with a port perhaps, consists of.
-    Host,
 }
 
 #[derive(Deserialize)]
@@ -117,7 +116,6 @@ impl CharacterClass {
             Self::Digits => "0123456789",
             Self::Uuid => "0123456789abcdef-",
             Self::Label => "abcdefghijklmnopqrstuvwxyz0123456789-",
-            Self::Host => "abcdefghijklmnopqrstuvwxyz0123456789-.:",
         }
     }
 }
@@ -146,7 +144,7 @@ impl PartFile {
 /// The parts of all templates of a file.
 struct Parts<'a> {
     described: &'a BTreeMap<String, PartFile>,
-    used: std::collections::BTreeSet<String>,
+    used: BTreeSet<String>,
 }
 
 impl Parts<'_> {
@@ -170,7 +168,7 @@ impl Parts<'_> {
 /// Reads a file.
 pub(super) fn read(text: &str) -> Result<Preset, InvalidPreset> {
     let file: PresetFile = toml::from_str(text)?;
-    let mut parts = Parts { described: &file.parts, used: std::collections::BTreeSet::new() };
+    let mut parts = Parts { described: &file.parts, used: BTreeSet::new() };
     let mut templates = Vec::new();
     for template in file.issuers {
         let (grammar, parts) = parts.grammar(&template)?;

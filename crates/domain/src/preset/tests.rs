@@ -61,6 +61,21 @@ fn patterns_that_no_subject_can_match_are_known() {
         ("meshstack", "serviceaccount:m:r", false),
         ("aws-cognito", "eu-west-1:*", true),
         ("aws-cognito", "EU-WEST-1:*", false),
+        ("namespace", "ws/*", true),
+        ("namespace", "ws", false),
+        ("aws-sts", "arn:aws:iam::123456789012:role/*", true),
+        ("aws-sts", "arn:aws:sts::123456789012:assumed-role/deploy/session", false),
+        ("circleci", "org/*/user/7cf67bf2-cf99-4cc7-8ae5-a0daf86ae02b", true),
+        ("circleci", "org/acme/*", false),
+        ("terraform-cloud", "organization:my-org:project:Default Project:workspace:*:run_phase:apply", true),
+        ("terraform-cloud", "organization:my-org:workspace:*", false),
+        ("kubernetes", "system:serviceaccount:deploy:*", true),
+        ("kubernetes", "system:serviceaccounts:deploy:*", false),
+        ("google", "112233445566778899001", true),
+        ("google", "deploy@my-project.iam.gserviceaccount.com", false),
+        ("azure", "8d7c6b5a-4938-4716-a5f4-e3d2c1b0a998", true),
+        ("spiffe", "spiffe://trust.example/*", true),
+        ("spiffe", "https://trust.example/*", false),
     ] {
         assert_eq!(preset(id).can_match(&pattern(text)), expected, "{id}: {text}");
     }
@@ -90,6 +105,15 @@ fn a_tenant_is_pinned_by_its_name_and_the_delimiter_behind_it() {
         ("buildkite", "organization:acme:pipeline:app:*", Recyclable),
         ("buildkite", "organization:acme*", NotPinned),
         ("aws-cognito", "eu-west-1:7d3b6c1e-2f48-4a0b-9c57-8e1f0a2b3c4d", NotPinned),
+        ("namespace", "ws/*", Stable),
+        ("namespace", "ws*", NotPinned),
+        ("aws-sts", "arn:aws:iam::123456789012:*", Stable),
+        ("aws-sts", "arn:aws:iam::123456789012*", NotPinned),
+        ("terraform-cloud", "organization:my-org:project:*", Recyclable),
+        ("google", "112233445566778899001", Stable),
+        ("google", "1122*", NotPinned),
+        ("spiffe", "spiffe://trust.example/*", Stable),
+        ("spiffe", "spiffe://trust.example*", NotPinned),
     ] {
         assert_eq!(preset(id).tenant_pin(&pattern(text)), expected, "{id}: {text}");
     }
@@ -112,6 +136,8 @@ fn subjects_are_built_of_the_current_form_unless_the_parts_are_of_another() {
     assert_eq!(built("github-actions", &ids), "repo:o@65/r@74:environment:eu%3Aprod");
     assert_eq!(built("gitlab", &[("group", "g"), ("project", "s/p")]), "project_path:g/s/p:ref_type:*:ref:*");
     let names = values(&[("owner", "o"), ("repo", "r")]);
+    let sts = [("account", "123456789012"), ("role", "*"), ("issuer_id", "9f8c")];
+    assert_eq!(built("aws-sts", &sts), "arn:aws:iam::123456789012:role/*");
     let subject = preset("github-actions").build_subject_of(Some("names"), &names).unwrap();
     assert_eq!(subject.as_str(), "repo:o/r:*");
 }
@@ -172,9 +198,33 @@ fn issuers_are_recognised_by_urls_that_nobody_else_has() {
         ("https://gitlab.com", Some("gitlab")),
         ("https://gitlab.example", None),
         ("https://meshstack.example", None),
+        ("https://9f8c1d2e-4b5a-4c6d-8e7f-0a1b2c3d4e5f.tokens.sts.global.api.aws", Some("aws-sts")),
+        ("https://oidc.circleci.com/org/3e5a1f9c-8b2d-4c70-9e6f-1a2b3c4d5e6f", Some("circleci")),
+        ("https://oidc.circleci.com/org/acme", None),
+        ("https://sts.windows.net/c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b/", Some("azure")),
+        ("https://sts.windows.net/c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b", None),
+        ("https://kubernetes.default.svc.cluster.local", None),
+        ("https://spire.example", None),
     ] {
         let found = Preset::of_issuer(&url.parse().unwrap()).map(|preset| preset.id.as_str());
         assert_eq!(found, expected, "{url}");
+    }
+}
+
+#[test]
+fn keys_on_another_host_are_pinned() {
+    for (id, issuer, expected) in [
+        ("google", "https://accounts.google.com", Some("https://www.googleapis.com/oauth2/v3/certs")),
+        (
+            "azure",
+            "https://sts.windows.net/c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b/",
+            Some("https://login.microsoftonline.com/c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b/discovery/v2.0/keys"),
+        ),
+        ("azure", "https://azure.example/", None),
+        ("rwx", "https://cloud.rwx.com/mint", None),
+    ] {
+        let url = preset(id).jwks_url_of(&issuer.parse().unwrap());
+        assert_eq!(url.as_ref().map(crate::issuer_url::KeySetUrl::as_str), expected, "{issuer}");
     }
 }
 
