@@ -9,6 +9,7 @@ mod compose;
 mod deployments;
 mod dev;
 mod exchange;
+mod explain;
 mod faults;
 mod hostile;
 mod key_sources;

@@ -8,6 +8,7 @@ use crate::claims::Claims;
 use crate::exchange::DeploymentAudience;
 use crate::id::TrustRelationshipId;
 use crate::policy::{CompiledRelationship, TokenView, WorkspacePolicy};
+use crate::preset::Preset;
 use crate::time::Timestamp;
 use crate::trusted_issuer::TrustedIssuer;
 
@@ -89,8 +90,8 @@ pub(super) fn of(
     deployment: &DeploymentAudience,
     now: Timestamp,
 ) -> (Vec<Candidate>, usize) {
-    let token = TokenView::new(claims);
-    let examined = |relationship: &CompiledRelationship| candidate(relationship, claims, &token, deployment, now);
+    let (token, preset) = (TokenView::new(claims), Preset::of(&issuer.settings));
+    let examined = |relationship: &CompiledRelationship| candidate(relationship, claims, &token, preset, deployment, now);
     if let Some(id) = named {
         let relationship = policy.relationship(id).filter(|relationship| relationship.trusted_issuer_id == issuer.id);
         let candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
@@ -123,10 +124,11 @@ fn candidate(
     relationship: &CompiledRelationship,
     claims: &Claims,
     token: &TokenView<'_>,
+    preset: Option<&Preset>,
     deployment: &DeploymentAudience,
     now: Timestamp,
 ) -> Candidate {
-    let (subject, missed_by) = subject(relationship, claims.subject.as_str());
+    let (subject, missed_by) = subject(relationship, claims.subject.as_str(), preset);
     let mut checks = vec![subject, audience(relationship, claims, deployment)];
     let conditions = relationship.claim_conditions.iter().enumerate();
     checks.extend(conditions.map(|(place, condition)| claim(place, condition, token)));
@@ -143,7 +145,7 @@ fn candidate(
 }
 
 /// The check of the subject match that accepts the subject or is nearest, and how far it is from that, 0 to 1.
-fn subject(relationship: &CompiledRelationship, subject: &str) -> (Check, f64) {
+fn subject(relationship: &CompiledRelationship, subject: &str, preset: Option<&Preset>) -> (Check, f64) {
     let found = format!("`{subject}`");
     let nearest = relationship
         .subject_matches
@@ -157,7 +159,8 @@ fn subject(relationship: &CompiledRelationship, subject: &str) -> (Check, f64) {
     let accepts = pattern.accepts(subject);
     let check = Check::new(format!("subject_matches[{place}]"), format!("`{pattern}`"), found, accepts);
     let distance = if accepts { 0.0 } else { distance.max(f64::EPSILON) };
-    (check.with_hint(nearness::subject_hint(pattern, subject)), distance)
+    let known = || preset.and_then(|preset| nearness::preset_hint(preset, pattern, subject));
+    (check.with_hint(nearness::subject_hint(pattern, subject).or_else(known)), distance)
 }
 
 fn audience(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> Check {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::claim_path::ClaimPath;
 use crate::name::Audience;
+use crate::preset::Preset;
 use crate::subject_match::CompiledMatch;
 
 /// How many bytes a pattern's literal ends have in common with a subject's. Cheap, for a first choice among many.
@@ -80,6 +81,31 @@ pub(super) fn subject_hint(pattern: &CompiledMatch, subject: &str) -> Option<Str
     None
 }
 
+/// What the preset of the issuer knows of a subject that a pattern refuses.
+pub(super) fn preset_hint(preset: &Preset, pattern: &CompiledMatch, subject: &str) -> Option<String> {
+    let written = pattern.to_string().parse().ok()?;
+    let (form, parts) = preset.form_of(subject)?;
+    for other in preset.forms.iter().filter(|other| other.id != form.id && other.can_match(&written)) {
+        let in_other_form = other.parts.iter().try_fold(other.template.clone(), |text, part| {
+            let (_, value) = parts.iter().find(|(name, _)| *name == part.name)?;
+            Some(text.replace(&format!("{{{}}}", part.name), value))
+        });
+        let same_otherwise = in_other_form.is_some_and(|text| pattern.accepts(&text));
+        let leaving = other.leaving.as_ref().or(form.leaving.as_ref());
+        if same_otherwise || leaving.is_some() && !form.can_match(&written) {
+            let about = leaving.map(|leaving| format!(" {}", leaving.hint)).unwrap_or_default();
+            return Some(format!(
+                "the token's subject has the form `{}`, the pattern is for `{}`.{about}",
+                form.template, other.template
+            ));
+        }
+    }
+    (!preset.can_match(&written)).then(|| {
+        let forms = preset.forms.iter().map(|form| format!("`{}`", form.template)).collect::<Vec<_>>().join(" or ");
+        format!("no subject of {} can match the pattern; its subjects look like {forms}", preset.name)
+    })
+}
+
 /// What an audience that is not accepted may have run into.
 pub(super) fn audience_hint(refused: &Audience, accepted: &[Audience]) -> Option<String> {
     let plain = |text: &str| {
@@ -138,6 +164,21 @@ mod tests {
         ];
         let distances: Vec<f64> = ascending.iter().map(|text| distance(&pattern(text), subject)).collect();
         assert!(distances.is_sorted_by(|a, b| a < b), "{distances:?}");
+    }
+
+    #[test]
+    fn s22_the_preset_knows_of_forms_that_issuers_change() {
+        let hint = |preset: &str, text: &str, subject: &str| preset_hint(Preset::find(preset).unwrap(), &pattern(text), subject);
+        let renamed = "repo:my-org@1/my-repo@2:ref:refs/heads/main";
+        let github = hint("github-actions", "repo:my-org/my-repo:ref:refs/heads/main", renamed).unwrap();
+        assert!(
+            github.contains("`repo:{owner}@{owner_id}/{repo}@{repo_id}:{context}`") && github.contains("2026-07-15"),
+            "{github}"
+        );
+        assert_eq!(hint("github-actions", "repo:my-org/other:*", "repo:my-org/my-repo:ref:refs/heads/main"), None);
+        let build = "organization:o:pipeline:p:ref:refs/heads/main:commit:c:step:s";
+        let buildkite = hint("buildkite", "organization:o:pipeline:p:ref:refs/heads/main", build).unwrap();
+        assert!(buildkite.contains("no subject of Buildkite can match"), "{buildkite}");
     }
 
     #[test]
