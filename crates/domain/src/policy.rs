@@ -109,17 +109,21 @@ impl WorkspacePolicy {
     ///
     /// The cost does not grow with the number of relationships, as long as not too many share all their literal text and the
     /// values that they ask of claims.
-    pub fn accepting(&self, issuer: &TrustedIssuerId, claims: &Claims) -> Vec<MatchedRelationship<'_>> {
-        let mut matched = self.subjects.get(issuer).map(|index| index.accepting(claims)).unwrap_or_default();
-        matched.sort_by(|a, b| {
-            let (left, right) = (a.relationship, b.relationship);
-            // The id only makes the order total: it is random, so it favours nobody, and is the same on every gateway.
-            b.specificity.cmp(&a.specificity).then(left.created_at.cmp(&right.created_at)).then_with(|| left.id.cmp(&right.id))
-        });
+    ///
+    /// Exact subjects come first, so patterns are looked for only when what came before did not do.
+    pub fn accepting<'a, 'c>(
+        &'a self,
+        issuer: &TrustedIssuerId,
+        claims: &'c Claims,
+    ) -> impl Iterator<Item = MatchedRelationship<'a>> + use<'a, 'c> {
+        let index = self.subjects.get(issuer);
+        let exact = index.map(|index| in_order(index.accepting_exactly(claims.subject.as_str()))).unwrap_or_default();
         // One relationship may accept by several of its matches; its narrowest stands first.
-        let mut seen = std::collections::HashSet::with_capacity(matched.len());
-        matched.retain(|candidate| seen.insert(Arc::as_ptr(candidate.relationship)));
-        matched
+        let seen: Vec<_> = exact.iter().map(|matched| Arc::as_ptr(matched.relationship)).collect();
+        let patterns = std::iter::once_with(move || index.map(|index| in_order(index.accepting_by_pattern(claims))))
+            .flat_map(Option::unwrap_or_default)
+            .filter(move |matched| !seen.contains(&Arc::as_ptr(matched.relationship)));
+        exact.into_iter().chain(patterns)
     }
 
     /// Adds a part of a snapshot of this workspace; the first part made the policy.
@@ -224,6 +228,20 @@ impl WorkspacePolicy {
             }
         }
     }
+}
+
+/// The narrowest first, of equally narrow ones the older; each relationship once, by its narrowest match.
+fn in_order(mut matched: Vec<MatchedRelationship<'_>>) -> Vec<MatchedRelationship<'_>> {
+    if matched.len() > 1 {
+        matched.sort_by(|a, b| {
+            let (left, right) = (a.relationship, b.relationship);
+            // The id only makes the order total: it is random, so it favours nobody, and is the same on every gateway.
+            b.specificity.cmp(&a.specificity).then(left.created_at.cmp(&right.created_at)).then_with(|| left.id.cmp(&right.id))
+        });
+        let mut seen = std::collections::HashSet::with_capacity(matched.len());
+        matched.retain(|candidate| seen.insert(Arc::as_ptr(candidate.relationship)));
+    }
+    matched
 }
 
 impl From<PolicySnapshot> for WorkspacePolicy {

@@ -97,7 +97,7 @@ pub(super) fn of(
         let candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
         return (candidates, 0);
     }
-    let chosen = policy.accepting(&issuer.id, claims).into_iter().map(|matched| matched.relationship);
+    let chosen = policy.accepting(&issuer.id, claims).map(|matched| matched.relationship);
     let chosen = chosen.map(|relationship| examined(relationship)).find(Candidate::accepts);
     let mut all: Vec<_> = policy.relationships_of(&issuer.id).collect();
     let total = all.len();

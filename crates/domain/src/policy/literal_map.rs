@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
 
@@ -9,13 +10,47 @@ use rpds::RedBlackTreeMapSync;
 #[derive(Clone)]
 pub(super) struct LiteralMap<V> {
     values: RedBlackTreeMapSync<Box<[u8]>, V>,
-    /// How many keys begin with each byte, so that most of the places in a text where no key can stand cost one look.
-    first_bytes: [u32; 256],
+    /// How many keys begin alike, by a hash of how they begin, so that the places in a text where no key can stand, which are most,
+    /// cost a look or two.
+    starts: Arc<Starts>,
+}
+
+/// Keys counted by how they begin.
+#[derive(Clone)]
+struct Starts {
+    /// Those of at least three bytes, by a hash of these.
+    long: [u32; Starts::SLOTS],
+    /// Shorter ones, by their first byte.
+    short: [u32; 256],
+}
+
+impl Starts {
+    const SLOTS: usize = 1024;
+
+    /// Where keys that begin like this text are counted.
+    fn long_slot(text: &[u8]) -> Option<usize> {
+        let [a, b, c] = *text.first_chunk()?;
+        Some((usize::from(a) * 31 + usize::from(b) * 7 + usize::from(c) * 131) % Self::SLOTS)
+    }
+
+    fn counter(&mut self, key: &[u8]) -> Option<&mut u32> {
+        match Self::long_slot(key) {
+            Some(slot) => self.long.get_mut(slot),
+            None => self.short.get_mut(usize::from(*key.first()?)),
+        }
+    }
+
+    /// Whether a key may begin like this text. Often wrong in saying so, never in denying it.
+    fn may_begin(&self, text: &[u8]) -> bool {
+        let count =
+            |counters: &[u32], slot: Option<usize>| slot.and_then(|slot| counters.get(slot)).is_some_and(|count| *count > 0);
+        count(&self.long, Self::long_slot(text)) || count(&self.short, text.first().map(|byte| usize::from(*byte)))
+    }
 }
 
 impl<V> Default for LiteralMap<V> {
     fn default() -> Self {
-        Self { values: RedBlackTreeMapSync::new_sync(), first_bytes: [0; 256] }
+        Self { values: RedBlackTreeMapSync::new_sync(), starts: Arc::new(Starts { long: [0; Starts::SLOTS], short: [0; 256] }) }
     }
 }
 
@@ -52,7 +87,7 @@ impl<V: Clone> LiteralMap<V> {
     /// `text`; any other key that `text` begins with is at most `n` bytes long, for it would otherwise lie between the two. So
     /// every step shortens the text, mostly to where no key is left.
     pub(super) fn for_each_start_of<'a>(&'a self, text: &[u8], mut found: impl FnMut(&'a V)) {
-        if text.first().and_then(|&byte| self.first_bytes.get(usize::from(byte))).is_none_or(|&count| count == 0) {
+        if !self.starts.may_begin(text) {
             return;
         }
         let mut end = Bound::Included(text);
@@ -73,7 +108,7 @@ impl<V: Clone> LiteralMap<V> {
     }
 
     fn count_of(&mut self, key: &[u8]) -> Option<&mut u32> {
-        key.first().and_then(|&byte| self.first_bytes.get_mut(usize::from(byte)))
+        Arc::make_mut(&mut self.starts).counter(key)
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn claims(subject: &str, more: &[(&str, serde_json::Value)]) -> Claim
 }
 
 fn accepting(policy: &WorkspacePolicy, subject: &str) -> Vec<TrustRelationshipId> {
-    policy.accepting(&issuer_id(), &claims(subject, &[])).into_iter().map(|matched| matched.relationship.id.clone()).collect()
+    policy.accepting(&issuer_id(), &claims(subject, &[])).map(|matched| matched.relationship.id.clone()).collect()
 }
 
 fn ids(numbers: &[usize]) -> Vec<TrustRelationshipId> {
@@ -261,7 +261,6 @@ proptest! {
             let expected: Vec<_> = expected.into_iter().map(|(_, number)| relationship_id(number)).collect();
             let found: Vec<_> = policy
                 .accepting(&issuer_id(), &claims)
-                .into_iter()
                 .filter(|matched| matched.relationship.meet(&view).is_ok())
                 .map(|matched| matched.relationship.id.clone())
                 .collect();

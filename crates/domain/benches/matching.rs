@@ -1,0 +1,180 @@
+//! What a decision costs, and what policies take of memory, as a workspace grows to 100,000 trust relationships: 90 % exact
+//! subjects, 9 % that begin with literal text, 1 % that begin with `*`; a CEL condition on 1 % of them, of 100 distinct texts.
+//!
+//! `cargo bench -p countersign-domain`. DESIGN, section 10: at most 1.2 times what one relationship costs, at most 150 MiB.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people, whose input is its own")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use countersign_domain::claims::Claims;
+use countersign_domain::exchange::{DeploymentAudience, ExchangeRequest, PresentedToken, decide};
+use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::key_source::KeySource;
+use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::policy_feed::PolicySnapshot;
+use countersign_domain::time::Timestamp;
+use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::workspace::WorkspaceState;
+use serde_json::json;
+
+const ISSUER: &str = "https://issuer.example";
+const NOW: i64 = 1_800_000_000;
+const ROUNDS: usize = 7;
+const TOKENS: usize = 1_000;
+const DECISIONS: usize = 20_000;
+
+fn main() {
+    let alone: Vec<(&str, fn(usize) -> usize)> = vec![("exact", |n| n % 90), ("prefix", |n| 90 + n % 9), ("leading *", |_| 99)];
+    println!("{:<12} {:>14} {:>14} {:>8}", "subject", "of 1", "of 100,000", "ratio");
+    let before = resident();
+    let large = policy((0..100_000).collect());
+    let memory = resident().saturating_sub(before);
+    let (mut total_one, mut total_large) = (Duration::ZERO, Duration::ZERO);
+    for (name, place) in alone {
+        // A thousand of this kind are asked for in turn, each from its own token, and alone in a policy of its own: both sides have
+        // as much that is not in a cache.
+        let numbers: Vec<usize> = (0..TOKENS).map(|n| (n * 7_919 % 1_000) * 100 + place(n)).collect();
+        let tokens: Vec<Claims> = numbers.iter().map(|number| claims(*number)).collect();
+        let small: Vec<WorkspacePolicy> = numbers.iter().map(|number| policy(vec![*number])).collect();
+        let (mut one, mut many) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            one.push(measured(tokens.iter().zip(&small).cycle().take(DECISIONS)));
+            many.push(measured(tokens.iter().map(|token| (token, &large)).cycle().take(DECISIONS)));
+        }
+        let (one, many) = (median(one), median(many));
+        let weight = match name {
+            "exact" => 90,
+            "prefix" => 9,
+            _ => 1,
+        };
+        total_one += one * weight / 100;
+        total_large += many * weight / 100;
+        println!("{name:<12} {:>11} ns {:>11} ns {:>8.2}", one.as_nanos(), many.as_nanos(), ratio(one, many));
+    }
+    let (one, many) = (total_one.as_nanos(), total_large.as_nanos());
+    println!("{:<12} {one:>11} ns {many:>11} ns {:>8.2}   (budget 1.20)", "the mix", ratio(total_one, total_large));
+    println!("100,000 compiled relationships take {} MiB   (budget 150)", memory / 1024 / 1024);
+}
+
+fn ratio(one: Duration, many: Duration) -> f64 {
+    many.as_secs_f64() / one.as_secs_f64()
+}
+
+/// What one decision takes.
+fn measured<'a>(decisions: impl Iterator<Item = (&'a Claims, &'a WorkspacePolicy)>) -> Duration {
+    let deployment = DeploymentAudience::new(&url("https://gateway.example")).unwrap();
+    let (request, now) = (ExchangeRequest::default(), Timestamp::from_second(NOW).unwrap());
+    let start = Instant::now();
+    let mut count = 0;
+    for (claims, policy) in decisions {
+        let token = PresentedToken { claims, signing_input_hash: [0; 32] };
+        black_box(decide(token, &request, policy, &deployment, now).unwrap());
+        count += 1;
+    }
+    start.elapsed() / count
+}
+
+fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort_unstable();
+    durations[durations.len() / 2]
+}
+
+fn url(text: &str) -> IssuerUrl {
+    IssuerUrl::parse(text, LoopbackHttp::Refused).unwrap()
+}
+
+/// The subject match of a relationship, and a subject that it accepts.
+fn subject(number: usize) -> (String, String) {
+    let (org, repo) = (number / 100, number % 100);
+    match repo {
+        0..90 => {
+            let exact = format!("repo:org-{org}/repo-{repo}:ref:refs/heads/main");
+            (exact.clone(), exact)
+        }
+        90..99 => (format!("repo:org-{org}/repo-{repo}:*"), format!("repo:org-{org}/repo-{repo}:environment:production")),
+        _ => {
+            (format!("*:stack:stack-{number}:*"), format!("space:space-{org}:stack:stack-{number}:run_type:TRACKED:scope:write"))
+        }
+    }
+}
+
+fn relationship(number: usize) -> TrustRelationship {
+    let cel_condition = (number % 100 == 7).then(|| {
+        let program = (number / 100) % 100;
+        format!("assertion.run_attempt < {} && assertion.ref.startsWith('refs/heads/')", program + 2).parse().unwrap()
+    });
+    TrustRelationship {
+        id: TrustRelationshipId::from_random((number as u128).to_be_bytes()),
+        workspace_id: WorkspaceId::from_random([1; 16]),
+        trusted_issuer_id: TrustedIssuerId::from_random([2; 16]),
+        settings: TrustRelationshipSettings {
+            display_name: None,
+            key: None,
+            subject_matches: vec![subject(number).0.parse().unwrap()],
+            claim_conditions: vec![],
+            cel_condition,
+            attribute_mapping: BTreeMap::new(),
+            subject_audiences: vec![],
+            access_token_audiences: vec![],
+            scopes: vec!["deploy".parse().unwrap()],
+            grants: vec![],
+            token_duration: Duration::from_hours(1),
+            expires_at: None,
+            enabled: true,
+        },
+        revision: 1,
+        creator: "bench".to_owned(),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn policy(numbers: Vec<usize>) -> WorkspacePolicy {
+    let trusted_issuer = TrustedIssuer {
+        id: TrustedIssuerId::from_random([2; 16]),
+        workspace_id: WorkspaceId::from_random([1; 16]),
+        settings: TrustedIssuerSettings {
+            display_name: None,
+            preset: None,
+            issuer_url: url(ISSUER),
+            key_source: KeySource::default(),
+            subject_audiences: vec![],
+            algorithms: BTreeSet::from([SignatureAlgorithm::Rs256]),
+            token_types: BTreeSet::from([None]),
+            max_token_lifetime: Duration::from_hours(1),
+            clock_skew: Duration::from_secs(30),
+            replay_policy: ReplayPolicy::SingleUse,
+            enabled: true,
+        },
+        revision: 1,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    };
+    WorkspacePolicy::from(PolicySnapshot {
+        workspace_id: WorkspaceId::from_random([1; 16]),
+        state: WorkspaceState::Active,
+        policy_revision: 1,
+        trusted_issuers: vec![trusted_issuer],
+        trust_relationships: numbers.into_iter().map(relationship).collect(),
+    })
+}
+
+fn claims(number: usize) -> Claims {
+    let members = json!({
+        "iss": ISSUER, "sub": subject(number).1, "aud": "https://gateway.example", "iat": NOW - 10, "exp": NOW + 290,
+        "jti": format!("token-{number}"), "run_attempt": 1, "ref": "refs/heads/main", "repository_owner_id": "123",
+        "workflow": "deploy", "actor": "octocat", "sha": "0123456789abcdef0123456789abcdef01234567",
+    });
+    Claims::from_members(members.as_object().unwrap().clone()).unwrap()
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
