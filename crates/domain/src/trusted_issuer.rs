@@ -13,6 +13,7 @@ use crate::id::{TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
 use crate::key_source::{AuthoritiesPem, KeySource, UploadedKeySet};
 use crate::name::{Audience, DisplayName, PresetId};
+use crate::preset::Preset;
 use crate::time::Timestamp;
 use crate::violation::Violations;
 use key_fields::KeyFields;
@@ -107,6 +108,10 @@ impl TrustedIssuerSettings {
         let max_token_lifetime = draft.max_token_lifetime(violations);
         let clock_skew = draft.clock_skew(violations);
         let replay_policy = draft.replay_policy(violations);
+        let preset = match (preset, &issuer_url) {
+            (Some(Some(preset)), Some(issuer_url)) => fits(&preset, issuer_url, violations).then_some(Some(preset)),
+            (preset, _) => preset,
+        };
         Some(Self {
             display_name: display_name?,
             preset: preset?,
@@ -158,6 +163,11 @@ impl TrustedIssuerSettings {
             max_token_lifetime(violations);
             clock_skew(violations);
             replay_policy(violations);
+        }
+        if mask.names("preset")
+            && let Some(preset) = &self.preset
+        {
+            fits(preset, &self.issuer_url, violations);
         }
         if mask.names("enabled") {
             self.enabled = draft.enabled;
@@ -230,7 +240,8 @@ impl TrustedIssuerDraft {
     }
 
     fn preset(&self, violations: &mut Violations) -> Option<Option<PresetId>> {
-        draft::optional("trusted_issuer.preset", &self.preset, str::parse, violations)
+        let parse = |text: &str| Preset::find(text).map(|preset| preset.id.clone()).ok_or_else(unknown_preset);
+        draft::optional("trusted_issuer.preset", &self.preset, parse, violations)
     }
 
     fn jwks_url(&self, loopback_http: LoopbackHttp, violations: &mut Violations) -> Option<Option<KeySetUrl>> {
@@ -291,6 +302,20 @@ impl TrustedIssuerDraft {
     fn replay_policy(&self, violations: &mut Violations) -> Option<ReplayPolicy> {
         violations.check("trusted_issuer.replay_policy", self.replay_policy.unwrap_or(Ok(ReplayPolicy::default())))
     }
+}
+
+/// What to choose from instead of a preset that there is not.
+fn unknown_preset() -> String {
+    format!("must be one of {}", Preset::all().iter().map(|preset| preset.id.as_str()).collect::<Vec<_>>().join(", "))
+}
+
+/// Whether a preset's issuers can have this URL; noted when not, as what the preset says of subjects and tenants would be said of
+/// somebody else's.
+fn fits(id: &PresetId, issuer_url: &IssuerUrl, violations: &mut Violations) -> bool {
+    let Some(preset) = Preset::find(id.as_str()).filter(|preset| !preset.issuer.fits(issuer_url)) else { return true };
+    let forms: Vec<_> = preset.issuer.templates.iter().map(|one| one.template.as_str()).collect();
+    violations.add("trusted_issuer.preset", format!("has issuers with the URL {} alone", forms.join(" or ")));
+    false
 }
 
 /// A `typ` header value; empty text stands for an absent header.

@@ -78,6 +78,10 @@ impl ClaimSet {
 
 #[cfg(test)]
 mod tests {
+    use countersign_domain::claims::Claims;
+    use countersign_domain::preset::{Preset, TokenIds};
+    use countersign_domain::trusted_issuer::ReplayPolicy;
+
     use super::*;
 
     fn now() -> Timestamp {
@@ -110,6 +114,45 @@ mod tests {
         assert_eq!(path("Azure"), "/c3c8f6a1-5b2d-4e7f-9a0b-1c2d3e4f5a6b/");
         let names: std::collections::BTreeSet<_> = layouts.iter().map(|layout| layout.name).collect();
         assert_eq!(names.len(), layouts.len());
+    }
+
+    #[test]
+    fn layouts_are_what_presets_say_of_them() {
+        for layout in layouts("https://gateway.example", now()) {
+            let id = match layout.name {
+                "RWX" => "rwx",
+                "GitHub, names" | "GitHub, names and ids" => "github-actions",
+                "GitLab" => "gitlab",
+                "Buildkite" => "buildkite",
+                "CircleCI" => "circleci",
+                "Spacelift" => "spacelift",
+                "Terraform" => "terraform-cloud",
+                "Cognito" => "aws-cognito",
+                "AWS STS" => "aws-sts",
+                "Azure" => "azure",
+                "Azure, a cluster" | "Kubernetes" => "kubernetes",
+                "Google" => "google",
+                "meshStack" | "meshStack, a runner" => "meshstack",
+                "SPIFFE" => "spiffe",
+                // Has no preset: what its subjects are is for its customers to say.
+                "Okta" => continue,
+                name => panic!("{name} has no preset"),
+            };
+            let preset = Preset::find(id).unwrap();
+            let claims = Claims::from_members(layout.claims.members()).unwrap();
+            assert!(preset.issuer.fits(&claims.issuer.parse().unwrap()), "{}", layout.name);
+            assert!(preset.form_of(claims.subject.as_str()).is_some(), "{}: {}", layout.name, claims.subject);
+            assert!(preset.algorithms.contains(&layout.algorithm), "{}", layout.name);
+            assert!(preset.token_types.contains(&layout.token_type().map(str::to_owned)), "{}", layout.name);
+            assert!(!layout.is_reused || preset.replay_policy == ReplayPolicy::Reusable, "{}", layout.name);
+            match preset.token_ids {
+                TokenIds::Always => assert!(claims.token_id.is_some(), "{}", layout.name),
+                TokenIds::Never => assert!(claims.token_id.is_none(), "{}", layout.name),
+                TokenIds::Sometimes => {}
+            }
+            let lifetime = claims.expires_at.duration_since(claims.issued_at).unsigned_abs();
+            assert!(lifetime <= preset.max_token_lifetime, "{}", layout.name);
+        }
     }
 
     #[test]

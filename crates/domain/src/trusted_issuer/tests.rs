@@ -190,3 +190,48 @@ fn s19_without_its_own_audiences_an_issuer_accepts_the_deployments() {
     settings.subject_audiences = vec!["other".parse().unwrap()];
     assert_eq!(settings.accepted_audiences(&deployment), ["other".parse::<Audience>().unwrap()]);
 }
+
+#[test]
+fn a_preset_is_one_that_there_is_and_whose_issuers_have_such_a_url() {
+    let of = |issuer_url: &str, preset: &str| {
+        created(&TrustedIssuerDraft { issuer_url: issuer_url.to_owned(), preset: preset.to_owned(), ..draft() })
+    };
+    for (issuer_url, preset) in [
+        ("https://cloud.rwx.com/mint", "rwx"),
+        ("https://kubernetes.default.svc.cluster.local", "kubernetes"),
+        ("https://gitlab.example", "gitlab"),
+        ("https://acme.app.spacelift.io", "spacelift"),
+    ] {
+        assert_eq!(of(issuer_url, preset).unwrap().preset, Some(preset.parse().unwrap()));
+    }
+    for (issuer_url, preset) in [
+        ("https://cloud.rwx.com/mint", "rxw"),
+        ("https://cloud.rwx.com/mint", "RWX"),
+        ("https://cloud.rwx.com/mint/", "rwx"),
+        ("https://rwx.example/mint", "rwx"),
+        ("https://accounts.google.com.evil.example", "google"),
+    ] {
+        assert_eq!(fields(&of(issuer_url, preset).unwrap_err()), ["trusted_issuer.preset"], "{issuer_url}: {preset}");
+    }
+    let settings = created(&draft()).unwrap();
+    let update = |preset: &str| {
+        let mut violations = Violations::new();
+        let draft = TrustedIssuerDraft { preset: preset.to_owned(), ..TrustedIssuerDraft::default() };
+        let updated = settings.clone().update(&draft, &["preset".to_owned()], LoopbackHttp::Refused, &mut violations);
+        violations.into_result(updated.preset)
+    };
+    assert_eq!(update("rwx"), Ok(Some("rwx".parse().unwrap())));
+    assert_eq!(update(""), Ok(None));
+    assert_eq!(fields(&update("buildkite").unwrap_err()), ["trusted_issuer.preset"]);
+    assert_eq!(fields(&update("nonsense").unwrap_err()), ["trusted_issuer.preset"]);
+}
+
+#[test]
+fn an_issuer_of_development_can_play_any_preset() {
+    let draft = TrustedIssuerDraft { issuer_url: "http://localhost:7401/rwx".to_owned(), preset: "rwx".to_owned(), ..draft() };
+    let mut violations = Violations::new();
+    let settings = TrustedIssuerSettings::create(&draft, LoopbackHttp::Allowed, &mut violations).unwrap();
+    assert_eq!(Preset::of(&settings).unwrap().id.as_str(), "rwx");
+    let unnamed = TrustedIssuerSettings { preset: None, ..settings };
+    assert_eq!(Preset::of(&unnamed), None, "no URL of development tells a preset");
+}
