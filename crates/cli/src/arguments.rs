@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
-use crate::commands::{auth, certs, health, issuers, secrets, trusted_issuers, workspaces};
+use crate::commands::{auth, certs, health, issuers, presets, secrets, trusted_issuers, workspaces};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
 use crate::failure::{Failure, Result};
@@ -34,6 +34,9 @@ enum Command {
     /// Trusted issuers: the OIDC issuers of others whose tokens a workspace accepts.
     #[command(subcommand)]
     TrustedIssuers(trusted_issuers::TrustedIssuersCommand),
+    /// Presets: what is known of the tokens of well-known issuers.
+    #[command(subcommand)]
+    Presets(presets::PresetsCommand),
     /// Issuers: the identities this deployment signs ID tokens for.
     #[command(subcommand)]
     Issuers(issuers::IssuersCommand),
@@ -79,6 +82,7 @@ impl Arguments {
             Command::Auth(command) => command.run(&session()?, output).await,
             Command::Workspaces(command) => command.run(&session()?, output).await,
             Command::TrustedIssuers(command) => command.run(&session()?, output).await,
+            Command::Presets(command) => command.run(output),
             Command::Issuers(command) => command.run(&session()?, output).await,
             Command::Certs(command) => command.run(output),
             Command::Secrets(command) => command.run(output),
@@ -133,6 +137,11 @@ mod tests {
             "auth trust-relationships add --issuer https://cloud.rwx.com/mint --subject_match a --subject_match b \
              --default_token_duration 3600s --access_token_audience x --scope deploy",
             "auth trust-relationships add --trusted-issuer ti_0 --subject-match a",
+            "auth trust-relationships add --preset rwx --org my-org --vault *",
+            "auth trust-relationships add --preset rwx --set org=my-org --set vault=a --trusted-issuer ti_0",
+            "auth trust-relationships add --preset kubernetes --issuer https://cluster.example --set namespace=deploy",
+            "presets list",
+            "presets show rwx -o json",
             "auth trust-relationships list -o json --tenant_id ws_0",
             "auth trust-relationships update --id tr_0 --scope deploy",
             "auth trust-relationships remove tr_0",
@@ -157,6 +166,10 @@ mod tests {
         for line in [
             "auth trust-relationships add --subject-match a",
             "auth trust-relationships add --issuer https://example.com",
+            "auth trust-relationships add --issuer https://example.com --org my-org",
+            "auth trust-relationships add --issuer https://example.com --subject-match a --set org=my-org",
+            "auth trust-relationships add --preset rwx --set org",
+            "presets show",
             "auth trust-relationships add --issuer https://example.com --trusted-issuer ti_0 --subject-match a",
             "auth trust-relationships add --issuer https://example.com --subject-match a --grant {}",
             "auth trust-relationships add --issuer https://example.com --subject-match a --default-token-duration 3600",

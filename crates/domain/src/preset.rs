@@ -95,17 +95,18 @@ pub struct IssuerForm {
 }
 
 /// One form of an `iss`, which belongs to this kind of issuer and no other.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IssuerTemplate {
     /// The URL, with `{name}` for each part.
     pub template: String,
     /// Its parts in order.
     pub parts: Vec<SubjectPart>,
+    #[serde(skip)]
     grammar: Grammar,
 }
 
 /// One form of subjects.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SubjectForm {
     /// Names it among the preset's.
     pub id: String,
@@ -115,11 +116,12 @@ pub struct SubjectForm {
     pub parts: Vec<SubjectPart>,
     /// Said when the issuer is giving the form up.
     pub leaving: Option<Leaving>,
+    #[serde(skip)]
     grammar: Grammar,
 }
 
 /// One part of a subject, an issuer's URL or an audience.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SubjectPart {
     /// Names it in templates and on the command line.
     pub name: String,
@@ -138,7 +140,7 @@ pub struct SubjectPart {
 }
 
 /// That an issuer is giving up a form.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Leaving {
     /// Since when, as a date.
@@ -150,7 +152,7 @@ pub struct Leaving {
 }
 
 /// A claim that says whose token it is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantClaim {
     /// Where it is.
@@ -160,7 +162,7 @@ pub struct TenantClaim {
 }
 
 /// What is known of a claim.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimSpec {
     /// Where it is.

@@ -5,6 +5,7 @@ pub(crate) mod certs;
 pub(crate) mod health;
 pub(crate) mod issuers;
 pub(crate) mod pages;
+pub(crate) mod presets;
 pub(crate) mod secrets;
 pub(crate) mod trusted_issuers;
 pub(crate) mod workspaces;

@@ -66,7 +66,7 @@ impl Preset {
     /// # Errors
     /// As there, and when there is no such form.
     pub fn build_subject_of(&self, form: Option<&str>, values: &Values) -> Result<SubjectMatch, Vec<PartProblem>> {
-        let own: BTreeSet<&str> = self.forms.iter().flat_map(|form| &form.parts).map(|part| part.name.as_str()).collect();
+        let own = self.subject_parts();
         let given: Vec<&str> = values.keys().map(String::as_str).filter(|name| own.contains(name)).collect();
         let mut problems = self.unknown(values);
         let has_all = |form: &&SubjectForm| given.iter().all(|name| form.parts.iter().any(|part| part.name == *name));
@@ -142,15 +142,19 @@ impl Preset {
         fill(grammar, template, &values).ok()?.parse().ok()
     }
 
-    /// The names of all parts that values can be given for, each once.
-    pub fn part_names(&self) -> BTreeSet<&str> {
-        let subjects = self.forms.iter().map(|form| &form.grammar);
+    /// The names of the parts of its subjects, each once.
+    pub fn subject_parts(&self) -> BTreeSet<&str> {
+        self.forms.iter().flat_map(|form| form.grammar.parts()).map(|part| &*part.name).collect()
+    }
+
+    /// The names of the parts of its issuer and its audience, each once.
+    pub fn issuer_parts(&self) -> BTreeSet<&str> {
         let issuers = self.issuer.templates.iter().map(|one| &one.grammar);
-        subjects.chain(issuers).chain(&self.audience_grammar).flat_map(Grammar::parts).map(|part| &*part.name).collect()
+        issuers.chain(&self.audience_grammar).flat_map(Grammar::parts).map(|part| &*part.name).collect()
     }
 
     fn unknown(&self, values: &Values) -> Vec<PartProblem> {
-        let names = self.part_names();
+        let names: BTreeSet<&str> = self.subject_parts().union(&self.issuer_parts()).copied().collect();
         let known = names.iter().copied().collect::<Vec<_>>().join(", ");
         let unknown = values.keys().filter(|name| !names.contains(name.as_str()));
         unknown.map(|name| problem(name, InvalidPart::Unknown(known.clone()))).collect()

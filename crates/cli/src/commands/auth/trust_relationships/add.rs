@@ -1,5 +1,7 @@
 //! `countersign auth trust-relationships add`.
 
+mod preset;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -19,17 +21,19 @@ const GRANT_HELP: &str =
     r#"What the access token allows: {"resource_type":"…","resource_id":"…","actions":["…"]}. Repeat for several"#;
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("whose").required(true))]
+#[command(group = clap::ArgGroup::new("whose"))]
 pub(crate) struct AddArgs {
     /// The exact issuer URL. It is registered as a trusted issuer of the workspace when it is not one yet.
-    #[arg(long, value_name = "URL", group = "whose")]
+    #[arg(long, value_name = "URL", group = "whose", required_unless_present_any = ["trusted_issuer", "preset"])]
     issuer: Option<String>,
     /// A trusted issuer of the workspace, `ti_…`, instead of its URL.
     #[arg(long, value_name = "ID", group = "whose")]
     trusted_issuer: Option<String>,
     /// An accepted subject: exact, or with `*` for any run of characters, `:` and `/` included. Repeat for several.
-    #[arg(long, required = true, value_name = "PATTERN")]
+    #[arg(long, required_unless_present = "preset", value_name = "PATTERN")]
     subject_match: Vec<String>,
+    #[command(flatten)]
+    preset: preset::PresetArgs,
     #[command(flatten)]
     conditions: ConditionArgs,
     /// An audience that the presented token may have [default: those of the trusted issuer; for a new one, this deployment's].
@@ -55,12 +59,12 @@ pub(crate) struct AddArgs {
 }
 
 impl AddArgs {
-    pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+    pub(super) async fn run(mut self, session: &Session, output: &mut Output) -> Result<()> {
+        let issuer = preset::complete(&mut self)?;
         let workspace_id = session.connection.workspace(&session.clock)?;
-        let registered = match (&self.trusted_issuer, &self.issuer) {
-            (Some(id), _) => Registered { id: id.clone(), is_new: false },
-            (None, Some(url)) => self.registered(url, &workspace_id, session).await?,
-            (None, None) => return Err(Failure::usage("name the issuer with --issuer or --trusted-issuer")),
+        let registered = match &self.trusted_issuer {
+            Some(id) => Registered { id: id.clone(), is_new: false },
+            None => self.registered(issuer, &workspace_id, session).await?,
         };
         let Registered { id: trusted_issuer_id, is_new } = registered;
         let relationship = self.into_relationship(workspace_id.clone(), trusted_issuer_id.clone());
@@ -79,21 +83,16 @@ impl AddArgs {
         output.line(&relationship.id).map_err(Failure::from)
     }
 
-    /// The trusted issuer with this URL, which is registered when there is none.
+    /// The trusted issuer with the URL of this one, which is registered when there is none.
     ///
     /// The audiences of a new issuer are those of its first relationship. Those of one that exists are left alone: to widen them
     /// here would widen every other relationship of the issuer too.
-    async fn registered(&self, url: &str, workspace_id: &str, session: &Session) -> Result<Registered> {
+    async fn registered(&self, issuer: TrustedIssuer, workspace_id: &str, session: &Session) -> Result<Registered> {
         let mut client = trusted_issuers::client(session).await?;
-        if let Some(found) = trusted_issuers::find(&client, workspace_id, url).await? {
+        if let Some(found) = trusted_issuers::find(&client, workspace_id, &issuer.issuer_url).await? {
             return Ok(Registered { id: found.id, is_new: false });
         }
-        let issuer = TrustedIssuer {
-            workspace_id: workspace_id.to_owned(),
-            issuer_url: url.to_owned(),
-            subject_audiences: self.audience.clone(),
-            ..TrustedIssuer::default()
-        };
+        let issuer = TrustedIssuer { workspace_id: workspace_id.to_owned(), subject_audiences: self.audience.clone(), ..issuer };
         trusted_issuers::create_or_find(&mut client, issuer).await
     }
 
