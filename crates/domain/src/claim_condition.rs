@@ -142,7 +142,11 @@ impl CompiledCondition {
 
     /// How the claim fares among these members of a token.
     pub fn judge(&self, members: &Map<String, Value>) -> ClaimVerdict {
-        let Some(value) = self.written.claim.find(members) else { return ClaimVerdict::Missing };
+        self.written.claim.find(members).map_or(ClaimVerdict::Missing, |value| self.judge_value(value))
+    }
+
+    /// How a value fares in place of the claim.
+    pub fn judge_value(&self, value: &Value) -> ClaimVerdict {
         match value {
             Value::Null => return ClaimVerdict::Missing,
             Value::String(text) if text.is_empty() => return ClaimVerdict::Empty,

@@ -15,6 +15,7 @@ pub mod claim_condition;
 pub mod claim_path;
 pub mod claims;
 pub mod commit;
+pub mod comparison;
 pub mod draft;
 pub mod etag;
 pub mod exchange;

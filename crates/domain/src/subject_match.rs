@@ -43,6 +43,11 @@ impl SubjectMatch {
         self.0.bytes().all(|byte| byte == b'*')
     }
 
+    /// Whether it accepts one text only.
+    pub fn is_literal(&self) -> bool {
+        !self.0.contains('*')
+    }
+
     /// The form that can be evaluated.
     pub fn compile(&self) -> CompiledMatch {
         let mut pieces = self.0.split('*');
