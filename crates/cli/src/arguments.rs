@@ -3,6 +3,7 @@
 use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
+use crate::commands::as_code::{ApplyArgs, ExportArgs};
 use crate::commands::{auth, certs, health, issuers, presets, secrets, trusted_issuers, workspaces};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
@@ -11,7 +12,8 @@ use crate::output::Output;
 
 /// Self-hosted workload identity federation.
 ///
-/// Results go to standard output, messages to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong command line.
+/// Results go to standard output, messages to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong command line;
+/// `apply` has more.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -37,6 +39,14 @@ enum Command {
     /// Presets: what is known of the tokens of well-known issuers.
     #[command(subcommand)]
     Presets(presets::PresetsCommand),
+    /// Make the workspace's trusted issuers and trust relationships what files say, or tell what that would change and whether
+    /// anybody gets more by it.
+    ///
+    /// Files hold YAML, as `export` writes it. They are all read before anything is changed, and what is wrong with them is told
+    /// at once. Each resource has a result of its own. What somebody else changed meanwhile is left as it is, and fails.
+    Apply(ApplyArgs),
+    /// Write the workspace's trusted issuers and trust relationships as files that `apply` takes.
+    Export(ExportArgs),
     /// Issuers: the identities this deployment signs ID tokens for.
     #[command(subcommand)]
     Issuers(issuers::IssuersCommand),
@@ -84,6 +94,8 @@ impl Arguments {
             Command::TrustedIssuers(command) => command.run(&session()?, output).await,
             Command::Presets(command) => command.run(output),
             Command::Issuers(command) => command.run(&session()?, output).await,
+            Command::Apply(args) => args.run(&session()?, output).await,
+            Command::Export(args) => args.run(&session()?, output).await,
             Command::Certs(command) => command.run(output),
             Command::Secrets(command) => command.run(output),
             Command::Health(args) => args.run(output).await,
@@ -152,6 +164,9 @@ mod tests {
             "auth exchange-oidc-token - --workspace ws_0",
             "--workspace ws_0 auth exchange-oidc-token --token-file -",
             "workspaces create Demo",
+            "apply -f trust --plan --prune --fail-on broader -o json",
+            "apply --file a.yaml --file b.yaml --fail_on broader",
+            "export --to trust",
             "dev --exit --state-dir d --gateway-listen 127.0.0.1:0",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -176,6 +191,8 @@ mod tests {
             "auth trust-relationships remove",
             "auth trust-relationships remove tr_0 --id tr_0",
             "auth trust-relationships update --scope deploy",
+            "apply",
+            "apply -f trust --fail-on narrower",
             "auth exchange-oidc-token",
             "auth exchange-oidc-token --token a --token-file f",
             "auth issue-id-token",

@@ -1,6 +1,6 @@
 //! Why a command did not do what it was asked, and how that is told.
 //!
-//! Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong, or the answer to a question is no.
+//! Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong. A command may have others that answer a question.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -17,10 +17,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// A service said no.
     Refused(Box<Refused>),
-    /// What was asked was answered, in the result, with no.
-    Negative,
     /// Something outside the services failed: a file, the network.
     Failed(anyhow::Error),
+    /// The command did what it was asked, and answers by this exit code.
+    Exit(u8),
 }
 
 /// What a service answered.
@@ -50,17 +50,18 @@ impl Failure {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Refused(refused) => Some(refused.refusal.reason()),
-            Self::Usage(_) | Self::Failed(_) | Self::Negative => None,
+            Self::Usage(_) | Self::Failed(_) | Self::Exit(_) => None,
         }
     }
 
     /// Tells the person, and gives the exit code.
     pub(crate) fn report(&self, output: &mut Output) -> ExitCode {
-        if !matches!(self, Self::Negative) {
+        if !matches!(self, Self::Exit(_)) {
             output.message(self.to_string());
         }
         match self {
-            Self::Usage(_) | Self::Negative => ExitCode::from(2),
+            Self::Exit(code) => ExitCode::from(*code),
+            Self::Usage(_) => ExitCode::from(2),
             Self::Refused(_) | Self::Failed(_) => ExitCode::from(1),
         }
     }
@@ -81,7 +82,7 @@ impl fmt::Display for Failure {
                 f.write_str(&printable(&text))
             }
             Self::Refused(refused) => refused.fmt(f),
-            Self::Negative => f.write_str("no"),
+            Self::Exit(code) => write!(f, "exit code {code}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The commands, one file per group.
 
+pub(crate) mod as_code;
 pub(crate) mod auth;
 pub(crate) mod certs;
 pub(crate) mod health;

@@ -49,7 +49,7 @@ impl ExplainArgs {
             TreeFormat::Tree => tree(&explained).iter().try_for_each(|line| output.line(line)),
         }
         .map_err(Failure::from)?;
-        if explained.accepted { Ok(()) } else { Err(Failure::Negative) }
+        if explained.accepted { Ok(()) } else { Err(Failure::Exit(2)) }
     }
 }
 
