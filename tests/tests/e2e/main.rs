@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
 
+mod as_code;
 mod command_line;
 mod compose;
 mod deployments;

@@ -82,6 +82,7 @@ impl Plan {
             let there = issuers.get(issuer.wire.issuer_url.as_str()).copied();
             items.extend(issuer_item(issuer, there, problems));
         }
+        let index = Index::of(current);
         let mut kept = HashSet::new();
         for relationship in declared.relationships {
             if !known.contains(&relationship.issuer_url) && !issuers.contains_key(relationship.issuer_url.as_str()) {
@@ -92,7 +93,7 @@ impl Plan {
             }
             // An issuer that a relationship names is not deleted, whether it has a document or not.
             known.insert(relationship.issuer_url.clone());
-            let Ok(there) = find(&relationship, current).map_err(|what| problems.add(&relationship.place, what)) else {
+            let Ok(there) = index.find(&relationship).map_err(|what| problems.add(&relationship.place, what)) else {
                 continue;
             };
             if let Some(there) = there
@@ -136,14 +137,30 @@ impl Plan {
     }
 }
 
-/// The relationship that a document means.
-fn find<'a>(declared: &DeclaredRelationship, current: &'a Current) -> Result<Option<&'a TrustRelationship>, String> {
-    let wire = &declared.wire;
-    let by = |is_it: &dyn Fn(&TrustRelationship) -> bool| current.relationships.iter().find(|there| is_it(there));
-    if wire.id.is_empty() {
-        return Ok(by(&|there| there.key == wire.key));
+/// The relationships of a workspace by what names them.
+struct Index<'a> {
+    by_key: HashMap<&'a str, &'a TrustRelationship>,
+    by_id: HashMap<&'a str, &'a TrustRelationship>,
+}
+
+impl<'a> Index<'a> {
+    fn of(current: &'a Current) -> Self {
+        let keyed = current.relationships.iter().filter(|there| !there.key.is_empty());
+        Self {
+            by_key: keyed.map(|there| (there.key.as_str(), there)).collect(),
+            by_id: current.relationships.iter().map(|there| (there.id.as_str(), there)).collect(),
+        }
     }
-    by(&|there| there.id == wire.id).map(Some).ok_or_else(|| format!("id: there is no relationship {} in the workspace", wire.id))
+
+    /// The relationship that a document means.
+    fn find(&self, declared: &DeclaredRelationship) -> Result<Option<&'a TrustRelationship>, String> {
+        let wire = &declared.wire;
+        if wire.id.is_empty() {
+            return Ok(self.by_key.get(wire.key.as_str()).copied());
+        }
+        let missing = || format!("id: there is no relationship {} in the workspace", wire.id);
+        self.by_id.get(wire.id.as_str()).copied().map(Some).ok_or_else(missing)
+    }
 }
 
 fn relationship_item(declared: DeclaredRelationship, there: Option<&TrustRelationship>, problems: &mut Problems) -> Option<Item> {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use countersign_domain::comparison::Change;
 use serde::Serialize;
 
 use super::plan::{Action, Item, Plan};
@@ -72,7 +73,13 @@ fn title(item: &Item) -> String {
         Action::Unchanged => ' ',
     };
     let id = if item.id.is_empty() || item.id == item.name { String::new() } else { format!(" ({})", item.id) };
-    format!("{sign} {} {} {}{id}: {}", verb(item.action), item.kind, item.name, item.change)
+    let meaning = match (item.action, item.change) {
+        (Action::Update, Change::Unchanged) => ": the same for every token".to_owned(),
+        // An issuer that comes or goes, which alone means nothing.
+        (_, Change::Unchanged) => String::new(),
+        (_, change) => format!(": {change}"),
+    };
+    format!("{sign} {} {} {}{id}{meaning}", verb(item.action), item.kind, item.name)
 }
 
 fn verb(action: Action) -> &'static str {
