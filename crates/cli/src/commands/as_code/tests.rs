@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use countersign_domain::claim_condition::{ClaimConditionDraft, ClaimValue};
 use countersign_domain::comparison::Change;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId};
-use countersign_proto::trust_v1::{TrustRelationship, TrustedIssuer};
+use countersign_proto::trust_v1::{ClaimCondition, TrustRelationship, TrustedIssuer};
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::export;
@@ -154,6 +155,106 @@ expire_time: 2027-01-31T18:00:00Z
     });
     let again = read(&[&format::write(&issuers, &relationships).unwrap()]).unwrap();
     assert_eq!((&again.issuers[0].wire, &again.relationships[0].wire), (issuer, relationship));
+}
+
+/// What YAML could take for something else, and whatever else there is.
+fn text() -> impl Strategy<Value = String> {
+    let odd = [
+        "yes",
+        "no",
+        "on",
+        "~",
+        "null",
+        "true",
+        "False",
+        "1",
+        "-1",
+        "+1",
+        "0x1f",
+        "0o17",
+        "1_000",
+        "1e3",
+        "1.0",
+        ".5",
+        ".inf",
+        ".nan",
+        "2027-01-31",
+        "12:30:45",
+        "<<",
+        "=",
+        "-",
+        "?",
+        ":",
+        "a: b",
+        "a #b",
+        "#a",
+        "- a",
+        "&a",
+        "*",
+        "*a",
+        "!a",
+        "!!str",
+        "|",
+        ">",
+        "%a",
+        "@a",
+        "`a",
+        "{}",
+        "[a]",
+        "\"",
+        "'",
+        " a",
+        "a ",
+        "a:",
+        "\u{feff}a",
+        "\u{2028}",
+        "é",
+        "---",
+        "...",
+    ];
+    prop_oneof![prop::sample::select(odd.to_vec()).prop_map(str::to_owned), "\\PC{1,20}"]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_text_holds_it_is_read_as_it_was_written(texts in prop::collection::vec(text(), 4), number: i64, truth: bool) {
+        let [name, subject, value, element] = texts.try_into().unwrap();
+        let values = [ClaimValue::Text(value), ClaimValue::Integer(number), ClaimValue::Boolean(truth), ClaimValue::Text(element)];
+        let conditions = values.into_iter().enumerate().map(|(place, value)| {
+            let draft = ClaimConditionDraft { claim: format!("c{place}"), equals: Some(value), ..ClaimConditionDraft::default() };
+            ClaimCondition::from(&countersign_domain::claim_condition::ClaimCondition::try_from(draft).unwrap())
+        });
+        let relationship = TrustRelationship {
+            display_name: name,
+            subject_matches: vec![format!("{subject}."), subject],
+            claim_conditions: conditions.collect(),
+            key: "1e3".to_owned(),
+            ..current().relationships.remove(0)
+        };
+        let before = Current { relationships: vec![relationship.clone()], ..current() };
+        let (issuers, relationships) = export::documents(before);
+        let declared = read(&[&format::write(&issuers, &relationships).unwrap()]).unwrap();
+        let expected = RelationshipDocument::of(relationship, URL.to_owned()).into_wire();
+        prop_assert_eq!(&declared.relationships[0].wire, &expected);
+    }
+}
+
+#[test]
+fn documents_inside_a_document_keep_their_bytes() {
+    let uploaded = TrustedIssuer {
+        jwks: "{\"keys\": [\n\t]}  \n\n".to_owned(),
+        jwks_expire_time: Some(prost_types::Timestamp { seconds: 1, nanos: 5000 }),
+        ..current().issuers.remove(0)
+    };
+    let private = TrustedIssuer {
+        issuer_url: "https://private.example".to_owned(),
+        ca_certificates: "-----BEGIN\r\n a\r\n".to_owned(),
+        ..current().issuers.remove(0)
+    };
+    let before = || Current { issuers: vec![uploaded.clone(), private.clone()], relationships: vec![] };
+    let (issuers, _) = export::documents(before());
+    let plan = plan(&format::write(&issuers, &[]).unwrap(), &before(), true).unwrap();
+    assert_eq!((plan.count(Action::Unchanged), plan.items.len()), (2, 2), "{:?}", plan.items);
 }
 
 #[test]
