@@ -123,6 +123,11 @@ impl TrustRelationshipSettings {
         let grants = draft.grants(violations);
         let token_duration = draft.token_duration(violations);
         let expires_at = draft.expires_at(now, violations);
+        let pins = match (&subject_matches, &claim_conditions) {
+            (Some(subjects), Some(conditions)) => pins(subjects, conditions, violations),
+            // What is not valid may have been meant to say whose tokens are meant.
+            _ => true,
+        };
         let gives = match (&scopes, &grants) {
             (Some(scopes), Some(grants)) => gives_something(scopes, grants, violations),
             // What is not valid may have been meant to give something.
@@ -144,8 +149,7 @@ impl TrustRelationshipSettings {
             enabled: true,
         };
         // Not `&&`: all of it is reported at once.
-        (gives & settings.fits(violations) & settings.pins(violations) & settings.maps_what_it_reads(violations))
-            .then_some(settings)
+        (pins & gives & settings.fits(violations) & settings.maps_what_it_reads(violations)).then_some(settings)
     }
 
     /// These settings with the fields that the mask names taken from the draft. Violations are noted; the result counts only
@@ -191,26 +195,10 @@ impl TrustRelationshipSettings {
             if ["access_token_audiences", "scopes", "grants"].iter().any(|field| mask.names(field)) {
                 self.fits(violations);
             }
-            self.pins(violations);
+            pins(&self.subject_matches, &self.claim_conditions, violations);
             self.maps_what_it_reads(violations);
         }
         self
-    }
-
-    /// Notes a bare `*` without a condition that says whose tokens are meant (SECURITY 18).
-    fn pins(&self, violations: &mut Violations) -> bool {
-        if self.claim_conditions.iter().any(ClaimCondition::pins) {
-            return true;
-        }
-        let mut pinned = true;
-        for (index, _) in self.subject_matches.iter().enumerate().filter(|(_, subject)| subject.is_bare_wildcard()) {
-            pinned = false;
-            violations.add(
-                format!("trust_relationship.subject_matches[{index}]"),
-                "must hold more than `*`, which accepts every subject of the issuer, unless a claim condition says whose tokens are meant",
-            );
-        }
-        pinned
     }
 
     /// Notes attributes that the condition reads and nothing maps.
@@ -274,6 +262,22 @@ impl TrustRelationshipSettings {
         let same = Self { display_name, key, enabled: current.enabled, ..self.clone() };
         !gives_again && same == *current
     }
+}
+
+/// Notes a bare `*` without a condition that says whose tokens are meant (SECURITY 18).
+fn pins(subject_matches: &[SubjectMatch], claim_conditions: &[ClaimCondition], violations: &mut Violations) -> bool {
+    if claim_conditions.iter().any(ClaimCondition::pins) {
+        return true;
+    }
+    let mut pinned = true;
+    for (index, _) in subject_matches.iter().enumerate().filter(|(_, subject)| subject.is_bare_wildcard()) {
+        pinned = false;
+        violations.add(
+            format!("trust_relationship.subject_matches[{index}]"),
+            "must hold more than `*`, which accepts every subject of the issuer, unless a claim condition says whose tokens are meant",
+        );
+    }
+    pinned
 }
 
 fn gives_something(scopes: &[Scope], grants: &[Grant], violations: &mut Violations) -> bool {

@@ -47,6 +47,17 @@ fn giving_nothing_is_reported_beside_the_other_violations() {
 }
 
 #[test]
+fn s18_a_bare_wildcard_is_reported_beside_the_other_violations() {
+    let violations = created(&TrustRelationshipDraft {
+        subject_matches: vec!["a".to_owned(), "*".to_owned()],
+        token_duration: Some(Ok(Duration::from_secs(59))),
+        ..draft()
+    });
+    let expected = ["trust_relationship.token_duration", "trust_relationship.subject_matches[1]"];
+    assert_eq!(fields(&violations.unwrap_err()), expected);
+}
+
+#[test]
 fn every_violation_is_reported_at_once() {
     let violations = created(&TrustRelationshipDraft {
         display_name: "x".repeat(101),
