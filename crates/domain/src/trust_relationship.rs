@@ -256,7 +256,8 @@ impl TrustRelationshipSettings {
         if refused.scopes.is_empty() { Ok(()) } else { Err(refused) }
     }
 
-    fn only_takes_from(&self, current: &Self) -> bool {
+    /// Whether these settings accept and give nothing that the current ones do not: only name and key differ, or it is disabled.
+    pub fn only_takes_from(&self, current: &Self) -> bool {
         let gives_again = self.enabled && !current.enabled;
         let (display_name, key) = (current.display_name.clone(), current.key.clone());
         let same = Self { display_name, key, enabled: current.enabled, ..self.clone() };

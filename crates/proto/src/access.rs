@@ -61,6 +61,7 @@ pub const TABLE: &[(&str, Access)] = &[
         "/countersign.trust.v1.TrustRelationshipService/DeleteTrustRelationship",
         Access::Requires(Permission::TrustRelationshipsDelete),
     ),
+    ("/countersign.trust.v1.TrustRelationshipService/LintTrustRelationship", Access::Requires(Permission::TrustRelationshipsGet)),
     ("/grpc.health.v1.Health/Check", Access::Public),
     ("/grpc.health.v1.Health/Watch", Access::Public),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Public),

@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) pages: PageTokens,
     pub(crate) deployment: DeploymentAudience,
     pub(crate) loopback_http: LoopbackHttp,
+    /// Whether the linter's warnings refuse a write.
+    pub(crate) strict_lint: bool,
     pub(crate) feed: PolicyFeed,
     /// Asks issuers for checks.
     pub(crate) discovery: Discovery,

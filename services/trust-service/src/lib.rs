@@ -1,7 +1,7 @@
 //! trust-service: who trusts whom, and the commit point of exchanges.
 //!
 //! It keeps workspaces, trusted issuers and trust relationships ([`workspaces`], [`trusted_issuers`], [`trust_relationships`]),
-//! tells gateways of every change ([`policy_feed`], [`policy_stream`]), and commits exchanges ([`commits`]): nothing leaves a
+//! says what relationships let in that is not meant ([`linting`]), tells gateways of every change ([`policy_feed`], [`policy_stream`]), and commits exchanges ([`commits`]): nothing leaves a
 //! gateway before its commit here.
 //!
 //! It deliberately does not know tokens: what is committed was decided and signed elsewhere. Start at [`start`](fn@start), where
@@ -12,6 +12,7 @@ mod context;
 mod issuer_health;
 mod issuer_keys;
 mod key_material;
+mod linting;
 mod pages;
 mod policy_feed;
 mod policy_stream;

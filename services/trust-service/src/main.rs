@@ -34,6 +34,7 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         deployment_secret_file: _,
         issuer_networks: _,
         egress_proxy: _,
+        strict_lint,
         allow_loopback_http: _,
         // Set up before this runs.
         telemetry: _,
@@ -57,5 +58,5 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         discovery: Discovery::new(&discovery, None, entropy)?,
         bootstrap_token,
     };
-    trust_service::start(Config { public_url, loopback_http }, deps, listeners, shutdown).await
+    trust_service::start(Config { public_url, loopback_http, strict_lint }, deps, listeners, shutdown).await
 }

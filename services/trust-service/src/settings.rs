@@ -34,6 +34,8 @@ pub struct TrustSettings {
     pub issuer_networks: Vec<String>,
     /// The HTTP proxy through which issuers are reached. It resolves names and dials, so it must refuse private addresses itself.
     pub egress_proxy: OptionalUrl,
+    /// Whether trust relationships are refused for warnings of the linter too, like a tenant that is told by a recyclable name.
+    pub strict_lint: bool,
     /// For development: trusted issuers and the gateway may be plain http on loopback addresses.
     pub allow_loopback_http: bool,
     /// Logs and traces.
@@ -52,6 +54,7 @@ impl Default for TrustSettings {
             deployment_secret_file: None,
             issuer_networks: Vec::new(),
             egress_proxy: OptionalUrl::default(),
+            strict_lint: false,
             allow_loopback_http: false,
             telemetry: Telemetry::default(),
         }

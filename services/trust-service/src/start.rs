@@ -35,6 +35,8 @@ pub struct Config {
     pub public_url: IssuerUrl,
     /// Whether trusted issuers may be plain http on loopback addresses. For development.
     pub loopback_http: LoopbackHttp,
+    /// Whether trust relationships are refused for warnings of the linter, not for errors alone.
+    pub strict_lint: bool,
 }
 
 /// What the service needs of the world.
@@ -66,7 +68,7 @@ impl std::fmt::Debug for Deps {
 /// # Errors
 /// When the listeners do not fit the service.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let Config { public_url, loopback_http } = config;
+    let Config { public_url, loopback_http, strict_lint } = config;
     let Deps { clock, entropy, store, issuer_service, deployment_secret, discovery, bootstrap_token } = deps;
     let keys = Arc::new(IssuerKeys::new(issuer_service, public_url.clone()));
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
@@ -83,6 +85,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         pages: PageTokens::new(deployment_secret.derive(page_token::PURPOSE)),
         deployment: DeploymentAudience::new(&public_url)?,
         loopback_http,
+        strict_lint,
         feed: feed.clone(),
         discovery,
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::lint::Finding;
 use countersign_domain::permission::ScopeNotGrantable;
 use countersign_domain::reason::Reason;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
@@ -14,20 +15,22 @@ use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipService;
 use countersign_proto::trust_v1::{
     CreateTrustRelationshipRequest, CreateTrustRelationshipResponse, DeleteTrustRelationshipRequest,
-    DeleteTrustRelationshipResponse, GetTrustRelationshipRequest, GetTrustRelationshipResponse, ListTrustRelationshipsRequest,
-    ListTrustRelationshipsResponse, UpdateTrustRelationshipRequest, UpdateTrustRelationshipResponse,
+    DeleteTrustRelationshipResponse, GetTrustRelationshipRequest, GetTrustRelationshipResponse, LintTrustRelationshipRequest,
+    LintTrustRelationshipResponse, ListTrustRelationshipsRequest, ListTrustRelationshipsResponse, UpdateTrustRelationshipRequest,
+    UpdateTrustRelationshipResponse,
 };
 use countersign_store::trust::{NewTrustRelationship, Resource, WriteError};
 use tonic::{Request, Response, Status};
 
 use crate::context::{ATTEMPTS, Context};
+use crate::linting::Linted;
 use crate::pages::{self, PageRequest, Position};
 use crate::refusals::{self, Ids};
 
 /// The service.
 pub(crate) struct TrustRelationships(pub(crate) Arc<Context>);
 
-fn read_ids(fields: [&str; 2], workspace_id: &str, id: &str) -> Result<(WorkspaceId, TrustRelationshipId), Refusal> {
+pub(crate) fn read_ids(fields: [&str; 2], workspace_id: &str, id: &str) -> Result<(WorkspaceId, TrustRelationshipId), Refusal> {
     let mut ids = Ids::new();
     let read = (ids.read(fields[0], workspace_id), ids.read(fields[1], id));
     ids.all(read.0.zip(read.1))
@@ -53,8 +56,11 @@ impl TrustRelationshipService for TrustRelationships {
         let named = caller.zip(workspace_id).zip(trusted_issuer_id);
         let (((caller, workspace_id), trusted_issuer_id), settings) =
             named.zip(settings).ok_or(violations).map_err(Refusal::invalid)?;
-        let relationship = self.create(&caller, workspace_id, trusted_issuer_id, settings).await?;
-        Ok(Response::new(CreateTrustRelationshipResponse { trust_relationship: Some((&relationship).into()) }))
+        let (relationship, findings) = self.create(&caller, workspace_id, trusted_issuer_id, settings).await?;
+        Ok(Response::new(CreateTrustRelationshipResponse {
+            trust_relationship: Some((&relationship).into()),
+            findings: findings.into_iter().map(Into::into).collect(),
+        }))
     }
 
     async fn get_trust_relationship(
@@ -100,8 +106,11 @@ impl TrustRelationshipService for TrustRelationships {
         let caller = self.0.writer_in(&request, &workspace_id).await?;
         let mask = mask_paths(request.into_inner().update_mask);
         let (etag, draft) = (wire.etag.clone(), TrustRelationshipDraft::from(wire));
-        let relationship = self.update(&caller, &workspace_id, &id, &etag, &draft, &mask).await?;
-        Ok(Response::new(UpdateTrustRelationshipResponse { trust_relationship: Some((&relationship).into()) }))
+        let (relationship, findings) = self.update(&caller, &workspace_id, &id, &etag, &draft, &mask).await?;
+        Ok(Response::new(UpdateTrustRelationshipResponse {
+            trust_relationship: Some((&relationship).into()),
+            findings: findings.into_iter().map(Into::into).collect(),
+        }))
     }
 
     async fn delete_trust_relationship(
@@ -114,6 +123,13 @@ impl TrustRelationshipService for TrustRelationships {
         self.delete(&workspace_id, &id, etag).await?;
         Ok(Response::new(DeleteTrustRelationshipResponse {}))
     }
+
+    async fn lint_trust_relationship(
+        &self,
+        request: Request<LintTrustRelationshipRequest>,
+    ) -> Result<Response<LintTrustRelationshipResponse>, Status> {
+        self.answer_lint(request).await
+    }
 }
 
 impl TrustRelationships {
@@ -123,17 +139,18 @@ impl TrustRelationships {
         workspace_id: WorkspaceId,
         trusted_issuer_id: TrustedIssuerId,
         settings: TrustRelationshipSettings,
-    ) -> Result<TrustRelationship, Refusal> {
-        self.check_audiences(&workspace_id, &trusted_issuer_id, &settings).await?;
+    ) -> Result<(TrustRelationship, Vec<Finding>), Refusal> {
+        let issuer = self.issuer(&workspace_id, &trusted_issuer_id).await?;
         check_grantable(caller, None, &settings)?;
+        let findings = self.check_findings(&Linted { issuer: &issuer, id: None, settings: &settings }, None).await?;
         let id = TrustRelationshipId::from_random(self.0.entropy.bits128());
-        let issuer = trusted_issuer_id.to_string();
         let creator = caller.subject.clone();
         let new = NewTrustRelationship { id: id.clone(), workspace_id, trusted_issuer_id, settings, creator };
         let created = self.0.store.create_trust_relationship(new, self.0.now()).await;
-        let relationship = created.map_err(|error| refusals::write(error, Resource::TrustRelationship, id.as_str(), &issuer))?;
+        let relationship =
+            created.map_err(|error| refusals::write(error, Resource::TrustRelationship, id.as_str(), issuer.id.as_str()))?;
         self.0.feed.wake();
-        Ok(relationship)
+        Ok((relationship, findings))
     }
 
     async fn get(&self, workspace_id: &WorkspaceId, id: &TrustRelationshipId) -> Result<TrustRelationship, Refusal> {
@@ -149,22 +166,27 @@ impl TrustRelationships {
         etag: &str,
         draft: &TrustRelationshipDraft,
         mask: &[String],
-    ) -> Result<TrustRelationship, Refusal> {
+    ) -> Result<(TrustRelationship, Vec<Finding>), Refusal> {
         for _ in 0..ATTEMPTS {
             let current = self.get_at(workspace_id, id, etag).await?;
             let mut violations = Violations::new();
             let settings = current.settings.clone().update(draft, mask, self.0.now(), &mut violations);
             let settings = violations.into_result(settings).map_err(Refusal::invalid)?;
-            if settings.subject_audiences != current.settings.subject_audiences {
-                self.check_audiences(workspace_id, &current.trusted_issuer_id, &settings).await?;
-            }
             check_grantable(caller, Some(&current.settings), &settings)?;
+            let findings = if settings.only_takes_from(&current.settings) {
+                // Whatever else cannot be read, it can be disabled.
+                Vec::new()
+            } else {
+                let issuer = self.issuer(workspace_id, &current.trusted_issuer_id).await?;
+                let written = Linted { issuer: &issuer, id: Some(id), settings: &settings };
+                self.check_findings(&written, Some(&current.settings)).await?
+            };
             match self.0.store.update_trust_relationship(workspace_id, id, current.revision, settings, self.0.now()).await {
                 Err(WriteError::Changed) if etag.is_empty() => {}
                 Err(error) => return Err(refusal(error, id)),
                 Ok(relationship) => {
                     self.0.feed.wake();
-                    return Ok(relationship);
+                    return Ok((relationship, findings));
                 }
             }
         }
@@ -186,7 +208,7 @@ impl TrustRelationships {
         Err(refusal(WriteError::Changed, id))
     }
 
-    async fn get_at(
+    pub(crate) async fn get_at(
         &self,
         workspace_id: &WorkspaceId,
         id: &TrustRelationshipId,
@@ -195,21 +217,6 @@ impl TrustRelationships {
         let relationship = self.get(workspace_id, id).await?;
         let current = Etag::of(id, relationship.revision).permits(etag);
         if current { Ok(relationship) } else { Err(Refusal::etag_mismatch("TrustRelationship", id)) }
-    }
-
-    /// Checks the subject audiences against what the trusted issuer accepts now. Should it accept fewer later, an exchange needs
-    /// both, so nothing is widened.
-    async fn check_audiences(
-        &self,
-        workspace_id: &WorkspaceId,
-        trusted_issuer_id: &TrustedIssuerId,
-        settings: &TrustRelationshipSettings,
-    ) -> Result<(), Refusal> {
-        let issuer = self.0.store.trusted_issuer(workspace_id, trusted_issuer_id).await.map_err(refusals::store)?;
-        let issuer = issuer.ok_or_else(|| Refusal::not_found("TrustedIssuer", trusted_issuer_id))?;
-        let mut violations = Violations::new();
-        settings.check_audiences(&issuer.settings, &self.0.deployment, &mut violations);
-        violations.into_result(()).map_err(Refusal::invalid)
     }
 }
 

@@ -156,7 +156,11 @@ impl Surroundings {
     }
 
     async fn start_trust(&self, state: &State, issuer: InProcessConnector, listeners: Listeners) -> anyhow::Result<Running> {
-        let config = trust_service::Config { public_url: self.public_url.clone(), loopback_http: LoopbackHttp::Allowed };
+        let config = trust_service::Config {
+            public_url: self.public_url.clone(),
+            loopback_http: LoopbackHttp::Allowed,
+            strict_lint: false,
+        };
         let database = Database::connect(&database_url(state, Service::Trust)?, trust::SCHEMA).await;
         let store = SeaTrustStore::open(database.context("the database of trust-service")?).await;
         let deps = trust_service::Deps {

@@ -4,9 +4,9 @@ use countersign_domain::reason::Reason;
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_proto::trust_v1::{
     CommitExchangesRequest, CreateWorkspaceRequest, DeleteTrustRelationshipRequest, DeleteTrustedIssuerRequest,
-    GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest, ListTrustRelationshipsRequest,
-    ListTrustedIssuersRequest, ListWorkspacesRequest, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest,
-    UpdateWorkspaceRequest, Workspace, WorkspaceState,
+    GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest, LintTrustRelationshipRequest,
+    ListTrustRelationshipsRequest, ListTrustedIssuersRequest, ListWorkspacesRequest, UpdateTrustRelationshipRequest,
+    UpdateTrustedIssuerRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_testkit::status::assert_refused;
@@ -59,6 +59,10 @@ async fn every_rpc(caller: &mut Caller, tenant: &Tenant) -> Vec<(&'static str, R
             workspace_id: workspace_id.clone(),
             ..Default::default()
         })),
+        call!(relationships.lint_trust_relationship(LintTrustRelationshipRequest {
+            trust_relationship: Some(relationship.clone()),
+            update_mask: None
+        })),
         call!(relationships.update_trust_relationship(UpdateTrustRelationshipRequest {
             trust_relationship: Some(relationship),
             update_mask: Some(mask(&["enabled"]))
@@ -84,7 +88,9 @@ async fn s33_nothing_of_another_workspace_is_there_and_nothing_of_it_changes() {
     mixed.issuer.workspace_id.clone_from(&ours.workspace.id);
     mixed.relationship.workspace_id.clone_from(&ours.workspace.id);
     for (method, result) in every_rpc(&mut member, &mixed).await {
-        if ["update_trusted_issuer", "update_trust_relationship", "create_trust_relationship"].contains(&method) {
+        if ["update_trusted_issuer", "update_trust_relationship", "create_trust_relationship", "lint_trust_relationship"]
+            .contains(&method)
+        {
             assert_refused(&result.expect_err(method), Code::NotFound, Reason::ResourceNotFound);
         }
     }
@@ -113,7 +119,7 @@ async fn s69_every_rpc_needs_a_caller_and_its_own_permission() {
         assert_refused(&result.expect_err(method), Code::Unauthenticated, Reason::CredentialsMissing);
     }
     // Everything but what the method needs.
-    for (lacking, methods) in [("workspaces.", 2), ("trusted_issuers.", 5), ("trust_relationships.", 5)] {
+    for (lacking, methods) in [("workspaces.", 2), ("trusted_issuers.", 5), ("trust_relationships.", 6)] {
         let mut member = service.member_without(&tenant.workspace.id, &[lacking]);
         let mut denied = 0;
         for (method, result) in every_rpc(&mut member, &tenant).await {
@@ -149,7 +155,7 @@ async fn s30_a_disabled_workspace_is_changed_and_enabled_by_the_operator_alone()
     let disabled = answer.workspace.unwrap();
     tenant.workspace = Workspace { state: WorkspaceState::Active.into(), ..disabled.clone() };
     for (method, result) in every_rpc(&mut member, &tenant).await {
-        if method.starts_with("get_") || method.starts_with("list_") {
+        if ["get_", "list_", "lint_"].iter().any(|reading| method.starts_with(reading)) {
             result.expect(method);
         } else {
             assert_refused(&result.expect_err(method), Code::FailedPrecondition, Reason::FailedPrecondition);

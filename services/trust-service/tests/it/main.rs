@@ -5,6 +5,7 @@
 mod callers;
 mod commits;
 mod issuer_keys;
+mod linting;
 mod policies;
 mod relationships;
 mod resources;

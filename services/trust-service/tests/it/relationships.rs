@@ -21,7 +21,7 @@ async fn a_page_of_large_relationships_ends_early_and_the_next_goes_on() {
     let service = service().await;
     let mut operator = service.operator();
     let workspace = operator.workspace("Acme").await;
-    let issuer = operator.issuer(&workspace.id, "https://cloud.rwx.com/mint").await;
+    let issuer = operator.issuer(&workspace.id, "https://idp.example").await;
     let mut request = new_relationship(&issuer, &["deploy"]);
     // About 64 KiB each.
     let subjects = (0..64).map(|number| format!("{number}{}", "s".repeat(1_000))).collect();

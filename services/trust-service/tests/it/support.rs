@@ -123,8 +123,19 @@ pub(crate) async fn service() -> Service {
     service_on(&url, 1, Some(folder)).await
 }
 
+/// A service that refuses for the linter's warnings too.
+pub(crate) async fn strict_service() -> Service {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("trust.db").display());
+    start(&url, 1, Some(folder), true).await
+}
+
 /// A service on this database. Replicas need different seeds, lest they make the same ids.
 pub(crate) async fn service_on(url: &str, seed: u64, folder: Option<tempfile::TempDir>) -> Service {
+    start(url, seed, folder, false).await
+}
+
+async fn start(url: &str, seed: u64, folder: Option<tempfile::TempDir>, strict_lint: bool) -> Service {
     let (clock, keys) = (TestClock::noon(), Arc::new(FakeKeys::new()));
     let database = Database::connect(&url.parse().unwrap(), SCHEMA).await.unwrap();
     let (listeners, connectors) = Listeners::in_process();
@@ -138,7 +149,7 @@ pub(crate) async fn service_on(url: &str, seed: u64, folder: Option<tempfile::Te
         discovery: discovery(seed),
         bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
     };
-    let config = Config { public_url: GATEWAY.parse().unwrap(), loopback_http: LoopbackHttp::Refused };
+    let config = Config { public_url: GATEWAY.parse().unwrap(), loopback_http: LoopbackHttp::Refused, strict_lint };
     let running = trust_service::start(config, deps, listeners, shutdown.clone()).await.unwrap();
     let internal = PeerChannel::new("trust-service", PeerAddress::InProcess(connectors.internal));
     Service { clock, public: connectors.public, internal, keys, shutdown, running, _folder: folder }

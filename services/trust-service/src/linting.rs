@@ -1,0 +1,122 @@
+//! What the linter says: when it is asked, and at every write.
+//!
+//! A write is compared with fewer others than a question, as overlap refuses nothing and every write would pay for it.
+
+use countersign_domain::comparison;
+use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::lint::{self, Finding, LintInput};
+use countersign_domain::preset::Preset;
+use countersign_domain::trust_relationship::{TrustRelationshipDraft, TrustRelationshipSettings};
+use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::violation::Violations;
+use countersign_proto::common::{mask_paths, read};
+use countersign_proto::status::Refusal;
+use countersign_proto::trust_v1::{LintTrustRelationshipRequest, LintTrustRelationshipResponse};
+use countersign_store::trust::Page;
+use tonic::{Request, Response, Status};
+
+use crate::context::Context;
+use crate::refusals;
+use crate::trust_relationships::{TrustRelationships, read_ids};
+
+/// How many other relationships of the issuer a write is compared with.
+const OTHERS_AT_WRITES: usize = 100;
+
+/// What is written or asked about.
+pub(crate) struct Linted<'a> {
+    pub(crate) issuer: &'a TrustedIssuer,
+    /// Of one that exists.
+    pub(crate) id: Option<&'a TrustRelationshipId>,
+    pub(crate) settings: &'a TrustRelationshipSettings,
+}
+
+impl TrustRelationships {
+    /// Answers `LintTrustRelationship`.
+    pub(crate) async fn answer_lint(
+        &self,
+        request: Request<LintTrustRelationshipRequest>,
+    ) -> Result<Response<LintTrustRelationshipResponse>, Status> {
+        let wire = request.get_ref().trust_relationship.clone().unwrap_or_default();
+        let mask = mask_paths(request.get_ref().update_mask.clone());
+        let mut violations = Violations::new();
+        let (id, workspace_id, trusted_issuer_id, settings) = if wire.id.is_empty() {
+            if !mask.is_empty() {
+                violations.add("update_mask", "must be empty without `trust_relationship.id`");
+            }
+            let workspace_id: Option<WorkspaceId> = read("trust_relationship.workspace_id", &wire.workspace_id, &mut violations);
+            let issuer_id: Option<TrustedIssuerId> =
+                read("trust_relationship.trusted_issuer_id", &wire.trusted_issuer_id, &mut violations);
+            if let Some(workspace_id) = &workspace_id {
+                Context::caller_in(&request, workspace_id)?;
+            }
+            let draft = TrustRelationshipDraft::from(wire);
+            let settings = TrustRelationshipSettings::create(&draft, self.0.now(), &mut violations);
+            let read = workspace_id.zip(issuer_id).zip(settings).filter(|_| violations.is_empty());
+            let ((workspace_id, issuer_id), settings) = read.ok_or(violations).map_err(Refusal::invalid)?;
+            (None, workspace_id, issuer_id, settings)
+        } else {
+            let fields = ["trust_relationship.workspace_id", "trust_relationship.id"];
+            let (workspace_id, id) = read_ids(fields, &wire.workspace_id, &wire.id)?;
+            Context::caller_in(&request, &workspace_id)?;
+            let current = self.get_at(&workspace_id, &id, &wire.etag).await?;
+            let settings = if mask.is_empty() {
+                current.settings
+            } else {
+                let draft = TrustRelationshipDraft::from(wire);
+                let changed = current.settings.update(&draft, &mask, self.0.now(), &mut violations);
+                violations.into_result(changed).map_err(Refusal::invalid)?
+            };
+            (Some(id), workspace_id, current.trusted_issuer_id, settings)
+        };
+        let issuer = self.issuer(&workspace_id, &trusted_issuer_id).await?;
+        let linted = Linted { issuer: &issuer, id: id.as_ref(), settings: &settings };
+        let findings = self.findings(&linted, lint::MAX_OTHERS).await?;
+        Ok(Response::new(LintTrustRelationshipResponse { findings: findings.into_iter().map(Into::into).collect() }))
+    }
+
+    /// What is found of settings that are to be written, when nothing of it refuses the write. `current` is what they replace.
+    ///
+    /// Subject audiences are checked against what the trusted issuer accepts now. Should it accept fewer later, an exchange
+    /// needs both, so nothing is widened.
+    pub(crate) async fn check_findings(
+        &self,
+        written: &Linted<'_>,
+        current: Option<&TrustRelationshipSettings>,
+    ) -> Result<Vec<Finding>, Refusal> {
+        let (issuer, settings) = (&written.issuer.settings, written.settings);
+        let mut violations = Violations::new();
+        if current.is_none_or(|current| current.subject_audiences != settings.subject_audiences) {
+            settings.check_audiences(issuer, &self.0.deployment, &mut violations);
+        }
+        let findings = self.findings(written, OTHERS_AT_WRITES).await?;
+        // Whoever takes something away is not kept from it by what is left.
+        if comparison::compare(current, Some(settings)).change.may_give_more() {
+            violations.extend(lint::refusing(&findings, self.0.strict_lint));
+        }
+        violations.into_result(findings).map_err(Refusal::invalid)
+    }
+
+    async fn findings(&self, linted: &Linted<'_>, most_others: usize) -> Result<Vec<Finding>, Refusal> {
+        let Linted { issuer, id, settings } = linted;
+        // One more, as the relationship itself may be among them.
+        let page = Page { after: None, limit: most_others as u64 + 1 };
+        let found = self.0.store.list_trust_relationships(&issuer.workspace_id, Some(&issuer.id), &page).await;
+        let found = found.map_err(refusals::store)?;
+        let others = found.iter().filter(|other| Some(&other.id) != *id).take(most_others);
+        let others: Vec<_> = others.map(|other| (&other.id, &other.settings)).collect();
+        Ok(lint::lint(&LintInput {
+            relationship: settings,
+            issuer: &issuer.settings,
+            // What the URL tells cannot be chosen away: a preset of others knows nothing of shared issuers.
+            preset: Preset::of_issuer(&issuer.settings.issuer_url).or_else(|| Preset::of(&issuer.settings)),
+            others: &others,
+            deployment: &self.0.deployment,
+            now: self.0.now(),
+        }))
+    }
+
+    pub(crate) async fn issuer(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Result<TrustedIssuer, Refusal> {
+        let issuer = self.0.store.trusted_issuer(workspace_id, id).await.map_err(refusals::store)?;
+        issuer.ok_or_else(|| Refusal::not_found("TrustedIssuer", id))
+    }
+}
