@@ -75,11 +75,13 @@ impl AddArgs {
             let request = DeleteTrustedIssuerRequest { workspace_id, trusted_issuer_id, etag: String::new() };
             let _ = trusted_issuers::client(session).await?.delete_trusted_issuer(request).await;
         }
-        let relationship = created?.into_inner().trust_relationship.unwrap_or_default();
+        let created = created?.into_inner();
+        let relationship = created.trust_relationship.unwrap_or_default();
         if is_new {
             output.message(format!("Registered the issuer as {}.", relationship.trusted_issuer_id));
         }
         output.message(format!("Added trust relationship {} for {}.", relationship.id, relationship.trusted_issuer_id));
+        super::lint::tell(&created.findings, output);
         output.line(&relationship.id).map_err(Failure::from)
     }
 

@@ -2,6 +2,7 @@
 
 mod add;
 mod conditions;
+mod lint;
 mod list;
 mod update;
 
@@ -22,6 +23,8 @@ pub(crate) enum TrustRelationshipsCommand {
     List(list::ListArgs),
     /// Change a relationship: the flags given, and nothing else. Lists are replaced whole.
     Update(update::UpdateArgs),
+    /// Say what relationships let in that is probably not meant, or can never let in. Fails when an error is among it.
+    Lint(lint::LintArgs),
     /// Remove a relationship. Nothing is minted through it from then on.
     Remove(RemoveArgs),
 }
@@ -49,6 +52,7 @@ impl TrustRelationshipsCommand {
             Self::Add(args) => args.run(session, output).await,
             Self::List(args) => args.run(session, output).await,
             Self::Update(args) => args.run(session, output).await,
+            Self::Lint(args) => args.run(session, output).await,
             Self::Remove(args) => args.run(session, output).await,
         }
     }

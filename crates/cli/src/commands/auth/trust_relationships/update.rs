@@ -97,6 +97,7 @@ impl UpdateArgs {
         let updated = super::client(session).await?.update_trust_relationship(request).await?.into_inner();
         let relationship = updated.trust_relationship.unwrap_or_default();
         output.message(format!("Updated {}, now at revision {}.", relationship.id, relationship.revision));
+        super::lint::tell(&updated.findings, output);
         Ok(())
     }
 
