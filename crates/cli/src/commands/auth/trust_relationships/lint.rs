@@ -87,7 +87,7 @@ fn show(linted: &[Linted], format: ListFormat, output: &mut Output) -> Result<()
         }
     }
     let is_error = |finding: &LintFinding| finding.severity() == LintSeverity::Error;
-    if each().any(|(_, finding)| is_error(finding)) { Err(Failure::Negative) } else { Ok(()) }
+    if each().any(|(_, finding)| is_error(finding)) { Err(Failure::Exit(2)) } else { Ok(()) }
 }
 
 /// Tells what a write left to be said.
@@ -157,7 +157,7 @@ mod tests {
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&json[0]["severity"], &json[1]["severity"]), (&json!("error"), &json!("advice")));
         assert_eq!(json[0]["field"], "trust_relationship.subject_matches[0]");
-        assert!(matches!(result, Err(Failure::Negative)));
+        assert!(matches!(result, Err(Failure::Exit(2))));
     }
 
     #[test]
