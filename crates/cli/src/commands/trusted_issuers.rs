@@ -95,8 +95,8 @@ struct Settings {
     /// A name for people.
     #[arg(long, value_name = "NAME")]
     display_name: Option<String>,
-    /// The preset that says what kind of issuer it is [default: what the URL tells].
-    #[arg(long, value_name = "PRESET")]
+    /// What kind of issuer it is, as `countersign presets list` names it; an empty one is told by the URL.
+    #[arg(long, value_name = "ID")]
     preset: Option<String>,
     /// Where its keys are read [default: where its discovery document says].
     #[arg(long, value_name = "URL")]
