@@ -40,6 +40,33 @@ async fn relationships_are_added_listed_updated_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_preset_builds_issuer_and_relationship_and_refuses_what_could_never_match() {
+    let scene = Scene::in_deployment(shared()).await;
+    let workspace = ["--workspace", scene.trust.workspace_id.as_str()];
+    let add = ["auth", "trust-relationships", "add", "--scope", "deploy", "--preset"];
+    let json =
+        |arguments: &[&str]| -> Value { serde_json::from_str(&run(shared(), &[&workspace[..], arguments].concat())).unwrap() };
+    let id = run(shared(), &[&workspace[..], &add, &["rwx", "--org", "my-org", "--vault", "*"]].concat());
+    let relationships = json(&["auth", "trust-relationships", "list", "-o", "json"]);
+    let added = relationships.as_array().unwrap().iter().find(|relationship| relationship["id"] == id.as_str()).unwrap();
+    assert_eq!(added["subject_matches"], serde_json::json!(["org:my-org:vault:*"]));
+    let issuers = json(&["trusted-issuers", "list", "-o", "json"]);
+    let issuer = issuers.as_array().unwrap().iter().find(|issuer| issuer["id"] == added["trusted_issuer_id"]).unwrap();
+    assert_eq!((&issuer["preset"], &issuer["issuer_url"]), (&"rwx".into(), &"https://cloud.rwx.com/mint".into()));
+    assert_eq!(issuer["algorithms"], serde_json::json!(["RS256"]));
+    for never in [&["rwx", "--org", "a:b"][..], &["rwx", "--vault", "deploy"], &["rwx", "--subject-match", "org:my-org"]] {
+        let refused = shared().command_line(&[&workspace[..], &add, never].concat()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{never:?}: {}", String::from_utf8_lossy(&refused.stderr));
+    }
+    // What the command line does not look at the service refuses.
+    let id = issuer["id"].as_str().unwrap();
+    let update = [&workspace[..], &["trusted-issuers", "update", id, "--preset", "google"]].concat();
+    let refused = shared().command_line(&update).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("trusted_issuer.preset"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_id_token_is_issued_bare_and_exchanged_and_the_access_token_is_kept_private() {
     let scene = Scene::in_deployment(shared()).await;
     let workspace = scene.trust.workspace_id.as_str();
