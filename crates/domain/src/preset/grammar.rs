@@ -3,7 +3,7 @@
 //! A part that is open ends before the first character that it does not hold, and the literal behind it must begin with such a
 //! character. So a text has at most one reading for each choice of a part's listed values, and reading it takes no search.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::subject_match::SubjectMatch;
 
@@ -370,34 +370,45 @@ impl Automaton {
 
     /// Whether a text is accepted by this and by the pattern. Walks the pairs of their states, each at most once.
     fn intersects(&self, pattern: &str) -> bool {
+        if self.states.is_empty() {
+            return pattern.chars().all(|character| character == '*');
+        }
         let pattern: Vec<char> = pattern.chars().collect();
-        let mut seen = BTreeSet::from([(0, 0)]);
-        let mut waiting = vec![(0, 0)];
-        while let Some((at, state)) = waiting.pop() {
-            let is_last = state + 1 >= self.states.len();
-            if at == pattern.len() && is_last {
+        let mut walk = Walk { seen: vec![false; (pattern.len() + 1) * self.states.len()], waiting: Vec::new() };
+        let visit = |walk: &mut Walk, at: usize, state: usize| {
+            if let Some(seen) = walk.seen.get_mut(at * self.states.len() + state)
+                && !std::mem::replace(seen, true)
+            {
+                walk.waiting.push((at, state));
+            }
+        };
+        visit(&mut walk, 0, 0);
+        while let Some((at, state)) = walk.waiting.pop() {
+            if at == pattern.len() && state + 1 == self.states.len() {
                 return true;
             }
-            let State { silent, steps } = match self.states.get(state) {
-                Some(state) => state,
-                // Without any state it accepts the empty text alone.
-                None => &State::default(),
-            };
-            let mut next: Vec<(usize, usize)> = silent.iter().map(|&to| (at, to)).collect();
+            let Some(State { silent, steps }) = self.states.get(state) else { continue };
+            silent.iter().for_each(|&to| visit(&mut walk, at, to));
             match pattern.get(at) {
                 None => {}
                 Some('*') => {
-                    next.push((at + 1, state));
-                    next.extend(steps.iter().map(|&(_, to)| (at, to)));
+                    visit(&mut walk, at + 1, state);
+                    steps.iter().for_each(|&(_, to)| visit(&mut walk, at, to));
                 }
                 Some(&character) => {
-                    next.extend(steps.iter().filter(|(reads, _)| reads.reads(character)).map(|&(_, to)| (at + 1, to)));
+                    let fitting = steps.iter().filter(|(reads, _)| reads.reads(character));
+                    fitting.for_each(|&(_, to)| visit(&mut walk, at + 1, to));
                 }
             }
-            waiting.extend(next.into_iter().filter(|pair| seen.insert(*pair)));
         }
         false
     }
+}
+
+/// A walk over pairs of a place in a pattern and a state of an automaton.
+struct Walk {
+    seen: Vec<bool>,
+    waiting: Vec<(usize, usize)>,
 }
 
 #[cfg(test)]

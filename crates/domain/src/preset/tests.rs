@@ -83,6 +83,18 @@ fn patterns_that_no_subject_can_match_are_known() {
 }
 
 #[test]
+fn the_most_evil_patterns_take_no_time() {
+    // A search that takes steps back would not end before the sun does.
+    for unit in ["a*", "*:", "r*e", ":*/*", "*"] {
+        let text = format!("*{}\u{e9}:no:such:end", unit.repeat(1000 / unit.len()));
+        for preset in Preset::all() {
+            let ends_free = preset.forms.iter().any(|form| form.can_match(&pattern("*no:such:end")));
+            assert!(!preset.can_match(&pattern(&text)) || ends_free, "{}: {unit}", preset.id);
+        }
+    }
+}
+
+#[test]
 fn a_tenant_is_pinned_by_its_name_and_the_delimiter_behind_it() {
     for (id, text, expected) in [
         ("rwx", "org:my-org*", NotPinned),
