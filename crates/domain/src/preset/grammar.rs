@@ -388,16 +388,21 @@ impl Automaton {
                 return true;
             }
             let Some(State { silent, steps }) = self.states.get(state) else { continue };
-            silent.iter().for_each(|&to| visit(&mut walk, at, to));
+            for &to in silent {
+                visit(&mut walk, at, to);
+            }
             match pattern.get(at) {
                 None => {}
                 Some('*') => {
                     visit(&mut walk, at + 1, state);
-                    steps.iter().for_each(|&(_, to)| visit(&mut walk, at, to));
+                    for &(_, to) in steps {
+                        visit(&mut walk, at, to);
+                    }
                 }
                 Some(&character) => {
-                    let fitting = steps.iter().filter(|(reads, _)| reads.reads(character));
-                    fitting.for_each(|&(_, to)| visit(&mut walk, at + 1, to));
+                    for &(_, to) in steps.iter().filter(|(reads, _)| reads.reads(character)) {
+                        visit(&mut walk, at + 1, to);
+                    }
                 }
             }
         }

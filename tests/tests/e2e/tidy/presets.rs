@@ -33,7 +33,9 @@ fn document() -> String {
         let (issuer, token_ids) = (issuers(preset, "<br>"), token_ids(preset));
         let _ = writeln!(text, "| {anchor} | {issuer} | {shared} | {token_ids} | {} |", algorithms(preset));
     }
-    Preset::all().iter().for_each(|preset| write_preset(&mut text, preset));
+    for preset in Preset::all() {
+        write_preset(&mut text, preset);
+    }
     text
 }
 
@@ -68,7 +70,9 @@ fn write_preset(text: &mut String, preset: &Preset) {
     let parts = of_issuer(preset);
     if !parts.is_empty() {
         text.push_str("\nParts of the issuer:\n\n| part | |\n|---|---|\n");
-        parts.into_iter().for_each(|part| write_part(text, part));
+        for part in parts {
+            write_part(text, part);
+        }
     }
     text.push_str("\nClaims that name the tenant:\n\n| claim | can be somebody else's later |\n|---|---|\n");
     for tenant in &preset.tenant_claims {
@@ -89,7 +93,9 @@ fn write_form(text: &mut String, form: &SubjectForm) {
         let _ = write!(text, "\nGiven up for `{}`{since}: {}\n", leaving.successor, leaving.hint);
     }
     text.push_str("\n| part | |\n|---|---|\n");
-    form.parts.iter().for_each(|part| write_part(text, part));
+    for part in &form.parts {
+        write_part(text, part);
+    }
 }
 
 fn write_part(text: &mut String, part: &SubjectPart) {
