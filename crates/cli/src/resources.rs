@@ -51,7 +51,6 @@ pub(crate) fn trusted_issuer_json(issuer: &TrustedIssuer) -> Value {
         "display_name": issuer.display_name,
         "preset": issuer.preset,
         "issuer_url": issuer.issuer_url,
-        "preset": issuer.preset,
         "jwks_url": issuer.jwks_url,
         "jwks": issuer.jwks,
         "jwks_expire_time": moment(issuer.jwks_expire_time.as_ref()),

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(test: Value, claim: Value, expected: ClaimVerdict) {
+    fn check(test: &Value, claim: &Value, expected: ClaimVerdict) {
         let mut written = test.as_object().unwrap().clone();
         written.insert("claim".to_owned(), json!("c"));
         let condition = condition(written.into());
@@ -387,9 +387,9 @@ mod tests {
                 if negated && test.get("exists").is_none() {
                     test["negated"] = true.into();
                 }
-                check(test.clone(), Value::Null, ClaimVerdict::Missing);
+                check(&test, &Value::Null, ClaimVerdict::Missing);
                 for empty in [json!(""), json!([]), json!({})] {
-                    check(test.clone(), empty, ClaimVerdict::Empty);
+                    check(&test, &empty, ClaimVerdict::Empty);
                 }
                 test["claim"] = "/a/b".into();
                 for members in [json!({}), json!({"a": {}}), json!({"a": ["b"]}), json!({"a": "b"})] {
@@ -426,7 +426,7 @@ mod tests {
                 for negated in [false, true] {
                     let mut test = test.clone();
                     test["negated"] = negated.into();
-                    check(test, value.clone(), ClaimVerdict::WrongType);
+                    check(&test, value, ClaimVerdict::WrongType);
                 }
             }
         }
@@ -452,7 +452,7 @@ mod tests {
             (json!("Sub"), json!("sub"), Unsatisfied),
             (json!("s"), json!("\u{17f}"), Unsatisfied),
         ] {
-            check(json!({"equals": expected}), claim.clone(), verdict);
+            check(&json!({"equals": expected}), &claim, verdict);
             let negated = if verdict == Satisfied {
                 Unsatisfied
             } else if verdict == Unsatisfied {
@@ -460,7 +460,7 @@ mod tests {
             } else {
                 verdict
             };
-            check(json!({"equals": expected, "negated": true}), claim, negated);
+            check(&json!({"equals": expected, "negated": true}), &claim, negated);
         }
         // A whole number that a parser keeps as a double is none.
         let members: Map<String, Value> = serde_json::from_str(r#"{"c": 9223372036854775808000}"#).unwrap();
@@ -485,7 +485,7 @@ mod tests {
             (json!({"exists": true}), json!({"a": null}), Satisfied),
             (json!({"exists": true}), json!(false), Satisfied),
         ] {
-            check(test, claim, verdict);
+            check(&test, &claim, verdict);
         }
     }
 

@@ -393,13 +393,13 @@ fn narrowest_relationship<'a>(
         if !relationship.is_live(now) {
             continue;
         }
-        let unmet = if !accepts_audiences(relationship, claims, deployment) {
-            Refused::AudienceNotAcceptedBy(relationship.id.clone())
-        } else {
+        let unmet = if accepts_audiences(relationship, claims, deployment) {
             match relationship.meet(&token) {
                 Ok(attributes) => return Ok((relationship, attributes)),
                 Err(unmet) => Refused::ConditionNotMet { id: relationship.id.clone(), unmet },
             }
+        } else {
+            Refused::AudienceNotAcceptedBy(relationship.id.clone())
         };
         refused.get_or_insert(unmet);
     }

@@ -203,7 +203,7 @@ impl TrustRelationshipSettings {
 
     /// Notes attributes that the condition reads and nothing maps.
     fn maps_what_it_reads(&self, violations: &mut Violations) -> bool {
-        let read = self.cel_condition.iter().flat_map(|condition| condition.attributes());
+        let read = self.cel_condition.iter().flat_map(CelExpression::attributes);
         let unmapped: Vec<&str> = read.map(AsRef::as_ref).filter(|name| !self.attribute_mapping.contains_key(*name)).collect();
         if let [_, ..] = unmapped.as_slice() {
             let description = format!("reads attributes that `attribute_mapping` does not have: {}", unmapped.join(", "));

@@ -163,8 +163,9 @@ fn every_source_file_belongs_to_a_crate_and_is_a_module_of_it() {
             continue;
         }
         let folder = module.parent().unwrap();
-        let is_test_binary = folder.ends_with("tests") && folder.with_file_name("Cargo.toml").is_file();
-        if is_test_binary {
+        let is_program =
+            (folder.ends_with("tests") || folder.ends_with("benches")) && folder.with_file_name("Cargo.toml").is_file();
+        if is_program {
             continue;
         }
         // A module is declared by the root or `mod.rs` of its folder, or by the file that the folder is named after.

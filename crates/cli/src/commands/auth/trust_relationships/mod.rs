@@ -18,11 +18,11 @@ use crate::output::Output;
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrustRelationshipsCommand {
     /// Trust an issuer's tokens with certain subjects. Prints the id of the new relationship.
-    Add(add::AddArgs),
+    Add(Box<add::AddArgs>),
     /// List the relationships of the workspace, oldest first.
     List(list::ListArgs),
     /// Change a relationship: the flags given, and nothing else. Lists are replaced whole.
-    Update(update::UpdateArgs),
+    Update(Box<update::UpdateArgs>),
     /// Say what relationships let in that is probably not meant, or can never let in. Fails when an error is among it.
     Lint(lint::LintArgs),
     /// Remove a relationship. Nothing is minted through it from then on.

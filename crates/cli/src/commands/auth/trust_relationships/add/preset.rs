@@ -154,7 +154,7 @@ mod tests {
         let command = TrustRelationshipsCommand::augment_subcommands(clap::Command::new("countersign"));
         let matches = command.try_get_matches_from(["countersign", "add"].into_iter().chain(line.split(' '))).unwrap();
         match TrustRelationshipsCommand::from_arg_matches(&matches).unwrap() {
-            TrustRelationshipsCommand::Add(args) => args,
+            TrustRelationshipsCommand::Add(args) => *args,
             other => panic!("{other:?}"),
         }
     }
