@@ -110,7 +110,7 @@ fn a_file_holds_every_field() {
 kind: TrustedIssuer
 issuer_url: https://issuer.example
 display_name: An issuer
-preset: rwx
+preset: kubernetes
 enabled: false
 subject_audiences: [a]
 algorithms: [RS256]
