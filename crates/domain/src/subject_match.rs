@@ -235,6 +235,16 @@ mod tests {
         }
 
         #[test]
+        fn s21_agrees_with_the_reference_on_any_text(pattern in "\\PC{0,4}\\*?\\PC{0,3}\\*?\\PC{0,2}", subject in "\\PC{0,10}") {
+            if let Ok(written) = pattern.parse::<SubjectMatch>() {
+                let accepts = written.compile().accepts(&subject);
+                prop_assert_eq!(accepts, reference(pattern.as_bytes(), subject.as_bytes()));
+                // What stands in place of the stars makes a subject that is accepted.
+                prop_assert!(written.compile().accepts(&pattern.replace('*', &subject)));
+            }
+        }
+
+        #[test]
         fn s21_accepts_what_its_own_stars_were_filled_with(
             pieces in prop::collection::vec("[a-c:/]{0,4}", 2..5), fill in "[ -~]{0,6}",
         ) {
