@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign_discovery::Discovery;
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::preset::Preset;
 use countersign_domain::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipServiceServer;
@@ -70,6 +71,8 @@ impl std::fmt::Debug for Deps {
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config { public_url, loopback_http, strict_lint } = config;
     let Deps { clock, entropy, store, issuer_service, deployment_secret, discovery, bootstrap_token } = deps;
+    // Read while nobody waits for them yet: the first write is linted by them.
+    tokio::task::spawn_blocking(Preset::all);
     let keys = Arc::new(IssuerKeys::new(issuer_service, public_url.clone()));
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
         public_url.as_str(),
