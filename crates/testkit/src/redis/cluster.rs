@@ -43,6 +43,10 @@ impl RedisCluster {
         self.meet(replica);
         self.wait_until("all know the replica", |node| node.text("CLUSTER INFO").contains("cluster_known_nodes:4"));
         assert_eq!(self.nodes[replica].command(&format!("CLUSTER REPLICATE {primary}")), "+OK");
+        // The primary counts a replica as soon as everything was sent, which the replica may still be loading.
+        wait::blocking("the replica has loaded", LIMIT, || {
+            self.nodes[replica].text("INFO replication").contains("master_link_status:up")
+        });
         wait::blocking("the replica is in step", LIMIT, || self.nodes[place].command("WAIT 1 1000") == ":1");
         replica
     }
