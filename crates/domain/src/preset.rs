@@ -221,12 +221,10 @@ impl Preset {
         Self::all().iter().find(|preset| preset.issuer.recognises(url))
     }
 
-    /// The preset that an operator chose for an issuer, or else the one that its URL tells.
+    /// The preset that an issuer's URL tells, or else the one that an operator chose. What the URL tells cannot be chosen away: a
+    /// preset of other issuers knows nothing of who shares this one.
     pub fn of(issuer: &TrustedIssuerSettings) -> Option<&'static Self> {
-        match &issuer.preset {
-            Some(id) => Self::find(id.as_str()),
-            None => Self::of_issuer(&issuer.issuer_url),
-        }
+        Self::of_issuer(&issuer.issuer_url).or_else(|| Self::find(issuer.preset.as_ref()?.as_str()))
     }
 
     /// The form of a subject, and the names and values of its parts in order.

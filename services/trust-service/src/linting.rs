@@ -107,8 +107,7 @@ impl TrustRelationships {
         Ok(lint::lint(&LintInput {
             relationship: settings,
             issuer: &issuer.settings,
-            // What the URL tells cannot be chosen away: a preset of others knows nothing of shared issuers.
-            preset: Preset::of_issuer(&issuer.settings.issuer_url).or_else(|| Preset::of(&issuer.settings)),
+            preset: Preset::of(&issuer.settings),
             others: &others,
             deployment: &self.0.deployment,
             now: self.0.now(),
