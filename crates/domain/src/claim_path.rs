@@ -5,6 +5,7 @@
 //! (RFC 6901) into nested objects: `/kubernetes.io/namespace`, `/https:~1~1sts.amazonaws.com~1/aws_account`. Elements of arrays
 //! have no path: which place an issuer puts something at is not for a condition to rely on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -59,7 +60,7 @@ impl ClaimPath {
     pub fn top_level(&self) -> String {
         match self.0.strip_prefix('/') {
             None => self.0.to_string(),
-            Some(pointer) => unescaped(pointer.split('/').next().unwrap_or_default()),
+            Some(pointer) => unescaped(pointer.split('/').next().unwrap_or_default()).into_owned(),
         }
     }
 
@@ -72,17 +73,17 @@ impl ClaimPath {
     pub fn find<'a>(&self, members: &'a Map<String, Value>) -> Option<&'a Value> {
         let Some(pointer) = self.0.strip_prefix('/') else { return members.get(&*self.0) };
         let mut names = pointer.split('/');
-        let mut value = members.get(&unescaped(names.next()?))?;
+        let mut value = members.get(&*unescaped(names.next()?))?;
         for name in names {
-            value = value.as_object()?.get(&unescaped(name))?;
+            value = value.as_object()?.get(&*unescaped(name))?;
         }
         Some(value)
     }
 }
 
 /// RFC 6901, section 4: first `~1`, then `~0`.
-fn unescaped(name: &str) -> String {
-    if name.contains('~') { name.replace("~1", "/").replace("~0", "~") } else { name.to_owned() }
+fn unescaped(name: &str) -> Cow<'_, str> {
+    if name.contains('~') { name.replace("~1", "/").replace("~0", "~").into() } else { name.into() }
 }
 
 fn check(text: &str) -> Result<(), InvalidClaimPath> {

@@ -160,13 +160,16 @@ impl CompiledRelationship {
     /// When a value cannot be had, or all are too long.
     pub fn map(&self, token: &TokenView<'_>) -> Result<Attributes, Unmet> {
         let mut attributes = Attributes::new();
+        if self.attribute_mapping.is_empty() {
+            return Ok(attributes);
+        }
         for (name, expression) in &self.attribute_mapping {
             let value = expression.map(token.assertion());
             let value = value.map_err(|failure| Unmet::Attribute { name: name.clone(), failure })?;
             attributes.insert(name.as_str().to_owned(), value);
         }
         let bytes = serde_json::to_string(&attributes).map_or(usize::MAX, |json| json.len());
-        if !attributes.is_empty() && bytes > MAX_ATTRIBUTE_BYTES { Err(Unmet::AttributesTooLong) } else { Ok(attributes) }
+        if bytes > MAX_ATTRIBUTE_BYTES { Err(Unmet::AttributesTooLong) } else { Ok(attributes) }
     }
 
     /// Every expression of it.
