@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
 use crate::commands::as_code::{ApplyArgs, ExportArgs};
-use crate::commands::{auth, certs, health, issuers, presets, secrets, trusted_issuers, workspaces};
+use crate::commands::{audit_events, auth, certs, health, issuers, presets, secrets, trusted_issuers, workspaces};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
 use crate::failure::{Failure, Result};
@@ -47,6 +47,9 @@ enum Command {
     Apply(ApplyArgs),
     /// Write the workspace's trusted issuers and trust relationships as files that `apply` takes.
     Export(ExportArgs),
+    /// Audit events: what was exchanged, and what was refused and why.
+    #[command(subcommand)]
+    AuditEvents(audit_events::AuditEventsCommand),
     /// Issuers: the identities this deployment signs ID tokens for.
     #[command(subcommand)]
     Issuers(issuers::IssuersCommand),
@@ -94,6 +97,7 @@ impl Arguments {
             Command::TrustedIssuers(command) => command.run(&session()?, output).await,
             Command::Presets(command) => command.run(output),
             Command::Issuers(command) => command.run(&session()?, output).await,
+            Command::AuditEvents(command) => command.run(&session()?, output).await,
             Command::Apply(args) => args.run(&session()?, output).await,
             Command::Export(args) => args.run(&session()?, output).await,
             Command::Certs(command) => command.run(output),
@@ -163,6 +167,8 @@ mod tests {
             "auth exchange-oidc-token --token_file f --tenant-id ws_0 --trust_relationship tr_0",
             "auth exchange-oidc-token - --workspace ws_0",
             "--workspace ws_0 auth exchange-oidc-token --token-file -",
+            "auth explain --request-id req-1",
+            "audit-events list --decision refused --since 7d --limit 5 -o json",
             "workspaces create Demo",
             "apply -f trust --plan --prune --fail-on broader -o json",
             "apply --file a.yaml --file b.yaml --fail_on broader",
@@ -195,6 +201,8 @@ mod tests {
             "apply -f trust --fail-on narrower",
             "auth exchange-oidc-token",
             "auth exchange-oidc-token --token a --token-file f",
+            "auth explain",
+            "auth explain --request-id req-1 --token-file f",
             "auth issue-id-token",
             "auth issue-id-token --audience a --attribute org",
         ] {

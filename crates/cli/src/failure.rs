@@ -6,7 +6,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use countersign_domain::reason::Reason;
-use countersign_proto::status::{Refusal, reason_name};
+use countersign_proto::status::Refusal;
 
 use crate::output::{Output, printable};
 
@@ -90,7 +90,7 @@ impl fmt::Display for Failure {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { refusal, request_id } = self;
-        let reason = reason_name(refusal.reason());
+        let reason = refusal.reason().as_str();
         if refusal.violations().is_empty() {
             write!(f, "refused: {reason}: {}", refusal.message())?;
         } else {

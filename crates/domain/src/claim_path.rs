@@ -79,6 +79,26 @@ impl ClaimPath {
         }
         Some(value)
     }
+
+    /// Puts a value where the path leads, with the objects on the way that are not there. What stands there in place of an object
+    /// is replaced by one.
+    pub(crate) fn put(&self, members: &mut Map<String, Value>, value: Value) {
+        let mut names: Vec<Cow<'_, str>> = match self.0.strip_prefix('/') {
+            None => vec![Cow::Borrowed(&*self.0)],
+            Some(pointer) => pointer.split('/').map(unescaped).collect(),
+        };
+        let Some(last) = names.pop() else { return };
+        let mut object = members;
+        for name in names {
+            let next = object.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            if !next.is_object() {
+                *next = Value::Object(Map::new());
+            }
+            let Value::Object(next) = next else { return };
+            object = next;
+        }
+        object.insert(last.into_owned(), value);
+    }
 }
 
 /// RFC 6901, section 4: first `~1`, then `~0`.
@@ -206,6 +226,15 @@ mod tests {
             let path = ClaimPath::of_top_level(&name).unwrap();
             prop_assert_eq!(path.find(&members), Some(&json!(1)));
             prop_assert_eq!(path.top_level(), name);
+        }
+
+        #[test]
+        fn what_is_put_at_a_path_is_found_there(text in "(/[ab~]{0,2}){1,4}|[ab/~]{1,4}", other in "(/[ab]){1,3}") {
+            let (Ok(path), Ok(other)) = (text.parse::<ClaimPath>(), other.parse::<ClaimPath>()) else { return Ok(()) };
+            let mut members = Map::new();
+            other.put(&mut members, json!("other"));
+            path.put(&mut members, json!(1));
+            prop_assert_eq!(path.find(&members), Some(&json!(1)));
         }
     }
 }

@@ -1,15 +1,15 @@
 //! The commit point of exchanges: what must be durable before an access token may leave.
 
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use crate::issuer_url::IssuerUrl;
-use crate::name::{Audience, KeyId, Scope, Subject, TokenId};
+use crate::name::{Audience, Scope, TokenId};
+use crate::presentation::Presentation;
 use crate::time::Timestamp;
 
 /// The most exchanges of one commit, and the most access tokens signed by one call: they are signed, then committed, together.
 pub const MAX_BATCH: usize = 256;
 
 /// One exchange, decided and signed, not yet released.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExchangeCommit {
     /// The owner of everything below.
     pub workspace_id: WorkspaceId,
@@ -38,21 +38,11 @@ pub struct ReplayMark {
     pub expires_at: Timestamp,
 }
 
-/// What the audit log keeps of an exchange. Never a token, never raw claims (SECURITY 75).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the audit log keeps of an exchange. Never a token, and of claims those that decide something (SECURITY 75).
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExchangeAudit {
-    /// Joins the event to the caller's answer and the traces.
-    pub request_id: String,
-    /// The subject token's `iss`.
-    pub subject_issuer: IssuerUrl,
-    /// The subject token's `sub`.
-    pub subject: Subject,
-    /// SHA-256 of the subject token's signing input.
-    pub subject_token_hash: [u8; 32],
-    /// The subject token's `jti`, when it had one.
-    pub subject_token_id: Option<TokenId>,
-    /// The `kid` that verified it, when its key had one.
-    pub subject_key_id: Option<KeyId>,
+    /// The token that was presented.
+    pub presentation: Presentation,
     /// The minted token's `jti`.
     pub access_token_id: TokenId,
     /// The minted token's `aud`.
@@ -61,11 +51,6 @@ pub struct ExchangeAudit {
     pub scopes: Vec<Scope>,
     /// The minted token's `exp`.
     pub access_token_expires_at: Timestamp,
-}
-
-impl ExchangeAudit {
-    /// The most bytes of a request id.
-    pub const MAX_REQUEST_ID: usize = 128;
 }
 
 /// What became of one exchange.

@@ -182,6 +182,29 @@ impl Refused {
         }
     }
 
+    /// The relationship that refused, or came nearest to accepting.
+    pub const fn trust_relationship_id(&self) -> Option<&TrustRelationshipId> {
+        match self {
+            Self::AudienceNotAcceptedBy(id)
+            | Self::RelationshipNotLive(id)
+            | Self::SubjectNotAcceptedBy(id)
+            | Self::ConditionNotMet { id, .. }
+            | Self::AudienceNotGiven { id, .. }
+            | Self::ScopesNotGiven(id)
+            | Self::NothingToGive(id) => Some(id),
+            // One that is not there is none.
+            Self::RelationshipUnknown(_)
+            | Self::WorkspaceDisabled
+            | Self::IssuerUnknown
+            | Self::IssuedHere
+            | Self::IssuerDisabled(_)
+            | Self::Untimely(_)
+            | Self::TokenIdMissing
+            | Self::AudienceNotAccepted(_)
+            | Self::SubjectNotAccepted => None,
+        }
+    }
+
     /// What the caller is told: which of his own claims or wishes failed, never what the policy holds (SECURITY 63).
     pub const fn message(&self) -> &'static str {
         match self {
@@ -346,7 +369,7 @@ fn check_issuer_audiences(
     }
 }
 
-fn accepts_audiences(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> bool {
+pub(crate) fn accepts_audiences(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> bool {
     let narrower = &relationship.subject_audiences;
     narrower.is_empty() || claims.audiences.iter().all(|audience| deployment.is_in(narrower, audience))
 }

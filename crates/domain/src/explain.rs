@@ -15,12 +15,15 @@ use jiff::SignedDuration;
 
 use crate::claims::{Claims, TimeRules};
 use crate::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken, Refused};
+use crate::hindsight::{Hindsight, Judgement};
 use crate::id::TrustRelationshipId;
 use crate::name::Audience;
 use crate::policy::WorkspacePolicy;
+use crate::presentation::Presentation;
 use crate::time::Timestamp;
 use crate::trusted_issuer::{ReplayPolicy, TrustedIssuer};
 
+use candidate::Eye;
 pub use candidate::{Candidate, Check};
 
 /// The most candidates that are told of.
@@ -136,11 +139,41 @@ pub fn explain(
     deployment: &DeploymentAudience,
     now: Timestamp,
 ) -> Explanation {
-    let claims = token.claims;
     let outcome = exchange::decide(token, request, policy, deployment, now).map(Box::new);
+    look(token.claims, None, request, policy, deployment, now, outcome)
+}
+
+/// Explains what a token that was presented at this time would have got under a policy, as far as what was kept of it tells. What
+/// was not kept is not reached. `None` when too little was kept to tell anything.
+pub fn explain_kept(
+    presentation: &Presentation,
+    policy: &WorkspacePolicy,
+    deployment: &DeploymentAudience,
+    presented_at: Timestamp,
+) -> Option<(Explanation, Judgement)> {
+    let claims = presentation.known_claims(SignedDuration::ZERO)?;
+    let judgement = Hindsight::new(policy, deployment).judge(presentation, SignedDuration::ZERO, presented_at);
+    let request = presentation.request.clone().unwrap_or_default();
+    let outcome = match &judgement {
+        Judgement::Decided(outcome) => outcome.clone(),
+        Judgement::Undecided(_) => Err(Refused::SubjectNotAccepted),
+    };
+    let explanation = look(&claims, Some(presentation), &request, policy, deployment, presented_at, outcome);
+    Some((explanation, judgement))
+}
+
+fn look(
+    claims: &Claims,
+    kept: Option<&Presentation>,
+    request: &ExchangeRequest,
+    policy: &WorkspacePolicy,
+    deployment: &DeploymentAudience,
+    now: Timestamp,
+    outcome: Result<Box<Decision>, Refused>,
+) -> Explanation {
     let issuer = match exchange::trusted_issuer(policy, &claims.issuer, deployment) {
         Ok(issuer) => issuer,
-        // Whoever verified the token asked before, so this is a policy that changed meanwhile.
+        // Whoever verified the token asked before, so this is a policy that changed since.
         Err(refused) => {
             let mut stages = vec![Stage::failed(StageKind::Issuer, refused.to_string())];
             Stage::rest_of(&mut stages);
@@ -148,7 +181,8 @@ pub fn explain(
         }
     };
     let named = request.trust_relationship_id.as_ref();
-    let (candidates, candidates_left_out) = candidate::of(claims, issuer, named, policy, deployment, now);
+    let eye = Eye { claims, kept, issuer, policy, deployment, now };
+    let (candidates, candidates_left_out) = candidate::of(&eye, named);
     let mut stages = vec![
         times(claims, issuer, now),
         token_id(claims, issuer),
@@ -214,7 +248,11 @@ fn relationship(candidates: &[Candidate]) -> Stage {
         Some(first) if first.accepts() => Stage::passed(kind, format!("{} decides", first.id)),
         Some(first) => match first.failures().next() {
             Some(check) => Stage::failed(kind, format!("the nearest is {}: {}", first.id, check.sentence())),
-            None => Stage::failed(kind, format!("{} does not accept the token", first.id)),
+            None => Stage {
+                kind,
+                verdict: Verdict::NotReached,
+                detail: format!("the nearest is {}, which reads what was not kept", first.id),
+            },
         },
     }
 }

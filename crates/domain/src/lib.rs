@@ -9,6 +9,7 @@
 
 pub mod access_token;
 pub mod access_token_check;
+pub mod audit;
 pub mod caller;
 pub mod cel;
 pub mod claim_condition;
@@ -21,6 +22,7 @@ pub mod etag;
 pub mod exchange;
 pub mod explain;
 pub mod grant;
+pub mod hindsight;
 pub mod id;
 pub mod id_token;
 pub mod issuer;
@@ -32,6 +34,7 @@ pub mod name;
 pub mod permission;
 pub mod policy;
 pub mod policy_feed;
+pub mod presentation;
 pub mod preset;
 pub mod profile;
 pub mod reason;

@@ -71,6 +71,8 @@ permissions! {
     TrustRelationshipsDelete = "trust_relationships.delete", Workspace;
     /// Be told why a token gets what it gets, policy and all.
     ExchangesExplain = "exchanges.explain", Workspace;
+    /// Read what was decided: who exchanged what, and what was refused.
+    AuditEventsGet = "audit_events.get", Workspace;
     /// Create issuers of ours.
     IssuersCreate = "issuers.create", Workspace;
     /// Read issuers of ours.

@@ -5,10 +5,12 @@
 //! change to one of 100,000 relationships compiles one relationship.
 
 mod claim_index;
+mod claim_reads;
 mod compiled;
 mod literal_map;
 mod subject_index;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
@@ -17,10 +19,12 @@ use crate::cel::CelExpression;
 use crate::claims::Claims;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::policy_feed::{PolicyChange, PolicySnapshot};
+use crate::presentation::KeptClaims;
 use crate::subject_match::Specificity;
 use crate::trust_relationship::TrustRelationship;
 use crate::trusted_issuer::TrustedIssuer;
 use crate::workspace::WorkspaceState;
+use claim_reads::ClaimReads;
 use subject_index::SubjectIndex;
 
 pub use compiled::{Attributes, CompiledRelationship, TokenView, Unmet};
@@ -37,6 +41,7 @@ pub struct WorkspacePolicy {
     subjects: HashTrieMapSync<TrustedIssuerId, SubjectIndex>,
     /// Expressions in use, and by how many: a thousand relationships with one condition share one program.
     expressions: HashTrieMapSync<CelExpression, usize>,
+    reads: HashTrieMapSync<TrustedIssuerId, ClaimReads>,
 }
 
 /// A relationship that accepts a subject.
@@ -46,6 +51,15 @@ pub struct MatchedRelationship<'a> {
     pub relationship: &'a Arc<CompiledRelationship>,
     /// How narrow the narrowest of its subject matches is that accepted.
     pub specificity: Specificity,
+}
+
+impl MatchedRelationship<'_> {
+    /// The order in which relationships decide: the narrowest first, of equally narrow ones the older.
+    pub fn cmp_by_narrowness(&self, other: &Self) -> Ordering {
+        let (left, right) = (self.relationship, other.relationship);
+        // The id only makes the order total: it is random, so it favours nobody, and is the same on every gateway.
+        other.specificity.cmp(&self.specificity).then(left.created_at.cmp(&right.created_at)).then_with(|| left.id.cmp(&right.id))
+    }
 }
 
 impl WorkspacePolicy {
@@ -60,6 +74,7 @@ impl WorkspacePolicy {
             relationships: HashTrieMapSync::new_sync(),
             subjects: HashTrieMapSync::new_sync(),
             expressions: HashTrieMapSync::new_sync(),
+            reads: HashTrieMapSync::new_sync(),
         }
     }
 
@@ -96,6 +111,15 @@ impl WorkspacePolicy {
     /// The relationships of an issuer, live or not, in no order. For those who ask everybody; an exchange does not.
     pub fn relationships_of<'a>(&'a self, issuer: &'a TrustedIssuerId) -> impl Iterator<Item = &'a Arc<CompiledRelationship>> {
         self.relationships.values().filter(move |relationship| relationship.trusted_issuer_id == *issuer)
+    }
+
+    /// What the audit log keeps of a token's claims: those that decide something in this workspace (SECURITY 75). `None` when what
+    /// every decision needs is too long.
+    pub fn claims_to_keep(&self, issuer: &TrustedIssuerId, claims: &Claims) -> Option<KeptClaims> {
+        match self.reads.get(issuer) {
+            Some(reads) => reads.keep(claims),
+            None => KeptClaims::of(claims, []),
+        }
     }
 
     /// The number of relationships.
@@ -162,6 +186,7 @@ impl WorkspacePolicy {
         for issuer in trusted_issuers {
             self.remove_issuer(&issuer.id);
             let issuer = Arc::new(issuer);
+            self.change_reads(&issuer.id, |reads| reads.add(claim_reads::of_issuer(&issuer)));
             self.issuers_by_url.insert_mut(issuer.settings.issuer_url.as_str().to_owned(), Arc::clone(&issuer));
             self.issuers.insert_mut(issuer.id.clone(), issuer);
         }
@@ -172,6 +197,7 @@ impl WorkspacePolicy {
                 self.share(expression);
             }
             let relationship = Arc::new(relationship);
+            self.change_reads(&relationship.trusted_issuer_id, |reads| reads.add(relationship.reads()));
             if relationship.enabled {
                 self.change_index(&relationship.trusted_issuer_id, |index| index.insert(&relationship));
             }
@@ -182,6 +208,7 @@ impl WorkspacePolicy {
     fn remove_issuer(&mut self, id: &TrustedIssuerId) {
         let Some(issuer) = self.issuers.get(id).cloned() else { return };
         self.issuers.remove_mut(id);
+        self.change_reads(id, |reads| reads.remove(claim_reads::of_issuer(&issuer)));
         let url = issuer.settings.issuer_url.as_str();
         if self.issuers_by_url.get(url).is_some_and(|current| current.id == *id) {
             self.issuers_by_url.remove_mut(url);
@@ -191,6 +218,7 @@ impl WorkspacePolicy {
     fn remove_relationship(&mut self, id: &TrustRelationshipId) {
         let Some(relationship) = self.relationships.get(id).cloned() else { return };
         self.relationships.remove_mut(id);
+        self.change_reads(&relationship.trusted_issuer_id, |reads| reads.remove(relationship.reads()));
         self.change_index(&relationship.trusted_issuer_id, |index| index.remove(&relationship));
         for expression in relationship.expressions() {
             match self.expressions.get(expression).copied() {
@@ -214,6 +242,16 @@ impl WorkspacePolicy {
         self.expressions.insert_mut(expression.clone(), users + 1);
     }
 
+    fn change_reads(&mut self, issuer: &TrustedIssuerId, change: impl FnOnce(&mut ClaimReads)) {
+        let mut reads = self.reads.get(issuer).cloned().unwrap_or_default();
+        change(&mut reads);
+        if reads.is_empty() {
+            self.reads.remove_mut(issuer);
+        } else {
+            self.reads.insert_mut(issuer.clone(), reads);
+        }
+    }
+
     fn change_index(&mut self, issuer: &TrustedIssuerId, change: impl FnOnce(&mut SubjectIndex)) {
         if let Some(index) = self.subjects.get_mut(issuer) {
             change(index);
@@ -233,11 +271,7 @@ impl WorkspacePolicy {
 /// The narrowest first, of equally narrow ones the older; each relationship once, by its narrowest match.
 fn in_order(mut matched: Vec<MatchedRelationship<'_>>) -> Vec<MatchedRelationship<'_>> {
     if matched.len() > 1 {
-        matched.sort_by(|a, b| {
-            let (left, right) = (a.relationship, b.relationship);
-            // The id only makes the order total: it is random, so it favours nobody, and is the same on every gateway.
-            b.specificity.cmp(&a.specificity).then(left.created_at.cmp(&right.created_at)).then_with(|| left.id.cmp(&right.id))
-        });
+        matched.sort_by(MatchedRelationship::cmp_by_narrowness);
         let mut seen = std::collections::HashSet::with_capacity(matched.len());
         matched.retain(|candidate| seen.insert(Arc::as_ptr(candidate.relationship)));
     }

@@ -24,6 +24,8 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.trust.v1.CommitService/CommitExchanges", Access::Internal),
     ("/countersign.trust.v1.PolicyService/WatchPolicies", Access::Internal),
     ("/countersign.trust.v1.IssuerHealthService/ReportIssuerHealth", Access::Internal),
+    ("/countersign.trust.v1.AuditLogService/AppendRefusals", Access::Internal),
+    ("/countersign.trust.v1.AuditLogService/GetRefusal", Access::Internal),
     ("/countersign.issuer.v1.TokenService/IssueIdToken", Access::Requires(Permission::IdTokensIssue)),
     ("/countersign.issuer.v1.KeySetService/GetJsonWebKeySet", Access::Public),
     ("/countersign.issuer.v1.KeySetService/GetOpenIdConfiguration", Access::Public),
@@ -62,6 +64,7 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Requires(Permission::TrustRelationshipsDelete),
     ),
     ("/countersign.trust.v1.TrustRelationshipService/LintTrustRelationship", Access::Requires(Permission::TrustRelationshipsGet)),
+    ("/countersign.trust.v1.AuditService/ListAuditEvents", Access::Requires(Permission::AuditEventsGet)),
     ("/grpc.health.v1.Health/Check", Access::Public),
     ("/grpc.health.v1.Health/Watch", Access::Public),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Public),
@@ -116,7 +119,8 @@ mod tests {
         }
     }
 
-    const INTERNAL_SERVICES: [&str; 4] = ["AccessTokenService", "CommitService", "IssuerHealthService", "PolicyService"];
+    const INTERNAL_SERVICES: [&str; 5] =
+        ["AccessTokenService", "AuditLogService", "CommitService", "IssuerHealthService", "PolicyService"];
 
     #[test]
     fn internal_services_are_internal_as_a_whole() {

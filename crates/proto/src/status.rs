@@ -36,8 +36,6 @@ pub const ERROR_DOMAIN: &str = "countersign";
 /// The most violations that are repeated in a message.
 const MESSAGE_VIOLATIONS: usize = 8;
 
-const REASON_PREFIX: &str = "ERROR_REASON_";
-
 /// The key in `google.rpc.ErrorInfo.metadata` that says what of a call was committed, and its only value.
 const COMMITTED: &str = "committed";
 const NOTHING: &str = "none";
@@ -203,7 +201,7 @@ impl Refusal {
         let ours = details
             .error_info()
             .filter(|info| info.domain == ERROR_DOMAIN)
-            .and_then(|info| Some((reason_from_name(&info.reason)?, info)));
+            .and_then(|info| Some((info.reason.parse().ok()?, info)));
         let Some((reason, info)) = ours else { return Self::from_foreign_code(status.code()) };
         let mut refusal = Self::new(reason, status.message().to_owned());
         if let Some(bad_request) = details.bad_request() {
@@ -256,7 +254,7 @@ impl Refusal {
             retry_after: self.retry_after,
             error,
             error_description: description_text(&self.message),
-            error_reason: reason_name(self.reason),
+            error_reason: self.reason.as_str(),
             violations,
         }
     }
@@ -264,7 +262,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, reason_name(self.reason))
+        write!(f, "{} ({})", self.message, self.reason)
     }
 }
 
@@ -286,13 +284,13 @@ impl From<Refusal> for Status {
         if nothing_committed {
             metadata.insert(COMMITTED.to_owned(), NOTHING.to_owned());
         }
-        let mut details = ErrorDetails::with_error_info(reason_name(reason), ERROR_DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, metadata);
         for Violation { field, description } in violations {
             details.add_bad_request_violation(field, description);
         }
         if let Some(Resource { kind, name }) = resource.map(|resource| *resource) {
             if reason == Reason::FailedPrecondition {
-                details.add_precondition_failure_violation(reason_name(reason), format!("{kind} {name}"), message.as_ref());
+                details.add_precondition_failure_violation(reason.as_str(), format!("{kind} {name}"), message.as_ref());
             }
             details.set_resource_info(kind.into_owned(), name, "", message.as_ref());
         }
@@ -339,17 +337,6 @@ pub struct FieldViolation {
     pub field: String,
     /// What to do about it.
     pub description: String,
-}
-
-/// The name that clients branch on: of the wire's enum, without its prefix.
-pub fn reason_name(reason: Reason) -> &'static str {
-    let name = ErrorReason::from(reason).as_str_name();
-    name.strip_prefix(REASON_PREFIX).unwrap_or(name)
-}
-
-/// The reason of a name; `None` when a newer service has reasons that this build does not know.
-pub fn reason_from_name(name: &str) -> Option<Reason> {
-    Reason::ALL.into_iter().find(|reason| reason_name(*reason) == name)
 }
 
 /// How a reason looks on each wire.
@@ -482,9 +469,10 @@ mod tests {
 
     #[test]
     fn s63_every_reason_survives_both_wires() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             assert_eq!(Reason::try_from(ErrorReason::from(reason)), Ok(reason));
-            assert_eq!(reason_from_name(reason_name(reason)), Some(reason));
+            assert_eq!(ErrorReason::from(reason).as_str_name(), format!("ERROR_REASON_{reason}"));
+            assert_eq!(reason.as_str().parse(), Ok(reason));
             let refusal = Refusal::new(reason, "why")
                 .with_retry(Duration::from_secs(3))
                 .with_permission(Permission::IssuersGet)
@@ -494,7 +482,7 @@ mod tests {
             assert_eq!(Refusal::from_status(&status), refusal, "{reason:?}");
             let oauth = refusal.to_oauth(OAuthGrant::TokenExchange);
             assert!(oauth.http_status.is_client_error() || oauth.http_status.is_server_error());
-            assert_eq!(oauth.error_reason, reason_name(reason));
+            assert_eq!(oauth.error_reason, reason.as_str());
         }
     }
 

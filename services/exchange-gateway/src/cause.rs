@@ -79,6 +79,15 @@ impl Cause {
         }
     }
 
+    /// The relationship that refused, or came nearest.
+    pub(crate) fn trust_relationship_id(&self) -> Option<&TrustRelationshipId> {
+        match self {
+            Self::Refused(refused) => refused.trust_relationship_id(),
+            Self::TooMuch { relationship, .. } => Some(relationship),
+            _ => None,
+        }
+    }
+
     /// Whether it is our trouble rather than the caller's.
     pub(crate) fn is_trouble(&self) -> bool {
         matches!(

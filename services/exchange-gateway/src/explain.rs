@@ -5,30 +5,50 @@
 
 use std::sync::Arc;
 
+use countersign_domain::audit::{NewRefusal, Refusals};
 use countersign_domain::exchange;
-use countersign_domain::exchange::PresentedToken;
+use countersign_domain::exchange::{Decision, PresentedToken, Refused};
 use countersign_domain::explain::{self, Candidate, Check, Explanation, Stage, StageKind, Verdict};
+use countersign_domain::hindsight::{Judgement, Unknown};
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::reason::Reason;
 use countersign_domain::trusted_issuer::TrustedIssuer;
 use countersign_jose::{UnverifiedToken, VerificationPolicy, VerifiedToken};
+use countersign_proto::common::timestamp;
 use countersign_proto::exchange_v1::{
-    ExplainExchangeResponse, ExplainedCandidate, ExplainedCheck, ExplainedStage, ExplainedVerdict,
+    ExplainExchangeResponse, ExplainedCandidate, ExplainedCheck, ExplainedStage, ExplainedVerdict, PastRefusal,
 };
-use countersign_proto::status::{self, Refusal};
+use countersign_proto::status::Refusal;
 
 use crate::cause::Cause;
 use crate::pipeline::{ExchangeInput, Pipeline};
-use crate::ports::CatchUpCause;
+use crate::ports::{CatchUpCause, CutOff};
 
 /// What is told of a token.
 #[derive(Debug)]
 pub(crate) struct Explained {
-    /// Why an exchange would refuse it.
-    cause: Option<Cause>,
+    outcome: Outcome,
+    /// The refusal that is explained, when it is not a token at hand.
+    past: Option<PastRefusal>,
     stages: Vec<Stage>,
     candidates: Vec<Candidate>,
     candidates_left_out: usize,
+}
+
+/// What an exchange would come to.
+#[derive(Debug)]
+enum Outcome {
+    Accepted,
+    Refused(Cause),
+    /// It depends on what was not kept.
+    Unknown(Unknown),
+}
+
+impl From<Result<Box<Decision>, Refused>> for Outcome {
+    fn from(outcome: Result<Box<Decision>, Refused>) -> Self {
+        outcome.err().map_or(Self::Accepted, |refused| Self::Refused(Cause::Refused(refused)))
+    }
 }
 
 impl Pipeline {
@@ -40,19 +60,81 @@ impl Pipeline {
         if input.subject_token.is_empty() {
             return Err(Cause::TokenMissing.refusal());
         }
-        let parts = self.parts();
-        // What was changed a moment ago is what is being asked about. Whoever asks was authenticated, so there is no rationing.
-        parts.policies.catch_up(CatchUpCause::Verified).await.map_err(|cut_off| Cause::from(cut_off).refusal())?;
-        let policy = parts.policies.policy(workspace_id).await.map_err(|cut_off| Cause::from(cut_off).refusal())?;
-        let policy = policy.ok_or_else(|| Refusal::not_found("Workspace", workspace_id))?;
+        let policy = self.present_policy(workspace_id).await?;
         let mut stages = Vec::new();
         match self.verify_in_stages(input, &policy, &mut stages).await {
             Ok(token) => Ok(self.explain_verified(&token, input, &policy, stages)),
             Err(cause) => {
                 Stage::rest_of(&mut stages);
-                Ok(Explained { cause: Some(cause), stages, candidates: Vec::new(), candidates_left_out: 0 })
+                let outcome = Outcome::Refused(cause);
+                Ok(Explained { outcome, past: None, stages, candidates: Vec::new(), candidates_left_out: 0 })
             }
         }
+    }
+
+    /// Explains what the present policy makes of a token that was refused under this request id.
+    ///
+    /// # Errors
+    /// When there is no such workspace or refusal, or they cannot be had.
+    pub(crate) async fn explain_past(&self, request_id: &str, workspace_id: &WorkspaceId) -> Result<Explained, Refusal> {
+        let parts = self.parts();
+        let policy = self.present_policy(workspace_id).await?;
+        let found = match parts.refusals.find(workspace_id, request_id) {
+            Some(found) => Some(found),
+            None => {
+                let found = parts.past.refusal(workspace_id, request_id).await;
+                found.map_err(|CutOff| Refusal::unavailable("the audit log cannot be read at the moment"))?
+            }
+        };
+        let Some(NewRefusal { time, refused: Refusals::One(refused), .. }) = found else {
+            return Err(Refusal::not_found("Refusal", request_id));
+        };
+        let presentation = &refused.presentation;
+        let key = presentation.subject_key_id.as_ref().map_or("no kid".to_owned(), |kid| format!("kid `{kid}`"));
+        let issuer = policy.issuer(presentation.subject_issuer.as_str());
+        let mut stages = vec![Stage::passed(StageKind::Token, "it was a compact JWS with claims")];
+        if let Some(issuer) = issuer {
+            stages.push(Stage::passed(StageKind::Issuer, format!("`{}` is {}", presentation.subject_issuer, issuer.id)));
+            stages.push(Stage::passed(StageKind::Signature, format!("{key} verified it when it was presented")));
+        }
+        let (outcome, candidates, candidates_left_out) =
+            match explain::explain_kept(presentation, &policy, &parts.deployment, time) {
+                Some((explanation, judgement)) => {
+                    let Explanation { outcome: _, stages: further, candidates, candidates_left_out } = explanation;
+                    stages.extend(further);
+                    let outcome = match judgement {
+                        Judgement::Decided(outcome) => outcome.into(),
+                        Judgement::Undecided(unknown) => Outcome::Unknown(unknown),
+                    };
+                    (outcome, candidates, candidates_left_out)
+                }
+                None => {
+                    Stage::rest_of(&mut stages);
+                    (Outcome::Unknown(Unknown::Token), Vec::new(), 0)
+                }
+            };
+        if refused.reason == Reason::SubjectTokenReplayed {
+            for stage in stages.iter_mut().filter(|stage| stage.kind == StageKind::TokenId) {
+                *stage = Stage::failed(StageKind::TokenId, "the token had been exchanged before");
+            }
+        }
+        let past = Some(PastRefusal {
+            time: Some(timestamp(time)),
+            reason: refused.reason.to_string(),
+            cause: refused.cause.clone(),
+            policy_revision: refused.policy_revision,
+            trust_relationship_id: refused.trust_relationship_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        });
+        Ok(Explained { outcome, past, stages, candidates, candidates_left_out })
+    }
+
+    /// The policy as it stands now. What was changed a moment ago is what is being asked about; whoever asks was authenticated,
+    /// so there is no rationing.
+    async fn present_policy(&self, workspace_id: &WorkspaceId) -> Result<Arc<WorkspacePolicy>, Refusal> {
+        let policies = &self.parts().policies;
+        policies.catch_up(CatchUpCause::Verified).await.map_err(|cut_off| Cause::from(cut_off).refusal())?;
+        let policy = policies.policy(workspace_id).await.map_err(|cut_off| Cause::from(cut_off).refusal())?;
+        policy.ok_or_else(|| Refusal::not_found("Workspace", workspace_id))
     }
 
     async fn verify_in_stages(
@@ -104,7 +186,7 @@ impl Pipeline {
         let explanation = explain::explain(presented, &input.request, policy, &parts.deployment, parts.clock.now());
         let Explanation { outcome, stages: further, candidates, candidates_left_out } = explanation;
         stages.extend(further);
-        Explained { cause: outcome.err().map(Cause::Refused), stages, candidates, candidates_left_out }
+        Explained { outcome: outcome.into(), past: None, stages, candidates, candidates_left_out }
     }
 }
 
@@ -130,17 +212,27 @@ fn near_issuer(policy: &WorkspacePolicy, issuer_url: &str) -> String {
 
 impl From<Explained> for ExplainExchangeResponse {
     fn from(explained: Explained) -> Self {
-        let Explained { cause, stages, candidates, candidates_left_out } = explained;
+        let Explained { outcome, past, stages, candidates, candidates_left_out } = explained;
         let failed = stages.iter().find(|stage| stage.verdict == Verdict::Failed);
-        let summary = match (failed, &cause) {
+        let present = match (failed, &outcome) {
+            (_, Outcome::Unknown(unknown)) => format!("it cannot be told: {unknown}"),
             (Some(stage), _) => format!("{}: {}", stage.kind, stage.detail),
-            (None, Some(cause)) => cause.to_string(),
-            (None, None) => "the token is accepted".to_owned(),
+            (None, Outcome::Refused(cause)) => cause.to_string(),
+            (None, Outcome::Accepted) => "the token is accepted".to_owned(),
+        };
+        let summary = match &past {
+            None => present,
+            Some(past) => format!("{}; under the present policy: {present}", past.cause),
+        };
+        let reason = match &outcome {
+            Outcome::Refused(cause) => cause.refusal().reason().to_string(),
+            Outcome::Accepted | Outcome::Unknown(_) => String::new(),
         };
         Self {
-            accepted: cause.is_none(),
-            reason: cause.map(|cause| status::reason_name(cause.refusal().reason()).to_owned()).unwrap_or_default(),
+            accepted: matches!(outcome, Outcome::Accepted),
+            reason,
             summary,
+            past_refusal: past,
             stages: stages.into_iter().map(stage).collect(),
             candidates: candidates.into_iter().map(candidate).collect(),
             candidates_left_out: i32::try_from(candidates_left_out).unwrap_or(i32::MAX),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_domain::audit::{NewRefusal, Refusals};
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
@@ -28,9 +29,10 @@ use tokio::sync::Semaphore;
 
 use crate::pipeline::{Parts, Pipeline};
 use crate::ports::{
-    CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, KeysUnavailable, Policies, SignError, SignedToken, Signer,
-    UnsignedToken,
+    CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, KeysUnavailable, PastRefusals, Policies, SignError,
+    SignedToken, Signer, UnsignedToken,
 };
+use crate::refusals::RefusalLog;
 
 pub(crate) const GATEWAY: &str = "https://gateway.example";
 pub(crate) const ISSUER: &str = "https://cloud.rwx.com/mint";
@@ -126,6 +128,8 @@ pub(crate) struct World {
     pub(crate) replay: Arc<FakeReplay>,
     pub(crate) signer: Arc<FakeSigner>,
     pub(crate) commits: Arc<FakeCommits>,
+    pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) past: Arc<FakePast>,
     pub(crate) settling: Arc<Semaphore>,
 }
 
@@ -144,6 +148,8 @@ impl World {
             replay: Arc::new(FakeReplay::default()),
             signer: Arc::new(FakeSigner::new(clock.clone())),
             commits: Arc::new(FakeCommits::default()),
+            refusals: Arc::new(RefusalLog::new(Arc::new(clock.clone()))),
+            past: Arc::new(FakePast::default()),
             settling: Arc::new(Semaphore::new(100)),
             clock,
         }
@@ -159,6 +165,8 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SeededEntropy::new(1)),
             deployment: DeploymentAudience::new(&gateway_url()).unwrap(),
+            refusals: Arc::clone(&self.refusals),
+            past: Arc::clone(&self.past) as Arc<dyn PastRefusals>,
             settling: Arc::clone(&self.settling),
         })
     }
@@ -389,5 +397,23 @@ impl CommitPoint for FakeCommits {
         }
         committed.push(exchange);
         Ok(CommitOutcome::Committed)
+    }
+}
+
+/// What was refused earlier, by whomever.
+#[derive(Default)]
+pub(crate) struct FakePast {
+    pub(crate) refusals: Mutex<Vec<NewRefusal>>,
+}
+
+#[async_trait]
+impl PastRefusals for FakePast {
+    async fn refusal(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Option<NewRefusal>, CutOff> {
+        let refusals = self.refusals.lock().unwrap();
+        let is_it = |refusal: &&NewRefusal| {
+            refusal.workspace_id.as_ref() == Some(workspace_id)
+                && matches!(&refusal.refused, Refusals::One(one) if one.presentation.request_id == request_id)
+        };
+        Ok(refusals.iter().find(is_it).cloned())
     }
 }

@@ -1,7 +1,9 @@
 //! `countersign.exchange.v1.ExchangeService`.
 
 use async_trait::async_trait;
+use countersign_domain::id::WorkspaceId;
 use countersign_domain::name::{Audience, DisplayName, Scope};
+use countersign_domain::presentation::Presentation;
 use countersign_domain::violation::Violations;
 use countersign_proto::common;
 use countersign_proto::exchange_v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
@@ -42,25 +44,71 @@ impl ExchangeService for Exchange {
         request: Request<ExplainExchangeRequest>,
     ) -> Result<Response<ExplainExchangeResponse>, Status> {
         let caller = auth::caller(&request)?.clone();
-        let input = read_explain_request(request.into_inner(), &self.addresses).map_err(Refusal::from)?;
-        let Some(workspace_id) = input.workspace_id.clone() else {
-            let mut violations = Violations::new();
-            violations.add("workspace_id", "is required");
-            return Err(Refusal::invalid(violations).into());
-        };
-        if !caller.sees(&workspace_id) {
-            return Err(Refusal::not_found("Workspace", &workspace_id).into());
+        let asked = read_explain_request(request.into_inner(), &self.addresses).map_err(Refusal::from)?;
+        let workspace_id = asked.workspace_id();
+        if !caller.sees(workspace_id) {
+            return Err(Refusal::not_found("Workspace", workspace_id).into());
         }
-        let explained = self.pipeline.explain(&input, &workspace_id).await?;
+        let explained = match &asked {
+            Explainable::Token(workspace_id, input) => self.pipeline.explain(input, workspace_id).await?,
+            Explainable::Past(workspace_id, request_id) => self.pipeline.explain_past(request_id, workspace_id).await?,
+        };
         Ok(Response::new(explained.into()))
     }
 }
 
-/// An explanation is asked for in the words of an exchange.
-fn read_explain_request(request: ExplainExchangeRequest, addresses: &Addresses) -> Result<ExchangeInput, Violations> {
-    let ExplainExchangeRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration } = request;
+/// What can be explained.
+enum Explainable {
+    Token(WorkspaceId, Box<ExchangeInput>),
+    /// The refusal with this request id.
+    Past(WorkspaceId, String),
+}
+
+impl Explainable {
+    fn workspace_id(&self) -> &WorkspaceId {
+        match self {
+            Self::Token(workspace_id, _) | Self::Past(workspace_id, _) => workspace_id,
+        }
+    }
+}
+
+/// An explanation of a token is asked for in the words of an exchange.
+fn read_explain_request(request: ExplainExchangeRequest, addresses: &Addresses) -> Result<Explainable, Violations> {
+    let ExplainExchangeRequest {
+        subject_token,
+        workspace_id,
+        trust_relationship_id,
+        audiences,
+        scopes,
+        duration,
+        request_id: past,
+    } = request;
+    let is_of_token = !subject_token.is_empty() || !trust_relationship_id.is_empty() || duration.is_some();
+    let is_of_token = is_of_token || !audiences.is_empty() || !scopes.is_empty();
     let request = ExchangeTokenRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration };
-    read_request(request, addresses)
+    let mut violations = Violations::new();
+    if !past.is_empty() && is_of_token {
+        violations.add("request_id", "must be given alone with `workspace_id`");
+    }
+    if past.len() > Presentation::MAX_REQUEST_ID {
+        violations.add("request_id", format!("must be at most {} bytes long", Presentation::MAX_REQUEST_ID));
+    }
+    let input = match read_request(request, addresses) {
+        Ok(input) => input,
+        Err(more) => {
+            violations.extend(more);
+            return Err(violations);
+        }
+    };
+    match input.workspace_id.clone() {
+        None => {
+            violations.add("workspace_id", "is required");
+            Err(violations)
+        }
+        Some(_) if !violations.is_empty() => Err(violations),
+        Some(workspace_id) if past.is_empty() => Ok(Explainable::Token(workspace_id, Box::new(input))),
+        Some(workspace_id) => Ok(Explainable::Past(workspace_id, past)),
+    }
 }
 
 fn read_request(request: ExchangeTokenRequest, addresses: &Addresses) -> Result<ExchangeInput, Violations> {

@@ -22,6 +22,7 @@ mod peers;
 mod pipeline;
 mod policies;
 mod ports;
+mod refusals;
 mod request;
 mod settings;
 mod start;

@@ -4,25 +4,32 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_domain::audit::NewRefusal;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::id::WorkspaceId;
 use countersign_domain::reason::Reason;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
 use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
 use countersign_proto::issuer_v1::{AccessTokenToSign, SignAccessTokensRequest, SignAccessTokensResponse, SignedAccessToken};
 use countersign_proto::status::Refusal;
+use countersign_proto::trust::audit::read_refusal_response;
 use countersign_proto::trust::commit::{commit_request, read_commit_response};
+use countersign_proto::trust_v1::GetRefusalRequest;
+use countersign_proto::trust_v1::audit_log_service_client::AuditLogServiceClient;
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_runtime::client::PeerChannel;
 use tonic::{Code, Request, Status};
 
 use crate::batch::{Batcher, Unanswered};
-use crate::ports::{CommitError, CommitPoint, SignError, SignedToken, Signer, UnsignedToken};
+use crate::ports::{CommitError, CommitPoint, CutOff, PastRefusals, SignError, SignedToken, Signer, UnsignedToken};
 
 /// The longest a batch of signatures may take.
 const SIGN_LIMIT: Duration = Duration::from_secs(3);
 /// The longest a batch of commits may take. An outcome that comes later is unknown, and its token is used up.
 const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+/// The longest a look into the audit log may take.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
 
 /// issuer-service as the signer of access tokens.
 pub(crate) struct IssuerService {
@@ -127,6 +134,40 @@ async fn commit_batch(
     }
 }
 
+/// trust-service as the keeper of past refusals.
+pub(crate) struct AuditLog {
+    client: AuditLogServiceClient<PeerChannel>,
+}
+
+impl AuditLog {
+    pub(crate) fn new(channel: PeerChannel) -> Self {
+        Self { client: AuditLogServiceClient::new(channel) }
+    }
+}
+
+#[async_trait]
+impl PastRefusals for AuditLog {
+    async fn refusal(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Option<NewRefusal>, CutOff> {
+        let message = GetRefusalRequest { workspace_id: workspace_id.to_string(), request_id: request_id.to_owned() };
+        let mut request = Request::new(message);
+        request.set_timeout(LOOK_UP_LIMIT);
+        match self.client.clone().get_refusal(request).await {
+            Ok(response) => match read_refusal_response(response.into_inner()) {
+                Ok(refusal) => Ok(Some(refusal)),
+                Err(violations) => {
+                    tracing::error!(%violations, "what trust-service kept of a refusal cannot be read");
+                    Ok(None)
+                }
+            },
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => {
+                tracing::warn!(status = describe(&status), "trust-service cannot be asked for a refusal");
+                Err(CutOff)
+            }
+        }
+    }
+}
+
 /// An error says that nothing was committed only when the request cannot have reached a transaction, because no connection was made
 /// or the request was refused as malformed or unauthorised, or when trust-service vouches for it. Everything else may have happened
 /// after the commit (SECURITY 51).
@@ -172,6 +213,7 @@ mod tests {
     fn commit() -> ExchangeCommit {
         use countersign_domain::commit::ExchangeAudit;
         use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+        use countersign_domain::presentation::Presentation;
         use countersign_domain::time::Timestamp;
         ExchangeCommit {
             workspace_id: WorkspaceId::from_random([1; 16]),
@@ -182,12 +224,16 @@ mod tests {
             trust_relationship_revision: 1,
             replay: None,
             audit: ExchangeAudit {
-                request_id: "r".to_owned(),
-                subject_issuer: "https://issuer.example".parse().unwrap(),
-                subject: "s".parse().unwrap(),
-                subject_token_hash: [0; 32],
-                subject_token_id: None,
-                subject_key_id: None,
+                presentation: Presentation {
+                    request_id: "r".to_owned(),
+                    subject_issuer: "https://issuer.example".parse().unwrap(),
+                    subject: "s".parse().unwrap(),
+                    subject_token_hash: [0; 32],
+                    subject_token_id: None,
+                    subject_key_id: None,
+                    claims: None,
+                    request: None,
+                },
                 access_token_id: "t".parse().unwrap(),
                 access_token_audiences: vec![],
                 scopes: vec![],

@@ -19,6 +19,7 @@ use countersign_domain::exchange::{self, Decision, DeploymentAudience, ExchangeR
 use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
 use countersign_domain::name::{Audience, DisplayName, Scope};
 use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::presentation::Presentation;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_jose::{KeySet, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, hash};
 use countersign_proto::status::Refusal;
@@ -29,8 +30,9 @@ use tracing::Instrument as _;
 use crate::batch;
 use crate::cause::Cause;
 use crate::ports::{
-    CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, Policies, SignedToken, Signer, UnsignedToken,
+    CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, PastRefusals, Policies, SignedToken, Signer, UnsignedToken,
 };
+use crate::refusals::{self, Met, RefusalLog};
 
 /// The most decisions that are being settled at once. Settling goes on when its caller hangs up, so the bound on requests does not
 /// bound it.
@@ -120,6 +122,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) deployment: DeploymentAudience,
+    pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) past: Arc<dyn PastRefusals>,
     /// A place for each decision that is being settled; [`MAX_SETTLING`].
     pub(crate) settling: Arc<Semaphore>,
 }
@@ -150,21 +154,23 @@ impl Pipeline {
     /// Exchanges a token, or says to the caller why not. The full cause is logged here.
     pub(crate) async fn exchange(&self, input: ExchangeInput) -> Result<Exchanged, Refusal> {
         let request_id = input.request_id.clone();
-        self.try_exchange(&input).await.map_err(|cause| {
+        let mut met = Met::default();
+        self.try_exchange(&input, &mut met).await.map_err(|cause| {
             let refusal = cause.refusal();
-            let reason = countersign_proto::status::reason_name(refusal.reason());
+            let reason = refusal.reason().as_str();
             if cause.is_trouble() {
                 tracing::warn!(request_id, reason, %cause, "exchange failed");
             } else {
                 tracing::info!(request_id, reason, %cause, "exchange refused");
             }
+            self.0.refusals.note(&cause, met, &input);
             refusal
         })
     }
 
-    async fn try_exchange(&self, input: &ExchangeInput) -> Result<Exchanged, Cause> {
-        let decided = self.decide_on_fresh_policy(input).await?;
-        match self.settle_detached(&decided, &input.request_id).await? {
+    async fn try_exchange(&self, input: &ExchangeInput, met: &mut Met) -> Result<Exchanged, Cause> {
+        let decided = self.decide_on_fresh_policy(input, met).await?;
+        match self.settle_detached(&decided, input).await? {
             Settled::Committed(token) => return Ok(self.exchanged(decided.decision, token)),
             Settled::Outdated(_) => {}
         }
@@ -172,8 +178,8 @@ impl Pipeline {
         if self.0.policies.catch_up(CatchUpCause::Verified).await? != CaughtUp::Fresh {
             return Err(Cause::StaleTwice);
         }
-        let decided = self.decide(input).await?;
-        match self.settle_detached(&decided, &input.request_id).await? {
+        let decided = self.decide(input, met).await?;
+        match self.settle_detached(&decided, input).await? {
             Settled::Committed(token) => Ok(self.exchanged(decided.decision, token)),
             Settled::Outdated(CommitOutcome::Disabled) => Err(Cause::Disabled),
             Settled::Outdated(_) => Err(Cause::StaleTwice),
@@ -181,14 +187,14 @@ impl Pipeline {
     }
 
     /// Decides, and before refusing for want of something that may have been registered a moment ago, asks whether it was.
-    async fn decide_on_fresh_policy(&self, input: &ExchangeInput) -> Result<Decided, Cause> {
-        let cause = match self.decide(input).await {
+    async fn decide_on_fresh_policy(&self, input: &ExchangeInput, met: &mut Met) -> Result<Decided, Cause> {
+        let cause = match self.decide(input, met).await {
             Ok(decided) => return Ok(decided),
             Err(cause) => cause,
         };
         let Some(why) = cause.worth_catching_up() else { return Err(cause) };
         match (self.0.policies.catch_up(why).await, why) {
-            (Ok(CaughtUp::Fresh), _) => self.decide(input).await,
+            (Ok(CaughtUp::Fresh), _) => self.decide(input, met).await,
             (Err(cut_off), CatchUpCause::Verified) => Err(cut_off.into()),
             // What anybody can make up is refused as it stands. To call it unavailable would tell it from what is refused although
             // the policies did catch up, some time ago.
@@ -196,19 +202,24 @@ impl Pipeline {
         }
     }
 
-    /// Everything up to the decision, on one snapshot of the policy (SECURITY 31). Has no effects.
-    async fn decide(&self, input: &ExchangeInput) -> Result<Decided, Cause> {
+    /// Everything up to the decision, on one snapshot of the policy (SECURITY 31). Has no effects but to say what it met.
+    async fn decide(&self, input: &ExchangeInput, met: &mut Met) -> Result<Decided, Cause> {
+        *met = Met::default();
         let text = input.subject_token.0.as_str();
         if text.is_empty() {
             return Err(Cause::TokenMissing);
         }
         let token = UnverifiedToken::parse(text).map_err(Cause::Malformed)?;
         let policy = self.policy_for(&token, input).await?;
-        let token = self.verify(token, &policy).await?;
+        met.workspace_id = Some(policy.workspace_id().clone());
+        met.trusted_issuer_id = policy.issuer(token.unverified_issuer()).map(|issuer| issuer.id.clone());
+        let token = Arc::new(self.verify(token, &policy).await?);
+        met.verified = Some((Arc::clone(&token), Arc::clone(&policy)));
         let presented = PresentedToken { claims: token.claims(), signing_input_hash: token.signing_input_hash() };
         let decision = exchange::decide(presented, &input.request, &policy, &self.0.deployment, self.0.clock.now())
             .map_err(Cause::Refused)?;
-        Ok(Decided { token: Arc::new(token), policy, decision })
+        met.trust_relationship_id = Some(decision.trust_relationship_id.clone());
+        Ok(Decided { token, policy, decision })
     }
 
     /// The policy of the workspace that is meant. Only workspaces that registered the token's issuer come into question, which is
@@ -255,21 +266,23 @@ impl Pipeline {
 
     /// Settles in a task of its own. A caller who hangs up must not leave a claim behind that nobody releases, nor a commit whose
     /// outcome nobody heard. Without a place nothing is claimed.
-    async fn settle_detached(&self, decided: &Decided, request_id: &str) -> Result<Settled, Cause> {
+    async fn settle_detached(&self, decided: &Decided, input: &ExchangeInput) -> Result<Settled, Cause> {
         let place = Arc::clone(&self.0.settling).try_acquire_owned().map_err(|_| Cause::Overloaded)?;
-        let (pipeline, token, decision) = (self.clone(), Arc::clone(&decided.token), decided.decision.clone());
-        let (request_id, revision) = (request_id.to_owned(), decided.policy.revision());
-        debug_assert_eq!(revision, decision.policy_revision);
+        let Decided { token, policy, decision } = decided;
+        debug_assert_eq!(policy.revision(), decision.policy_revision);
+        let issuer = policy.issuer(&token.claims().issuer).ok_or(Cause::Internal("the issuer of a verified token is gone"))?;
+        let presentation = refusals::presentation(token, policy, issuer, input);
+        let (pipeline, token, decision) = (self.clone(), Arc::clone(token), decision.clone());
         let settling = async move {
             let _place = place;
-            pipeline.settle(&token, &decision, request_id).await
+            pipeline.settle(&token, &decision, presentation).await
         };
         tokio::spawn(settling.in_current_span()).await.map_err(|_| Cause::Internal("the task of an exchange ended early"))?
     }
 
     /// Claim, sign, commit, in this order. Whatever did not come to a commit releases the claim, so that an honest retry works;
     /// what may have been committed keeps it.
-    async fn settle(&self, token: &VerifiedToken, decision: &Decision, request_id: String) -> Result<Settled, Cause> {
+    async fn settle(&self, token: &VerifiedToken, decision: &Decision, presentation: Presentation) -> Result<Settled, Cause> {
         let claim = Claim::make(&self.0, token, decision).await?;
         let id = AccessTokenId::from_random(self.0.entropy.bits128());
         let signed = match self.sign(token, decision, &id).await {
@@ -279,7 +292,7 @@ impl Pipeline {
                 return Err(cause);
             }
         };
-        let commit = match exchange_commit(token, decision, &id, &signed, claim.mark.clone(), request_id) {
+        let commit = match exchange_commit(decision, &id, &signed, claim.mark.clone(), presentation) {
             Ok(commit) => commit,
             Err(cause) => {
                 claim.release(&self.0).await;
@@ -356,14 +369,12 @@ impl Claim {
 }
 
 fn exchange_commit(
-    token: &VerifiedToken,
     decision: &Decision,
     id: &AccessTokenId,
     signed: &SignedToken,
     replay: Option<ReplayMark>,
-    request_id: String,
+    presentation: Presentation,
 ) -> Result<ExchangeCommit, Cause> {
-    let claims = token.claims();
     let expires_at: Timestamp = signed.expires_at;
     Ok(ExchangeCommit {
         workspace_id: decision.workspace_id.clone(),
@@ -374,13 +385,7 @@ fn exchange_commit(
         trust_relationship_revision: decision.trust_relationship_revision,
         replay,
         audit: ExchangeAudit {
-            request_id,
-            // The verified `iss` equals that of a trusted issuer, which is a URL.
-            subject_issuer: claims.issuer.parse().map_err(|_| Cause::Internal("a trusted issuer's URL is none"))?,
-            subject: claims.subject.clone(),
-            subject_token_hash: token.signing_input_hash(),
-            subject_token_id: claims.token_id.clone(),
-            subject_key_id: token.key_id().cloned(),
+            presentation,
             access_token_id: id.as_str().parse().map_err(|_| Cause::Internal("an access token's id is none"))?,
             access_token_audiences: decision.audiences.clone(),
             scopes: decision.scopes.clone(),

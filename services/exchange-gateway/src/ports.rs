@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_domain::audit::NewRefusal;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::name::DisplayName;
@@ -111,6 +112,13 @@ pub(crate) enum SignError {
     /// issuer-service will not sign these claims.
     #[error("issuer-service refused to sign: {0}")]
     Refused(String),
+}
+
+/// What was refused earlier, by any gateway.
+#[async_trait]
+pub(crate) trait PastRefusals: Send + Sync {
+    /// What was kept of the token that was refused under this request id; `None` when nothing was.
+    async fn refusal(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Option<NewRefusal>, CutOff>;
 }
 
 /// The commit point of exchanges.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::preset::Preset;
 use countersign_domain::time::{Clock, Entropy};
 use countersign_runtime::auth::Authenticator;
 use countersign_runtime::client::PeerChannel;
@@ -19,9 +20,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::documents::{self, KeySetDocument, KeySetKeeper};
 use crate::keys::IssuerKeySets;
-use crate::peers::{IssuerService, TrustService};
+use crate::peers::{AuditLog, IssuerService, TrustService};
 use crate::pipeline::{MAX_SETTLING, Parts, Pipeline};
 use crate::policies::Follower;
+use crate::refusals::RefusalLog;
 use crate::request::Addresses;
 use crate::token_endpoint::TokenEndpoint;
 use crate::{grpc, health_reports};
@@ -77,12 +79,19 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let readiness = Readiness::new();
     let becoming_ready = become_ready(policies.connected(), readiness.condition("policies"));
     let replay_cache = Arc::clone(&replay);
+    // Read while nobody waits for them yet: a policy knows by them which claims tell an issuer's tenants apart.
+    tokio::task::spawn_blocking(Preset::all);
+    let refusals = Arc::new(RefusalLog::new(Arc::clone(&clock)));
+    let telling_refusals = Arc::clone(&refusals).run(trust_service.clone(), shutdown.clone());
+    let untold_refusals = Arc::clone(&refusals);
     let pipeline = Pipeline::new(Parts {
         policies: Arc::new(policies),
         keys,
         replay,
         signer: Arc::new(IssuerService::new(issuer_service)),
-        commits: Arc::new(TrustService::new(trust_service)),
+        commits: Arc::new(TrustService::new(trust_service.clone())),
+        refusals,
+        past: Arc::new(AuditLog::new(trust_service)),
         clock,
         entropy,
         deployment,
@@ -99,6 +108,8 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .gauge("issuers_with_ambiguous_keys", "Trusted issuers that publish several keys under one id", move || {
             ambiguous.count_ambiguous()
         })
+        .gauge("refusals_waiting", "Refusals that the audit log was not told of yet", move || untold_refusals.count_waiting())
+        .task("tell the audit log of refusals", telling_refusals)
         .task("follow policies", follower.run())
         .task("keep the key set", keeper.run())
         .task("report the health of issuers", reporting)

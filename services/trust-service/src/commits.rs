@@ -29,7 +29,9 @@ impl CommitService for Commits {
         request: Request<CommitExchangesRequest>,
     ) -> Result<Response<CommitExchangesResponse>, Status> {
         let exchanges = read_commit_request(request.into_inner()).map_err(Refusal::invalid)?;
-        let outcomes = self.0.store.commit_exchanges(&exchanges, self.0.now()).await.map_err(refusals::commit)?;
+        let now = self.0.now();
+        let outcomes = self.0.store.commit_exchanges(&exchanges, now).await.map_err(refusals::commit)?;
+        self.0.uses.note(&exchanges, &outcomes, now);
         Ok(Response::new(commit_response(outcomes)))
     }
 }

@@ -17,6 +17,7 @@ use tonic::Request;
 
 use crate::policy_feed::PolicyFeed;
 use crate::refusals;
+use crate::uses::Uses;
 
 /// How often a change without an etag is tried again when somebody else's came in between.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) feed: PolicyFeed,
     /// Asks issuers for checks.
     pub(crate) discovery: Discovery,
+    /// When relationships last decided.
+    pub(crate) uses: Arc<Uses>,
 }
 
 impl Context {

@@ -1,12 +1,14 @@
 //! trust-service: who trusts whom, and the commit point of exchanges.
 //!
 //! It keeps workspaces, trusted issuers and trust relationships ([`workspaces`], [`trusted_issuers`], [`trust_relationships`]),
-//! says what relationships let in that is not meant ([`linting`]), tells gateways of every change ([`policy_feed`], [`policy_stream`]), and commits exchanges ([`commits`]): nothing leaves a
-//! gateway before its commit here.
+//! says what relationships let in that is not meant ([`linting`]), tells gateways of every change ([`policy_feed`],
+//! [`policy_stream`]), commits exchanges ([`commits`]): nothing leaves a gateway before its commit here, and keeps the log of what
+//! was decided ([`audit`]).
 //!
 //! It deliberately does not know tokens: what is committed was decided and signed elsewhere. Start at [`start`](fn@start), where
 //! it is put together.
 
+mod audit;
 mod commits;
 mod context;
 mod issuer_health;
@@ -22,6 +24,7 @@ mod settings;
 mod start;
 mod trust_relationships;
 mod trusted_issuers;
+mod uses;
 mod workspaces;
 
 pub use settings::TrustSettings;

@@ -8,6 +8,7 @@ use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::preset::Preset;
 use countersign_domain::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
+use countersign_proto::trust_v1::audit_service_server::AuditServiceServer;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipServiceServer;
 use countersign_proto::trust_v1::trusted_issuer_service_server::TrustedIssuerServiceServer;
 use countersign_proto::trust_v1::workspace_service_server::WorkspaceServiceServer;
@@ -21,13 +22,15 @@ use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::Listeners;
 use countersign_store::trust::TrustStore;
 
+use crate::audit::Audit;
 use crate::context::Context;
 use crate::issuer_keys::IssuerKeys;
 use crate::policy_feed::PolicyFeed;
 use crate::trust_relationships::TrustRelationships;
 use crate::trusted_issuers::TrustedIssuers;
+use crate::uses::Uses;
 use crate::workspaces::Workspaces;
-use crate::{commits, issuer_health, policy_stream, pruning};
+use crate::{audit, commits, issuer_health, policy_stream, pruning};
 
 /// What distinguishes one deployment's trust-services from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,8 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         Arc::clone(&clock),
     );
     let readiness = Readiness::new();
+    let uses = Arc::new(Uses::default());
+    let recording_uses = Arc::clone(&uses).run(Arc::clone(&store), shutdown.clone());
     let feed = PolicyFeed::new(Arc::clone(&store), readiness.condition("database"));
     let context = Arc::new(Context {
         store: Arc::clone(&store),
@@ -91,13 +96,16 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         strict_lint,
         feed: feed.clone(),
         discovery,
+        uses,
     });
     let public = Surface::new()
         .grpc(WorkspaceServiceServer::new(Workspaces(Arc::clone(&context))))
         .grpc(TrustedIssuerServiceServer::new(TrustedIssuers(Arc::clone(&context))))
-        .grpc(TrustRelationshipServiceServer::new(TrustRelationships(Arc::clone(&context))));
+        .grpc(TrustRelationshipServiceServer::new(TrustRelationships(Arc::clone(&context))))
+        .grpc(AuditServiceServer::new(Audit(Arc::clone(&context))));
     let internal = Surface::new()
         .grpc(commits::server(Arc::clone(&context)))
+        .grpc(audit::log_server(Arc::clone(&context)))
         .grpc(issuer_health::server(Arc::clone(&context)))
         .grpc(policy_stream::server(context, shutdown.clone()));
     Server::new("trust-service")
@@ -107,6 +115,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .internal(internal)
         .task("follow the database", feed.run())
         .task("follow the keys of access tokens", keys.run())
+        .task("record when relationships are used", recording_uses)
         .task("forget what is past", pruning::run(store, clock))
         .start(listeners, shutdown)
 }

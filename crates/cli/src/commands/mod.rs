@@ -1,6 +1,7 @@
 //! The commands, one file per group.
 
 pub(crate) mod as_code;
+pub(crate) mod audit_events;
 pub(crate) mod auth;
 pub(crate) mod certs;
 pub(crate) mod health;

@@ -7,7 +7,6 @@ use countersign_domain::reason::Reason;
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy};
 use countersign_proto::issuer_v1::IssueIdTokenRequest;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
-use countersign_proto::status::reason_name;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -76,7 +75,7 @@ pub(super) async fn perform(deployment: &Deployment, operator: &Secret, demo: &D
 
     let again = present(deployment, demo, &id_token).await?;
     let refused: OAuthError = read("the answer to the token presented again", &again)?;
-    if again.status != StatusCode::BAD_REQUEST || refused.error_reason != reason_name(Reason::SubjectTokenReplayed) {
+    if again.status != StatusCode::BAD_REQUEST || refused.error_reason != Reason::SubjectTokenReplayed.as_str() {
         return Err(unexpected("presenting the token again", &again));
     }
     report::replay(&refused, output)?;

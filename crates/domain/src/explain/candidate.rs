@@ -3,11 +3,14 @@
 use serde_json::Value;
 
 use super::{MAX_CANDIDATES, Verdict, nearness};
+use crate::cel::CelExpression;
 use crate::claim_condition::{ClaimTest, ClaimVerdict, CompiledCondition};
+use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::exchange::DeploymentAudience;
 use crate::id::TrustRelationshipId;
 use crate::policy::{CompiledRelationship, TokenView, WorkspacePolicy};
+use crate::presentation::Presentation;
 use crate::preset::Preset;
 use crate::time::Timestamp;
 use crate::trusted_issuer::TrustedIssuer;
@@ -65,6 +68,12 @@ impl Check {
         Self { field: field.into(), expected: expected.into(), found: found.into(), verdict, hint: None }
     }
 
+    /// One that cannot be made, as the claim was not kept.
+    fn unknown(field: impl Into<String>, expected: impl Into<String>, claim: &str) -> Self {
+        let found = format!("the claim `{claim}` was not kept");
+        Self { field: field.into(), expected: expected.into(), found, verdict: Verdict::NotReached, hint: None }
+    }
+
     #[must_use]
     fn with_hint(mut self, hint: Option<String>) -> Self {
         if self.verdict == Verdict::Failed {
@@ -80,18 +89,35 @@ impl Check {
     }
 }
 
+/// The token that is held against relationships, and by what.
+pub(super) struct Eye<'a> {
+    pub(super) claims: &'a Claims,
+    /// When only some of its claims were kept: what was.
+    pub(super) kept: Option<&'a Presentation>,
+    pub(super) issuer: &'a TrustedIssuer,
+    pub(super) policy: &'a WorkspacePolicy,
+    pub(super) deployment: &'a DeploymentAudience,
+    pub(super) now: Timestamp,
+}
+
+impl Eye<'_> {
+    fn knows(&self, claim: &ClaimPath) -> bool {
+        self.kept.is_none_or(|kept| kept.knows(claim))
+    }
+
+    /// The first claim that an expression reads and that is not known.
+    fn unknown<'e>(&self, expression: &'e CelExpression) -> Option<&'e str> {
+        let is_unknown = |name: &&str| !ClaimPath::of_top_level(name).is_ok_and(|claim| self.knows(&claim));
+        expression.claims().iter().map(AsRef::as_ref).find(is_unknown)
+    }
+}
+
 /// The candidates among the issuer's relationships, and how many more there are. The one that an exchange would choose stands
 /// first, then the nearest.
-pub(super) fn of(
-    claims: &Claims,
-    issuer: &TrustedIssuer,
-    named: Option<&TrustRelationshipId>,
-    policy: &WorkspacePolicy,
-    deployment: &DeploymentAudience,
-    now: Timestamp,
-) -> (Vec<Candidate>, usize) {
+pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Candidate>, usize) {
+    let Eye { claims, issuer, policy, .. } = eye;
     let (token, preset) = (TokenView::new(claims), Preset::of(&issuer.settings));
-    let examined = |relationship: &CompiledRelationship| candidate(relationship, claims, &token, preset, deployment, now);
+    let examined = |relationship: &CompiledRelationship| candidate(relationship, eye, &token, preset);
     if let Some(id) = named {
         let relationship = policy.relationship(id).filter(|relationship| relationship.trusted_issuer_id == issuer.id);
         let candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
@@ -120,27 +146,24 @@ pub(super) fn of(
     (candidates, left_out)
 }
 
-fn candidate(
-    relationship: &CompiledRelationship,
-    claims: &Claims,
-    token: &TokenView<'_>,
-    preset: Option<&Preset>,
-    deployment: &DeploymentAudience,
-    now: Timestamp,
-) -> Candidate {
-    let (subject, missed_by) = subject(relationship, claims.subject.as_str(), preset);
-    let mut checks = vec![subject, audience(relationship, claims, deployment)];
+fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>, preset: Option<&Preset>) -> Candidate {
+    let (subject, missed_by) = subject(relationship, eye.claims.subject.as_str(), preset);
+    let mut checks = vec![subject, audience(relationship, eye.claims, eye.deployment)];
     let conditions = relationship.claim_conditions.iter().enumerate();
-    checks.extend(conditions.map(|(place, condition)| claim(place, condition, token)));
-    checks.extend(attributes(relationship, token));
-    checks.extend(cel(relationship, token));
-    checks.extend(live(relationship, now));
+    checks.extend(conditions.map(|(place, condition)| claim(place, condition, eye, token)));
+    checks.extend(attributes(relationship, eye, token));
+    checks.extend(cel(relationship, eye, token));
+    checks.extend(live(relationship, eye.now));
     #[expect(clippy::cast_precision_loss, reason = "a relationship has at most some dozens of checks")]
     let failed = checks.iter().skip(1).filter(|check| check.verdict == Verdict::Failed).count() as f64;
     // A subject that is missed at all weighs as a failed check, and the more the less it is alike.
     let missed = if missed_by > 0.0 { FAILED_CHECK + SUBJECT_MISSED * missed_by } else { 0.0 };
     // Stable, so that checks of one verdict keep their order.
-    checks.sort_by_key(|check| check.verdict != Verdict::Failed);
+    checks.sort_by_key(|check| match check.verdict {
+        Verdict::Failed => 0,
+        Verdict::NotReached => 1,
+        Verdict::Passed => 2,
+    });
     Candidate { id: relationship.id.clone(), checks, distance: failed * FAILED_CHECK + missed }
 }
 
@@ -176,9 +199,13 @@ fn audience(relationship: &CompiledRelationship, claims: &Claims, deployment: &D
     Check::new("subject_audiences", format!("nothing but {expected}"), found, refused.is_none()).with_hint(hint)
 }
 
-fn claim(place: usize, condition: &CompiledCondition, token: &TokenView<'_>) -> Check {
-    let verdict = condition.judge(token.members());
+fn claim(place: usize, condition: &CompiledCondition, eye: &Eye<'_>, token: &TokenView<'_>) -> Check {
     let written = condition.written();
+    let field = format!("claim_conditions[{place}]");
+    if !eye.knows(&written.claim) {
+        return Check::unknown(field, written.to_string(), written.claim.as_str());
+    }
+    let verdict = condition.judge(token.members());
     let value = written.claim.find(token.members());
     let found = match (verdict, value) {
         (ClaimVerdict::Missing, None) => "no such claim".to_owned(),
@@ -194,7 +221,7 @@ fn claim(place: usize, condition: &CompiledCondition, token: &TokenView<'_>) -> 
         ClaimVerdict::Satisfied | ClaimVerdict::Unsatisfied => None,
     };
     let passed = verdict == ClaimVerdict::Satisfied;
-    Check::new(format!("claim_conditions[{place}]"), written.to_string(), found, passed).with_hint(hint)
+    Check::new(field, written.to_string(), found, passed).with_hint(hint)
 }
 
 fn wrong_type(test: &ClaimTest, value: Option<&Value>) -> String {
@@ -217,21 +244,33 @@ fn wrong_type(test: &ClaimTest, value: Option<&Value>) -> String {
     format!("the condition is about {expected}, the claim is {found}; nothing is converted")
 }
 
-fn attributes(relationship: &CompiledRelationship, token: &TokenView<'_>) -> Option<Check> {
+fn attributes(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>) -> Option<Check> {
     if relationship.attribute_mapping.is_empty() {
         return None;
     }
     let names: Vec<&str> = relationship.attribute_mapping.iter().map(|(name, _)| name.as_str()).collect();
     let expected = format!("values for {}", names.join(", "));
+    if let Some(claim) = unmapped(relationship, eye) {
+        return Some(Check::unknown("attribute_mapping", expected, claim));
+    }
     Some(match relationship.map(token) {
         Ok(attributes) => Check::new("attribute_mapping", expected, shown(&attributes.into()), true),
         Err(unmet) => Check::new("attribute_mapping", expected, unmet.to_string(), false),
     })
 }
 
-fn cel(relationship: &CompiledRelationship, token: &TokenView<'_>) -> Option<Check> {
+/// The first claim that the mapping reads and that is not known.
+fn unmapped<'r>(relationship: &'r CompiledRelationship, eye: &Eye<'_>) -> Option<&'r str> {
+    relationship.attribute_mapping.iter().find_map(|(_, expression)| eye.unknown(expression))
+}
+
+fn cel(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>) -> Option<Check> {
     let condition = relationship.cel_condition.as_ref()?;
     let (field, expected) = ("cel_condition", format!("`{condition}`"));
+    let unmapped = || unmapped(relationship, eye).filter(|_| !condition.attributes().is_empty());
+    if let Some(claim) = eye.unknown(condition).or_else(unmapped) {
+        return Some(Check::unknown(field, expected, claim));
+    }
     // Only what it reads is shown.
     let read = condition.claims().iter().map(|claim| match token.members().get(&**claim) {
         Some(value) => format!("{claim} = {}", shown(value)),

@@ -3,7 +3,8 @@
 use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, MAX_BATCH, ReplayMark};
 use countersign_domain::violation::Violations;
 
-use crate::common::{read, read_list, read_optional, read_time, text, texts, timestamp};
+use super::audit::{read_hash, read_presentation, read_request_id};
+use crate::common::{read, read_list, read_time, texts, timestamp};
 use crate::trust_v1 as wire;
 
 /// A batch of exchanges for the wire.
@@ -88,17 +89,20 @@ impl From<ExchangeCommit> for wire::ExchangeCommit {
 
 impl From<ExchangeAudit> for wire::ExchangeAudit {
     fn from(audit: ExchangeAudit) -> Self {
+        let presentation = wire::Presentation::from(&audit.presentation);
         Self {
-            request_id: audit.request_id,
-            subject_issuer: audit.subject_issuer.to_string(),
-            subject: audit.subject.to_string(),
-            subject_token_hash: audit.subject_token_hash.to_vec().into(),
-            subject_token_id: text(audit.subject_token_id.as_ref()),
-            subject_key_id: text(audit.subject_key_id.as_ref()),
+            request_id: audit.presentation.request_id,
+            subject_issuer: presentation.subject_issuer,
+            subject: presentation.subject,
+            subject_token_hash: presentation.subject_token_hash,
+            subject_token_id: presentation.subject_token_id,
+            subject_key_id: presentation.subject_key_id,
             access_token_id: audit.access_token_id.to_string(),
             access_token_audiences: texts(&audit.access_token_audiences),
             scopes: texts(&audit.scopes),
             access_token_expire_time: Some(timestamp(audit.access_token_expires_at)),
+            claims: presentation.claims,
+            request: presentation.request,
         }
     }
 }
@@ -128,27 +132,23 @@ fn read_exchange(path: &str, exchange: wire::ExchangeCommit, violations: &mut Vi
 }
 
 fn read_audit(path: &str, audit: wire::ExchangeAudit, violations: &mut Violations) -> Option<ExchangeAudit> {
-    let most = ExchangeAudit::MAX_REQUEST_ID;
-    let plain = audit.request_id.len() <= most && audit.request_id.bytes().all(|byte| byte.is_ascii_graphic());
-    if !plain {
-        violations.add(format!("{path}.request_id"), format!("must be at most {most} printable ASCII characters without space"));
-    }
-    let subject_issuer = read(format!("{path}.subject_issuer"), &audit.subject_issuer, violations);
-    let subject = read(format!("{path}.subject"), &audit.subject, violations);
-    let subject_token_hash = read_hash(format!("{path}.subject_token_hash"), &audit.subject_token_hash, violations);
-    let subject_token_id = read_optional(format!("{path}.subject_token_id"), &audit.subject_token_id, violations);
-    let subject_key_id = read_optional(format!("{path}.subject_key_id"), &audit.subject_key_id, violations);
+    let request_id = read_request_id(&format!("{path}.request_id"), audit.request_id, violations);
+    let presentation = wire::Presentation {
+        subject_issuer: audit.subject_issuer,
+        subject: audit.subject,
+        subject_token_hash: audit.subject_token_hash,
+        subject_token_id: audit.subject_token_id,
+        subject_key_id: audit.subject_key_id,
+        claims: audit.claims,
+        request: audit.request,
+    };
+    let presentation = read_presentation(path, presentation, request_id, violations);
     let access_token_id = read(format!("{path}.access_token_id"), &audit.access_token_id, violations);
     let access_token_audiences = read_list(&format!("{path}.access_token_audiences"), &audit.access_token_audiences, violations);
     let scopes = read_list(&format!("{path}.scopes"), &audit.scopes, violations);
     let expires_at = read_time(format!("{path}.access_token_expire_time"), audit.access_token_expire_time.as_ref(), violations);
     Some(ExchangeAudit {
-        request_id: plain.then_some(audit.request_id)?,
-        subject_issuer: subject_issuer?,
-        subject: subject?,
-        subject_token_hash: subject_token_hash?,
-        subject_token_id: subject_token_id?,
-        subject_key_id: subject_key_id?,
+        presentation: presentation?,
         access_token_id: access_token_id?,
         access_token_audiences: access_token_audiences?,
         scopes: scopes?,
@@ -156,13 +156,11 @@ fn read_audit(path: &str, audit: wire::ExchangeAudit, violations: &mut Violation
     })
 }
 
-fn read_hash(field: String, hash: &[u8], violations: &mut Violations) -> Option<[u8; 32]> {
-    violations.check(field, hash.try_into().map_err(|_| "must be 32 bytes"))
-}
-
 #[cfg(test)]
 mod tests {
+    use countersign_domain::exchange::ExchangeRequest;
     use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+    use countersign_domain::presentation::Presentation;
     use countersign_domain::time::Timestamp;
 
     use super::*;
@@ -177,12 +175,16 @@ mod tests {
             trust_relationship_revision: 6,
             replay: Some(ReplayMark { hash: [7; 32], expires_at: Timestamp::from_second(8).unwrap() }),
             audit: ExchangeAudit {
-                request_id: "req-1".to_owned(),
-                subject_issuer: "https://cloud.rwx.com/mint".parse().unwrap(),
-                subject: "org:my-org:vault:deploy-vault".parse().unwrap(),
-                subject_token_hash: [9; 32],
-                subject_token_id: None,
-                subject_key_id: Some("k1".parse().unwrap()),
+                presentation: Presentation {
+                    request_id: "req-1".to_owned(),
+                    subject_issuer: "https://cloud.rwx.com/mint".parse().unwrap(),
+                    subject: "org:my-org:vault:deploy-vault".parse().unwrap(),
+                    subject_token_hash: [9; 32],
+                    subject_token_id: None,
+                    subject_key_id: Some("k1".parse().unwrap()),
+                    claims: None,
+                    request: Some(ExchangeRequest::default()),
+                },
                 access_token_id: "at1".parse().unwrap(),
                 access_token_audiences: vec!["https://api.example".parse().unwrap()],
                 scopes: vec!["deploy".parse().unwrap()],

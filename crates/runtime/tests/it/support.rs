@@ -128,6 +128,8 @@ macro_rules! anything {
 anything! {
     Exchange = "countersign.exchange.v1.ExchangeService";
     AccessTokens = "countersign.issuer.v1.AccessTokenService";
+    Audit = "countersign.trust.v1.AuditService";
+    AuditLog = "countersign.trust.v1.AuditLogService";
     Commit = "countersign.trust.v1.CommitService";
     Policy = "countersign.trust.v1.PolicyService";
     IssuerHealth = "countersign.trust.v1.IssuerHealthService";

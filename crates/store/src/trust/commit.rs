@@ -9,16 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use async_trait::async_trait;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::time::Timestamp;
-use sea_orm::ActiveValue::NotSet;
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, Select, Value,
+    ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QueryResult, QuerySelect as _, Select, Value,
 };
 
 use super::entity::{audit_event, replay_hash};
 use super::write::LOCK_SEED;
-use super::{CommitError, CommitStore, SeaTrustStore, rows};
+use super::{CommitError, CommitStore, SeaTrustStore, audit, rows};
 use crate::database::{Database, StoreError};
 
 #[async_trait]
@@ -234,13 +233,9 @@ impl Dialect<'_> {
     }
 
     async fn append_audit(&self, exchanges: &[&ExchangeCommit], now: Timestamp) -> Result<(), StoreError> {
-        let events = exchanges.iter().map(|exchange| event(exchange, now)).collect::<Result<Vec<_>, _>>()?;
+        let events = exchanges.iter().map(|exchange| audit::allowed(exchange, now)).collect::<Result<Vec<_>, _>>()?;
         if !self.is_postgres() {
-            for event in events {
-                let row = audit_event::ActiveModel { sequence: NotSet, ..event.into_active_model() };
-                audit_event::Entity::insert(row).exec_without_returning(self.transaction).await?;
-            }
-            return Ok(());
+            return audit::insert(self.transaction, events).await;
         }
         let texts = |column: fn(&audit_event::Model) -> Option<&str>| -> Value {
             events.iter().map(|event| column(event).unwrap_or_default().to_owned()).collect::<Vec<String>>().into()
@@ -252,11 +247,13 @@ impl Dialect<'_> {
         let sql = "INSERT INTO audit_events (time, kind, decision, workspace_id, request_id, trusted_issuer_id,
                 trust_relationship_id, subject_issuer, subject, subject_token_id, subject_key_id, access_token_id,
                 access_token_audiences, scopes, trusted_issuer_revision, trust_relationship_revision, policy_revision,
-                access_token_expires_at, subject_token_hash)
-            SELECT $1, $2, $3, t1, t2, t3, t4, t5, t6, NULLIF(t7, ''), NULLIF(t8, ''), t9, t10, t11, n1, n2, n3, n4, hash
+                access_token_expires_at, subject_token_hash, claims, claim_paths, request)
+            SELECT $1, $2, $3, t1, t2, t3, t4, t5, t6, NULLIF(t7, ''), NULLIF(t8, ''), t9, t10, t11, n1, n2, n3, n4, hash,
+                NULLIF(t12, ''), NULLIF(t13, ''), NULLIF(t14, '')
             FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-                $12::text[], $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[])
-                AS event(t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, n1, n2, n3, n4, hash)";
+                $12::text[], $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[],
+                $20::text[], $21::text[], $22::text[])
+                AS event(t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, n1, n2, n3, n4, hash, t12, t13, t14)";
         let values = [
             rows::time(now).into(),
             audit_event::EXCHANGE.into(),
@@ -277,6 +274,9 @@ impl Dialect<'_> {
             numbers(|event| event.policy_revision),
             numbers(|event| event.access_token_expires_at),
             hashes.into(),
+            texts(|event| event.claims.as_deref()),
+            texts(|event| event.claim_paths.as_deref()),
+            texts(|event| event.request.as_deref()),
         ];
         self.transaction.execute_raw(self.database.statement(sql, values)).await?;
         Ok(())
@@ -291,33 +291,5 @@ fn found(row: &QueryResult) -> Result<Found, StoreError> {
         relationship_revision: row.try_get("", "relationship_revision")?,
         relationship_enabled: row.try_get("", "relationship_enabled")?,
         relationship_expires_at: row.try_get("", "relationship_expires_at")?,
-    })
-}
-
-/// The audit event of a committed exchange. Its sequence is the database's to give.
-fn event(exchange: &ExchangeCommit, now: Timestamp) -> Result<audit_event::Model, StoreError> {
-    let audit = &exchange.audit;
-    Ok(audit_event::Model {
-        sequence: 0,
-        time: rows::time(now),
-        workspace_id: exchange.workspace_id.to_string(),
-        kind: audit_event::EXCHANGE.to_owned(),
-        decision: audit_event::ALLOWED.to_owned(),
-        reason: None,
-        request_id: audit.request_id.clone(),
-        trusted_issuer_id: Some(exchange.trusted_issuer_id.to_string()),
-        trusted_issuer_revision: Some(exchange.trusted_issuer_revision),
-        trust_relationship_id: Some(exchange.trust_relationship_id.to_string()),
-        trust_relationship_revision: Some(exchange.trust_relationship_revision),
-        policy_revision: Some(exchange.policy_revision),
-        subject_issuer: Some(audit.subject_issuer.to_string()),
-        subject: Some(audit.subject.to_string()),
-        subject_token_hash: Some(audit.subject_token_hash.to_vec()),
-        subject_token_id: audit.subject_token_id.as_ref().map(ToString::to_string),
-        subject_key_id: audit.subject_key_id.as_ref().map(ToString::to_string),
-        access_token_id: Some(audit.access_token_id.to_string()),
-        access_token_audiences: Some(rows::json("list of audiences", &audit.access_token_audiences)?),
-        scopes: Some(rows::json("list of scopes", &audit.scopes)?),
-        access_token_expires_at: Some(rows::time(audit.access_token_expires_at)),
     })
 }

@@ -213,12 +213,44 @@ pub(super) mod audit_event {
         pub access_token_audiences: Option<String>,
         pub scopes: Option<String>,
         pub access_token_expires_at: Option<i64>,
+        /// Claims of the subject token, as an object, and the paths that were looked at.
+        pub claims: Option<String>,
+        pub claim_paths: Option<String>,
+        /// What was asked for.
+        pub request: Option<String>,
+        /// Why it was refused, in full.
+        pub cause: Option<String>,
+        /// How many were refused alike, and when the first was.
+        pub count: Option<i64>,
+        pub first_at: Option<i64>,
     }
 
     /// `kind` of an exchange.
     pub const EXCHANGE: &str = "exchange";
     /// `decision` of what was allowed.
     pub const ALLOWED: &str = "allowed";
+    /// `decision` of what was refused.
+    pub const REFUSED: &str = "refused";
+    /// `workspace_id` of what belongs to none.
+    pub const NO_WORKSPACE: &str = "";
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// When relationships last decided. No part of the resource: it changes without anybody's doing, and some seconds late.
+pub(super) mod trust_relationship_use {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "trust_relationship_uses")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub trust_relationship_id: String,
+        pub last_at: i64,
+    }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
     pub enum Relation {}

@@ -8,7 +8,7 @@ use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
 
 /// Brings trust-service's database up to date.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateTrust), Box::new(AddKeySources), Box::new(AddConditions)]
+    vec![Box::new(CreateTrust), Box::new(AddKeySources), Box::new(AddConditions), Box::new(AddRefusals)]
 }
 
 struct CreateTrust;
@@ -89,6 +89,47 @@ impl MigrationTrait for AddConditions {
         let mut one_per_key = Index::create();
         one_per_key.unique().name("trust_relationships_one_per_key").table("trust_relationships");
         manager.create_index(one_per_key.col("workspace_id").col("key").to_owned()).await
+    }
+}
+
+struct AddRefusals;
+
+impl MigrationName for AddRefusals {
+    fn name(&self) -> &'static str {
+        "m0004_add_refusals"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait elides it, and the two must agree")]
+#[async_trait]
+impl MigrationTrait for AddRefusals {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let columns = [
+            text_null("claims"),
+            text_null("claim_paths"),
+            text_null("request"),
+            text_null("cause"),
+            big_integer_null("count"),
+            big_integer_null("first_at"),
+        ];
+        for column in columns {
+            manager.alter_table(Table::alter().table("audit_events").add_column(column).to_owned()).await?;
+        }
+        // Of refusals alone, so that exchanges pay nothing for it.
+        let index = "CREATE INDEX audit_events_refused ON audit_events (workspace_id, request_id) WHERE decision = 'refused'";
+        manager.get_connection().execute_unprepared(index).await?;
+        let uses = Table::create()
+            .table("trust_relationship_uses")
+            .col(text("trust_relationship_id").primary_key())
+            .col(big_integer("last_at"))
+            .foreign_key(
+                ForeignKey::create()
+                    .from_col("trust_relationship_id")
+                    .to("trust_relationships", "id")
+                    .on_delete(ForeignKeyAction::Cascade),
+            )
+            .to_owned();
+        manager.create_table(uses).await
     }
 }
 

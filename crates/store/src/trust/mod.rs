@@ -7,6 +7,7 @@
 //!   row in `policy_changes`, in one transaction. So a commit sees a policy or the next one, never a mixture, and what a commit
 //!   saw was current when it became durable (SECURITY 30).
 
+mod audit;
 mod commit;
 mod entity;
 mod feed;
@@ -21,9 +22,11 @@ mod write;
 #[cfg(test)]
 mod contract;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use countersign_domain::audit::{AuditEvent, NewRefusal};
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
@@ -259,6 +262,65 @@ pub trait CommitStore: Send + Sync {
     async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError>;
 }
 
+/// The audit log. What was allowed is appended by [`CommitStore`].
+#[async_trait]
+pub trait AuditStore: Send + Sync {
+    /// Appends refusals.
+    async fn append_refusals(&self, refusals: &[NewRefusal]) -> Result<(), StoreError>;
+    /// Events, the newest first.
+    async fn audit_events(&self, query: &AuditQuery) -> Result<Vec<AuditEvent>, StoreError>;
+    /// Records when relationships decided. Those that are gone are passed over; the latest time counts.
+    async fn record_uses(&self, uses: &HashMap<TrustRelationshipId, Timestamp>) -> Result<(), StoreError>;
+    /// When each of these relationships last decided, as far as it was recorded.
+    async fn last_uses(&self, ids: &[TrustRelationshipId]) -> Result<HashMap<TrustRelationshipId, Timestamp>, StoreError>;
+}
+
+/// Which events are asked for. What is `None` does not matter, but for the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Whose; `None`: those that belong to no workspace.
+    pub workspace_id: Option<WorkspaceId>,
+    /// What was decided.
+    pub decided: Option<Decided>,
+    /// Of which issuer's tokens.
+    pub trusted_issuer_id: Option<TrustedIssuerId>,
+    /// By which relationship.
+    pub trust_relationship_id: Option<TrustRelationshipId>,
+    /// Under which request id.
+    pub request_id: Option<String>,
+    /// From when on.
+    pub since: Option<Timestamp>,
+    /// Those that stand before this place in the log.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// The token was exchanged.
+    Allowed,
+    /// It was refused.
+    Refused,
+}
+
+impl AuditQuery {
+    /// Every event of a workspace.
+    pub fn of(workspace_id: WorkspaceId, limit: u64) -> Self {
+        Self {
+            workspace_id: Some(workspace_id),
+            decided: None,
+            trusted_issuer_id: None,
+            trust_relationship_id: None,
+            request_id: None,
+            since: None,
+            before: None,
+            limit,
+        }
+    }
+}
+
 /// How the keys of trusted issuers fare. It bears on no exchange, so it has no place in the feed, and no etag.
 #[async_trait]
 pub trait IssuerHealthStore: Send + Sync {
@@ -324,12 +386,18 @@ pub enum FollowedChange {
 
 /// All ports of trust-service.
 pub trait TrustStore:
-    WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + IssuerHealthStore + PolicyFeedStore
+    WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + AuditStore + IssuerHealthStore + PolicyFeedStore
 {
 }
 
 impl<T> TrustStore for T where
-    T: WorkspaceStore + TrustedIssuerStore + TrustRelationshipStore + CommitStore + IssuerHealthStore + PolicyFeedStore
+    T: WorkspaceStore
+        + TrustedIssuerStore
+        + TrustRelationshipStore
+        + CommitStore
+        + AuditStore
+        + IssuerHealthStore
+        + PolicyFeedStore
 {
 }
 

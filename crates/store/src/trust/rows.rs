@@ -56,8 +56,8 @@ impl TryFrom<trusted_issuer::Model> for TrustedIssuer {
             id: parse("trusted issuer id", &row.id)?,
             workspace_id: parse("workspace id", &row.workspace_id)?,
             settings: TrustedIssuerSettings {
-                display_name: row.display_name.as_deref().map(|name| parse("trusted issuer name", name)).transpose()?,
-                preset: row.preset.as_deref().map(|preset| parse("preset", preset)).transpose()?,
+                display_name: parse_optional("trusted issuer name", row.display_name.as_deref())?,
+                preset: parse_optional("preset", row.preset.as_deref())?,
                 issuer_url: parse("issuer URL", &row.issuer_url)?,
                 key_source: read_key_source(&row)?,
                 subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
@@ -140,8 +140,8 @@ fn read_key_source(row: &trusted_issuer::Model) -> Result<KeySource, StoreError>
         return Ok(KeySource::Uploaded { key_set: parse("uploaded key set", jwks)?, not_after: read_time(end)? });
     }
     Ok(KeySource::Fetched {
-        jwks_url: row.jwks_url.as_deref().map(|url| parse("key set URL", url)).transpose()?,
-        authorities: row.ca_certificates.as_deref().map(|pem| parse("authorities", pem)).transpose()?,
+        jwks_url: parse_optional("key set URL", row.jwks_url.as_deref())?,
+        authorities: parse_optional("authorities", row.ca_certificates.as_deref())?,
         max_stale_age: row.max_stale_age.map_or(Ok(KeySource::DEFAULT_MAX_STALE_AGE), read_seconds)?,
     })
 }
@@ -183,11 +183,11 @@ impl TryFrom<trust_relationship::Model> for TrustRelationship {
             workspace_id: parse("workspace id", &row.workspace_id)?,
             trusted_issuer_id: parse("trusted issuer id", &row.trusted_issuer_id)?,
             settings: TrustRelationshipSettings {
-                display_name: row.display_name.as_deref().map(|name| parse("trust relationship name", name)).transpose()?,
-                key: row.key.as_deref().map(|key| parse("trust relationship key", key)).transpose()?,
+                display_name: parse_optional("trust relationship name", row.display_name.as_deref())?,
+                key: parse_optional("trust relationship key", row.key.as_deref())?,
                 subject_matches: read_json("list of subject matches", &row.subject_matches)?,
                 claim_conditions: read_json_or_default("list of claim conditions", row.claim_conditions.as_deref())?,
-                cel_condition: row.cel_condition.as_deref().map(|cel| parse("CEL condition", cel)).transpose()?,
+                cel_condition: parse_optional("CEL condition", row.cel_condition.as_deref())?,
                 attribute_mapping: read_json_or_default("attribute mapping", row.attribute_mapping.as_deref())?,
                 subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
                 access_token_audiences: read_json("list of audiences", &row.access_token_audiences)?,
@@ -284,7 +284,7 @@ pub(super) fn time(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
-fn read_time(micros: i64) -> Result<Timestamp, StoreError> {
+pub(super) fn read_time(micros: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_microsecond(micros).map_err(|cause| StoreError::unreadable("time", cause))
 }
 
@@ -305,7 +305,10 @@ pub(super) fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> 
 }
 
 /// Reads a column that rows from before it was added do not have.
-fn read_json_or_default<T: DeserializeOwned + Default>(what: &'static str, text: Option<&str>) -> Result<T, StoreError> {
+pub(super) fn read_json_or_default<T: DeserializeOwned + Default>(
+    what: &'static str,
+    text: Option<&str>,
+) -> Result<T, StoreError> {
     text.map_or_else(|| Ok(T::default()), |text| read_json(what, text))
 }
 
@@ -315,4 +318,12 @@ where
     T::Err: Display,
 {
     text.parse().map_err(|cause: T::Err| StoreError::unreadable(what, cause.to_string()))
+}
+
+pub(super) fn parse_optional<T>(what: &'static str, text: Option<&str>) -> Result<Option<T>, StoreError>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    text.map(|text| parse(what, text)).transpose()
 }

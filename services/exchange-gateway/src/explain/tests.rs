@@ -7,7 +7,7 @@ use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_testkit::signer;
 
 use super::*;
-use crate::fakes::{ISSUER, World, other_workspace_id, policy, relationship, workspace_id};
+use crate::fakes::{ISSUER, SUBJECT, World, other_workspace_id, policy, relationship, workspace_id};
 
 fn input(token: String) -> ExchangeInput {
     ExchangeInput {
@@ -28,7 +28,7 @@ async fn agrees(world: &World, token: &str, stage: StageKind) -> ExplainExchange
     assert_eq!((world.replay.claims(), world.commits.asked.load(Ordering::SeqCst)), (0, 0));
     assert!(world.signer.signed.lock().unwrap().is_empty());
     let refusal = world.pipeline().exchange(input(token.to_owned())).await.unwrap_err();
-    assert_eq!(explained.reason, status::reason_name(refusal.reason()));
+    assert_eq!(explained.reason, refusal.reason().as_str());
     assert!(!explained.accepted);
     let failed = explained.stages.iter().find(|stage| stage.verdict() == ExplainedVerdict::Failed).unwrap();
     assert_eq!(failed.name, stage.as_str(), "{explained:#?}");
@@ -103,4 +103,60 @@ async fn keys_that_cannot_be_had_are_told_as_such() {
     let explained = explained(&world, &world.token()).await;
     assert_eq!(explained.reason, "TEMPORARILY_UNAVAILABLE");
     assert!(explained.summary.contains("keys"), "{}", explained.summary);
+}
+
+async fn past(world: &World, request_id: &str) -> Result<ExplainExchangeResponse, Refusal> {
+    world.pipeline().explain_past(request_id, &workspace_id()).await.map(Into::into)
+}
+
+#[tokio::test]
+async fn a_past_refusal_is_explained_by_its_request_id_under_the_present_policy() {
+    let world = World::new();
+    let asking = |branch: &str| {
+        let mut relationship = relationship(SUBJECT);
+        let condition = format!(r#"{{"claim": "ref", "equals": "{branch}"}}"#);
+        relationship.settings.claim_conditions = vec![serde_json::from_str(&condition).unwrap()];
+        relationship
+    };
+    world.policies.set(policy(7, vec![asking("main")]));
+    let token = world.issuer_key.sign(&world.claims().with("ref", "dev"));
+    world.pipeline().exchange(input(token)).await.unwrap_err();
+    let explained = past(&world, "request-1").await.unwrap();
+    assert_eq!((explained.accepted, explained.reason.as_str()), (false, Reason::SubjectNotTrusted.as_str()));
+    let refused = explained.past_refusal.as_ref().unwrap();
+    assert_eq!((refused.policy_revision, refused.reason.as_str()), (7, Reason::SubjectNotTrusted.as_str()));
+    assert!(refused.cause.contains("claim condition number 1"), "{}", refused.cause);
+    let check = &explained.candidates[0].checks[0];
+    assert_eq!((check.field.as_str(), check.found.as_str()), ("claim_conditions[0]", r#""dev""#));
+    assert_eq!(explained.stages.len(), StageKind::ALL.len());
+
+    // Told by another gateway since, and the policy has changed.
+    let told = world.refusals.find(&workspace_id(), "request-1").unwrap();
+    let world = World { refusals: World::new().refusals, ..world };
+    assert_eq!(past(&world, "request-1").await.unwrap_err().reason(), Reason::ResourceNotFound);
+    world.past.refusals.lock().unwrap().push(told);
+    world.policies.set(policy(8, vec![asking("dev")]));
+    let explained = past(&world, "request-1").await.unwrap();
+    assert!(explained.accepted && explained.summary.contains("under the present policy: the token is accepted"));
+
+    let mut new = relationship(SUBJECT);
+    new.settings.claim_conditions = vec![serde_json::from_str(r#"{"claim": "environment", "equals": "prod"}"#).unwrap()];
+    world.policies.set(policy(9, vec![new]));
+    let explained = past(&world, "request-1").await.unwrap();
+    assert!(!explained.accepted && explained.reason.is_empty());
+    assert!(explained.summary.contains("reads the claim `environment`, which was not kept"), "{}", explained.summary);
+    assert_eq!(explained.candidates[0].checks[0].verdict(), ExplainedVerdict::NotReached);
+}
+
+#[tokio::test]
+async fn what_never_verified_is_not_found_and_a_replayed_token_is_said_to_be_one() {
+    let world = World::new();
+    world.pipeline().exchange(input("not.a.token".to_owned())).await.unwrap_err();
+    assert_eq!(past(&world, "request-1").await.unwrap_err().reason(), Reason::ResourceNotFound);
+    world.pipeline().exchange(input(world.token())).await.unwrap();
+    world.pipeline().exchange(input(world.token())).await.unwrap_err();
+    let explained = past(&world, "request-1").await.unwrap();
+    assert!(explained.accepted, "under the policy, which knows nothing of replay");
+    let stage = explained.stages.iter().find(|stage| stage.name == "token id").unwrap();
+    assert!(stage.verdict() == ExplainedVerdict::Failed && stage.detail.contains("exchanged before"));
 }

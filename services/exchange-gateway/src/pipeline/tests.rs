@@ -51,9 +51,12 @@ async fn an_accepted_token_becomes_a_committed_access_token() {
     assert_eq!(claims["scope"], "deploy read");
     assert_eq!(claims["policy_revision"], 7);
     assert_eq!((committed[0].trusted_issuer_revision, committed[0].trust_relationship_revision), (2, 5));
-    assert_eq!((audit.subject_issuer.as_str(), audit.subject.as_str()), (ISSUER, SUBJECT));
-    assert_eq!(audit.subject_key_id.as_ref().map(KeyIdText::text), Some("key-1"));
-    assert_eq!((audit.request_id.as_str(), audit.access_token_expires_at), ("request-1", exchanged.access_token.expires_at));
+    assert_eq!((audit.presentation.subject_issuer.as_str(), audit.presentation.subject.as_str()), (ISSUER, SUBJECT));
+    assert_eq!(audit.presentation.subject_key_id.as_ref().map(KeyIdText::text), Some("key-1"));
+    assert_eq!(
+        (audit.presentation.request_id.as_str(), audit.access_token_expires_at),
+        ("request-1", exchanged.access_token.expires_at)
+    );
 }
 
 trait KeyIdText {

@@ -5,8 +5,8 @@ use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_proto::trust_v1::{
     CommitExchangesRequest, CreateWorkspaceRequest, DeleteTrustRelationshipRequest, DeleteTrustedIssuerRequest,
     GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest, LintTrustRelationshipRequest,
-    ListTrustRelationshipsRequest, ListTrustedIssuersRequest, ListWorkspacesRequest, UpdateTrustRelationshipRequest,
-    UpdateTrustedIssuerRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
+    ListAuditEventsRequest, ListTrustRelationshipsRequest, ListTrustedIssuersRequest, ListWorkspacesRequest,
+    UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_testkit::status::assert_refused;
@@ -21,7 +21,7 @@ async fn every_rpc(caller: &mut Caller, tenant: &Tenant) -> Vec<(&'static str, R
     let (workspace_id, trusted_issuer_id, trust_relationship_id) =
         (workspace.id.clone(), issuer.id.clone(), relationship.id.clone());
     let etag = String::new;
-    let Caller { workspaces, issuers, relationships } = caller;
+    let Caller { workspaces, issuers, relationships, audit } = caller;
     macro_rules! call {
         ($client:ident.$method:ident($request:expr)) => {
             (stringify!($method), $client.$method($request).await.map(|_| ()))
@@ -59,6 +59,7 @@ async fn every_rpc(caller: &mut Caller, tenant: &Tenant) -> Vec<(&'static str, R
             workspace_id: workspace_id.clone(),
             ..Default::default()
         })),
+        call!(audit.list_audit_events(ListAuditEventsRequest { workspace_id: workspace_id.clone(), ..Default::default() })),
         call!(relationships.lint_trust_relationship(LintTrustRelationshipRequest {
             trust_relationship: Some(relationship.clone()),
             update_mask: None

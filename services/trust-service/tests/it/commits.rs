@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign_domain::commit::CommitOutcome::{self, Committed, Disabled, Replayed, Stale};
 use countersign_domain::commit::{ExchangeAudit, ExchangeCommit, ReplayMark};
+use countersign_domain::presentation::Presentation;
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Clock as _;
 use countersign_proto::status::Refusal;
@@ -27,12 +28,16 @@ fn exchange(service: &Service, tenant: &Tenant, token: u8) -> ExchangeCommit {
         trust_relationship_revision: tenant.relationship.revision,
         replay: Some(ReplayMark { hash: [token; 32], expires_at: later }),
         audit: ExchangeAudit {
-            request_id: "req-1".to_owned(),
-            subject_issuer: tenant.issuer.issuer_url.parse().unwrap(),
-            subject: "org:my-org:vault:deploy-vault".parse().unwrap(),
-            subject_token_hash: [token; 32],
-            subject_token_id: None,
-            subject_key_id: None,
+            presentation: Presentation {
+                request_id: "req-1".to_owned(),
+                subject_issuer: tenant.issuer.issuer_url.parse().unwrap(),
+                subject: "org:my-org:vault:deploy-vault".parse().unwrap(),
+                subject_token_hash: [token; 32],
+                subject_token_id: None,
+                subject_key_id: None,
+                claims: None,
+                request: None,
+            },
             access_token_id: format!("at-{token}").parse().unwrap(),
             access_token_audiences: Vec::new(),
             scopes: Vec::new(),

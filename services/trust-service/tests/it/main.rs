@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
+mod audit;
 mod callers;
 mod commits;
 mod issuer_keys;

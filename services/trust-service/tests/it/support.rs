@@ -14,6 +14,8 @@ use countersign_proto::issuer_v1::key_set_service_server::{KeySetService, KeySet
 use countersign_proto::issuer_v1::{
     GetJsonWebKeySetRequest, GetJsonWebKeySetResponse, GetOpenIdConfigurationRequest, GetOpenIdConfigurationResponse,
 };
+use countersign_proto::trust_v1::audit_log_service_client::AuditLogServiceClient;
+use countersign_proto::trust_v1::audit_service_client::AuditServiceClient;
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_proto::trust_v1::policy_service_client::PolicyServiceClient;
 use countersign_proto::trust_v1::trust_relationship_service_client::TrustRelationshipServiceClient;
@@ -63,6 +65,7 @@ pub(crate) struct Caller {
     pub(crate) workspaces: WorkspaceServiceClient<Channel>,
     pub(crate) issuers: TrustedIssuerServiceClient<Channel>,
     pub(crate) relationships: TrustRelationshipServiceClient<Channel>,
+    pub(crate) audit: AuditServiceClient<Channel>,
 }
 
 pub(crate) struct Service {
@@ -179,6 +182,7 @@ impl Service {
             workspaces: WorkspaceServiceClient::new(channel()),
             issuers: TrustedIssuerServiceClient::new(channel()),
             relationships: TrustRelationshipServiceClient::new(channel()),
+            audit: AuditServiceClient::new(channel()),
         }
     }
 
@@ -218,6 +222,10 @@ impl Service {
 
     pub(crate) fn commits(&self) -> CommitServiceClient<PeerChannel> {
         CommitServiceClient::new(self.internal.clone())
+    }
+
+    pub(crate) fn audit_log(&self) -> AuditLogServiceClient<PeerChannel> {
+        AuditLogServiceClient::new(self.internal.clone())
     }
 
     pub(crate) fn policies(&self) -> PolicyServiceClient<PeerChannel> {

@@ -1,6 +1,7 @@
 //! `countersign auth explain`.
 
 use clap::Args;
+use countersign_proto::common::read_timestamp;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::exchange_v1::{
     ExplainExchangeRequest, ExplainExchangeResponse, ExplainedCandidate, ExplainedCheck, ExplainedVerdict,
@@ -17,6 +18,9 @@ use crate::output::{Output, TreeFormat, printable};
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     subject: SubjectTokenArgs,
+    /// Explain a past refusal instead: the request id that its caller was told.
+    #[arg(long, value_name = "ID", group = "subject", conflicts_with_all = ["trust_relationship", "audience", "scope"])]
+    request_id: Option<String>,
     /// The relationship that is to decide, `tr_…` [default: the most specific that matches].
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     trust_relationship: String,
@@ -33,14 +37,16 @@ pub(crate) struct ExplainArgs {
 
 impl ExplainArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let subject_token = self.subject.read()?;
+        let request_id = self.request_id.unwrap_or_default();
+        let subject_token = if request_id.is_empty() { self.subject.read()?.expose().to_owned() } else { String::new() };
         let request = ExplainExchangeRequest {
-            subject_token: subject_token.expose().to_owned(),
+            subject_token,
             workspace_id: session.connection.workspace(&session.clock)?,
             trust_relationship_id: self.trust_relationship,
             audiences: self.audience,
             scopes: self.scope,
             duration: None,
+            request_id,
         };
         let channel = session.connection.authorized(Service::Gateway, &session.clock).await?;
         let explained = ExchangeServiceClient::new(channel).explain_exchange(request).await?.into_inner();
@@ -63,8 +69,21 @@ const fn mark(verdict: ExplainedVerdict) -> &'static str {
 
 /// The explanation for people: the verdict, the stages, and below them the candidates with their checks.
 fn tree(explained: &ExplainExchangeResponse) -> Vec<String> {
-    let verdict = if explained.accepted { "accepted".to_owned() } else { format!("refused, {}", explained.reason) };
-    let mut lines = vec![format!("{verdict}: {}", printable(&explained.summary)), String::new()];
+    let verdict = match (explained.accepted, explained.reason.as_str()) {
+        (true, _) => "accepted".to_owned(),
+        (false, "") => "unknown".to_owned(),
+        (false, reason) => format!("refused, {reason}"),
+    };
+    let first = match &explained.past_refusal {
+        None => format!("{verdict}: {}", printable(&explained.summary)),
+        Some(past) => {
+            let time = past.time.as_ref().and_then(|time| read_timestamp(time).ok()).map(|time| time.to_string());
+            let (reason, revision) = (&past.reason, past.policy_revision);
+            let then = format!("refused at {}, {reason}, by policy revision {revision}", time.unwrap_or_default());
+            format!("{then}; now {verdict}: {}", printable(&explained.summary))
+        }
+    };
+    let mut lines = vec![first, String::new()];
     let width = explained.stages.iter().map(|stage| stage.name.len()).max().unwrap_or_default();
     for stage in &explained.stages {
         lines
@@ -101,6 +120,13 @@ fn json(explained: &ExplainExchangeResponse) -> Value {
         })).collect::<Vec<_>>(),
         "candidates": explained.candidates.iter().map(candidate_json).collect::<Vec<_>>(),
         "candidates_left_out": explained.candidates_left_out,
+        "past_refusal": explained.past_refusal.as_ref().map(|past| json!({
+            "time": past.time.as_ref().and_then(|time| read_timestamp(time).ok()).map(|time| time.to_string()),
+            "reason": past.reason,
+            "cause": past.cause,
+            "policy_revision": past.policy_revision,
+            "trust_relationship_id": past.trust_relationship_id,
+        })),
     })
 }
 
@@ -155,6 +181,7 @@ mod tests {
                 }],
             }],
             candidates_left_out: 3,
+            past_refusal: None,
         };
         let lines = tree(&explained);
         assert_eq!(lines[0], "refused, SUBJECT_NOT_TRUSTED: the nearest is tr_0");

@@ -1,5 +1,6 @@
 //! What every [`TrustStore`] must do, run on SQLite and on PostgreSQL.
 
+mod audit;
 mod commits;
 mod feed;
 mod health;
@@ -10,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::commit::{ExchangeAudit, ReplayMark};
+use countersign_domain::exchange::ExchangeRequest;
 use countersign_domain::grant::Grant;
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::key_source::KeySource;
+use countersign_domain::presentation::{KeptClaims, Presentation};
 use countersign_domain::time::Entropy;
 use countersign_domain::trust_relationship::TrustRelationshipDraft;
 use countersign_domain::trusted_issuer::TrustedIssuerDraft;
@@ -158,6 +161,26 @@ impl Replicas {
 }
 
 impl Tenant {
+    fn presentation(&self, request_id: &str) -> Presentation {
+        let members = serde_json::json!({"aud": "a", "iat": 1_800_000_000, "exp": 1_800_000_300, "ref": "main"});
+        let read = ["ref", "environment"].iter().map(|path| path.parse().unwrap()).collect();
+        Presentation {
+            request_id: request_id.to_owned(),
+            subject_issuer: self.issuer.settings.issuer_url.clone(),
+            subject: "org:my-org:vault:deploy-vault".parse().unwrap(),
+            subject_token_hash: [9; 32],
+            subject_token_id: None,
+            subject_key_id: Some("k1".parse().unwrap()),
+            claims: Some(KeptClaims::from_parts(members.as_object().unwrap().clone(), read).unwrap()),
+            request: Some(ExchangeRequest {
+                trust_relationship_id: Some(self.relationship.id.clone()),
+                audiences: vec!["https://api.example".parse().unwrap()],
+                scopes: vec!["deploy".parse().unwrap()],
+                duration: Some(Duration::from_millis(90_500)),
+            }),
+        }
+    }
+
     fn exchange(&self, token: u64) -> ExchangeCommit {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&token.to_be_bytes());
@@ -170,12 +193,7 @@ impl Tenant {
             trust_relationship_revision: self.relationship.revision,
             replay: Some(ReplayMark { hash, expires_at: later(600) }),
             audit: ExchangeAudit {
-                request_id: "req-1".to_owned(),
-                subject_issuer: self.issuer.settings.issuer_url.clone(),
-                subject: "org:my-org:vault:deploy-vault".parse().unwrap(),
-                subject_token_hash: [9; 32],
-                subject_token_id: None,
-                subject_key_id: Some("k1".parse().unwrap()),
+                presentation: self.presentation("req-1"),
                 access_token_id: format!("at{token}").parse().unwrap(),
                 access_token_audiences: vec!["https://api.example".parse().unwrap()],
                 scopes: vec!["deploy".parse().unwrap()],

@@ -1,0 +1,148 @@
+//! What a token that was presented earlier would come to under another policy, as far as what was kept of it tells.
+//!
+//! The verdict is [`exchange::decide`]'s own. Where a relationship that reads something which was not kept could decide otherwise,
+//! there is none: what cannot be known is not guessed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use crate::claim_condition::ClaimVerdict;
+use crate::claim_path::ClaimPath;
+use crate::claims::Claims;
+use crate::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken, Refused};
+use crate::id::{TrustRelationshipId, TrustedIssuerId};
+use crate::policy::{CompiledRelationship, MatchedRelationship, TokenView, WorkspacePolicy};
+use crate::presentation::Presentation;
+use crate::time::Timestamp;
+
+/// What a token of the past would come to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judgement {
+    /// The exchange would be decided so, short of replay and signing.
+    Decided(Result<Box<Decision>, Refused>),
+    /// It depends on what was not kept.
+    Undecided(Unknown),
+}
+
+/// Why there is no judgement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// Too little of the token was kept to decide anything.
+    #[error("too little of the token was kept")]
+    Token,
+    /// What was asked for was too long to keep.
+    #[error("what was asked for was not kept")]
+    Request,
+    /// A relationship that could decide reads a claim that was not kept.
+    #[error("{relationship} reads the claim `{claim}`, which was not kept")]
+    Claim {
+        /// The relationship.
+        relationship: TrustRelationshipId,
+        /// The first of its claims that is not known.
+        claim: ClaimPath,
+    },
+}
+
+/// Looks at past tokens under one policy.
+pub struct Hindsight<'a> {
+    policy: &'a WorkspacePolicy,
+    deployment: &'a DeploymentAudience,
+    /// The relationships that read more than was kept, by issuer and what was kept. Tokens of one time were kept alike.
+    blind: HashMap<(TrustedIssuerId, BTreeSet<ClaimPath>), Vec<Arc<CompiledRelationship>>>,
+}
+
+impl<'a> Hindsight<'a> {
+    /// Looks under this policy.
+    pub fn new(policy: &'a WorkspacePolicy, deployment: &'a DeploymentAudience) -> Self {
+        Self { policy, deployment, blind: HashMap::new() }
+    }
+
+    /// What the token would come to if it were presented `now`, issued so much later than it was.
+    pub fn judge(&mut self, presentation: &Presentation, later: SignedDuration, now: Timestamp) -> Judgement {
+        let Some(claims) = presentation.known_claims(later) else { return Judgement::Undecided(Unknown::Token) };
+        let Some(request) = &presentation.request else { return Judgement::Undecided(Unknown::Request) };
+        let presented = PresentedToken { claims: &claims, signing_input_hash: presentation.subject_token_hash };
+        let decided = exchange::decide(presented, request, self.policy, self.deployment, now);
+        if decided.as_ref().is_err_and(is_before_matching) {
+            return Judgement::Decided(decided.map(Box::new));
+        }
+        let decider = match &decided {
+            Ok(decision) => Some(&decision.trust_relationship_id),
+            Err(Refused::AudienceNotGiven { id, .. } | Refused::ScopesNotGiven(id) | Refused::NothingToGive(id)) => Some(id),
+            Err(_) => None,
+        };
+        match self.unknown(presentation, &claims, request, decider, now) {
+            Some(unknown) => Judgement::Undecided(unknown),
+            None => Judgement::Decided(decided.map(Box::new)),
+        }
+    }
+
+    /// A relationship that could take the decision from `decider`, and cannot be judged.
+    fn unknown(
+        &mut self,
+        presentation: &Presentation,
+        claims: &Claims,
+        request: &ExchangeRequest,
+        decider: Option<&TrustRelationshipId>,
+        now: Timestamp,
+    ) -> Option<Unknown> {
+        let issuer = self.policy.issuer(&claims.issuer)?;
+        let subject = claims.subject.as_str();
+        let matched = |relationship: &'a Arc<CompiledRelationship>| {
+            Some(MatchedRelationship { relationship, specificity: relationship.accepts(subject)? })
+        };
+        let decider = decider.and_then(|id| matched(self.policy.relationship(id)?));
+        let token = TokenView::new(claims);
+        let read = presentation.claims.as_ref().map(|kept| kept.read().clone()).unwrap_or_default();
+        let (policy, issuer_id) = (self.policy, &issuer.id);
+        let blind = self.blind.entry((issuer_id.clone(), read)).or_insert_with(|| {
+            let all = policy.relationships_of(issuer_id);
+            all.filter(|relationship| relationship.reads().any(|claim| !presentation.knows(&claim))).cloned().collect()
+        });
+        blind.iter().find_map(|relationship| {
+            let could_decide = request.trust_relationship_id.as_ref().is_none_or(|named| *named == relationship.id)
+                && relationship.is_live(now)
+                && exchange::accepts_audiences(relationship, claims, self.deployment)
+                && !fails_what_is_known(relationship, presentation, &token);
+            let specificity = relationship.accepts(subject).filter(|_| could_decide)?;
+            let comes_first = decider
+                .is_none_or(|decider| MatchedRelationship { relationship, specificity }.cmp_by_narrowness(&decider).is_le());
+            let claim = relationship.reads().find(|claim| !presentation.knows(claim)).filter(|_| comes_first)?;
+            Some(Unknown::Claim { relationship: relationship.id.clone(), claim })
+        })
+    }
+}
+
+/// One condition that is known not to hold is enough, whatever is not known of the others.
+fn fails_what_is_known(relationship: &CompiledRelationship, presentation: &Presentation, token: &TokenView<'_>) -> bool {
+    relationship.claim_conditions.iter().any(|condition| {
+        presentation.knows(&condition.written().claim) && condition.judge(token.members()) != ClaimVerdict::Satisfied
+    })
+}
+
+/// Whether a refusal has nothing to do with what relationships ask of claims.
+const fn is_before_matching(refused: &Refused) -> bool {
+    match refused {
+        Refused::WorkspaceDisabled
+        | Refused::IssuerUnknown
+        | Refused::IssuedHere
+        | Refused::IssuerDisabled(_)
+        | Refused::Untimely(_)
+        | Refused::TokenIdMissing
+        | Refused::AudienceNotAccepted(_)
+        | Refused::RelationshipUnknown(_)
+        | Refused::RelationshipNotLive(_)
+        | Refused::SubjectNotAcceptedBy(_) => true,
+        Refused::AudienceNotAcceptedBy(_)
+        | Refused::ConditionNotMet { .. }
+        | Refused::SubjectNotAccepted
+        | Refused::AudienceNotGiven { .. }
+        | Refused::ScopesNotGiven(_)
+        | Refused::NothingToGive(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

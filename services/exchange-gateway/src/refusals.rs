@@ -1,0 +1,300 @@
+//! What the audit log is told of refusals.
+//!
+//! A token that verified and is refused has an event of its own, as long as its workspace keeps within a budget. Beyond, and before
+//! a signature verifies, when anybody can make up whatever he likes, refusals are counted by cause, so that a flood fills neither
+//! the log nor this memory (SECURITY 63). No exchange waits for any of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use countersign_domain::audit::{CountedRefusals, NewRefusal, Refusals, RefusedExchange};
+use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::presentation::Presentation;
+use countersign_domain::reason::Reason;
+use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_jose::VerifiedToken;
+use countersign_proto::trust::audit::append_request;
+use countersign_proto::trust_v1::audit_log_service_client::AuditLogServiceClient;
+use countersign_runtime::client::PeerChannel;
+use countersign_runtime::shutdown::Shutdown;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::cause::Cause;
+use crate::pipeline::ExchangeInput;
+
+/// How many refusals of one workspace have events of their own at a time, and how fast there is room for another.
+const BURST: f64 = 200.0;
+const PER_SECOND: f64 = 1.0;
+/// The most events that wait to be told; beyond, refusals are counted.
+const MAX_WAITING: usize = 2_000;
+/// The most kinds of refusal that are counted apart.
+const MAX_KINDS: usize = 1_000;
+/// How often the log is told, and every how many times of numbers too.
+const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVALS_COUNTED: u32 = 10;
+/// For one call.
+const LIMIT: Duration = Duration::from_secs(5);
+/// What is said of the kinds beyond the most.
+const OTHER_CAUSES: &str = "refused in more ways than are told apart";
+
+/// What was met on the way to a refusal.
+#[derive(Default)]
+pub(crate) struct Met {
+    /// Whose policy was to decide.
+    pub(crate) workspace_id: Option<WorkspaceId>,
+    /// The issuer that the token named, of that workspace.
+    pub(crate) trusted_issuer_id: Option<TrustedIssuerId>,
+    /// The token, when its signature verified, and the policy that it was held against.
+    pub(crate) verified: Option<(Arc<VerifiedToken>, Arc<WorkspacePolicy>)>,
+    /// The relationship that decided for it, before something else did not.
+    pub(crate) trust_relationship_id: Option<TrustRelationshipId>,
+}
+
+/// Refusals that the audit log was not told of yet.
+pub(crate) struct RefusalLog {
+    clock: Arc<dyn Clock>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    budgets: HashMap<WorkspaceId, Budget>,
+    one_by_one: VecDeque<NewRefusal>,
+    counted: HashMap<Kind, Count>,
+}
+
+/// Refusals of one kind are counted together.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    workspace_id: Option<WorkspaceId>,
+    trusted_issuer_id: Option<TrustedIssuerId>,
+    reason: Reason,
+    cause: String,
+}
+
+struct Count {
+    count: u64,
+    first_at: Timestamp,
+    last_at: Timestamp,
+    request_id: String,
+}
+
+/// Room for events of one workspace.
+struct Budget {
+    room: f64,
+    at: Instant,
+}
+
+impl Budget {
+    fn full(now: Instant) -> Self {
+        Self { room: BURST, at: now }
+    }
+
+    fn refilled(&self, now: Instant) -> f64 {
+        (self.room + now.duration_since(self.at).as_secs_f64() * PER_SECOND).min(BURST)
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        (self.room, self.at) = (self.refilled(now), now);
+        let has_room = self.room >= 1.0;
+        if has_room {
+            self.room -= 1.0;
+        }
+        has_room
+    }
+}
+
+impl RefusalLog {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, waiting: Mutex::default() }
+    }
+
+    /// Notes a refusal. What is our trouble rather than the caller's is none.
+    pub(crate) fn note(&self, cause: &Cause, met: Met, input: &ExchangeInput) {
+        let reason = cause.refusal().reason();
+        if matches!(reason, Reason::TemporarilyUnavailable | Reason::Internal) {
+            return;
+        }
+        let (now, cause_text) = (self.clock.now(), shortened(cause.to_string()));
+        let Met { workspace_id, trusted_issuer_id, verified, trust_relationship_id } = met;
+        let kind = Kind { workspace_id, trusted_issuer_id, reason, cause: cause_text };
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((token, policy)) = verified
+            && waiting.admits(policy.workspace_id())
+            && let Some(issuer) = policy.issuer(&token.claims().issuer)
+        {
+            let named = cause.trust_relationship_id().cloned();
+            waiting.one_by_one.push_back(NewRefusal {
+                workspace_id: Some(policy.workspace_id().clone()),
+                time: now,
+                refused: Refusals::One(Box::new(RefusedExchange {
+                    trusted_issuer_id: issuer.id.clone(),
+                    trust_relationship_id: named.or(trust_relationship_id),
+                    policy_revision: policy.revision(),
+                    reason,
+                    cause: kind.cause,
+                    presentation: presentation(&token, &policy, issuer, input),
+                })),
+            });
+        } else {
+            waiting.count(kind, Count { count: 1, first_at: now, last_at: now, request_id: input.request_id.clone() });
+        }
+    }
+
+    /// A refusal that waits to be told.
+    pub(crate) fn find(&self, workspace_id: &WorkspaceId, request_id: &str) -> Option<NewRefusal> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |refusal: &&NewRefusal| {
+            refusal.workspace_id.as_ref() == Some(workspace_id)
+                && matches!(&refusal.refused, Refusals::One(one) if one.presentation.request_id == request_id)
+        };
+        waiting.one_by_one.iter().rev().find(is_it).cloned()
+    }
+
+    /// How many events wait to be told.
+    pub(crate) fn count_waiting(&self) -> i64 {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        i64::try_from(waiting.one_by_one.len() + waiting.counted.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Tells the log from time to time until it is dropped, and all of it when the service begins to stop.
+    pub(crate) async fn run(self: Arc<Self>, trust_service: PeerChannel, shutdown: Shutdown) {
+        let client = AuditLogServiceClient::new(trust_service);
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut intervals, mut stopping) = (0_u32, false);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.requested(), if !stopping => stopping = true,
+            }
+            intervals = intervals.wrapping_add(1);
+            if stopping || intervals.is_multiple_of(INTERVALS_COUNTED) {
+                self.waiting.lock().unwrap_or_else(PoisonError::into_inner).close_counts();
+            }
+            self.tell(&client).await;
+        }
+    }
+
+    /// Tells what waits, until nothing does or it cannot be told.
+    async fn tell(&self, client: &AuditLogServiceClient<PeerChannel>) {
+        loop {
+            let batch = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if batch.is_empty() {
+                return;
+            }
+            let told = timeout(LIMIT, client.clone().append_refusals(append_request(&batch))).await;
+            match told {
+                Ok(Ok(_)) => {}
+                // To tell it again would be in vain.
+                Ok(Err(status)) if status.code() == tonic::Code::InvalidArgument => {
+                    tracing::error!(refusals = batch.len(), "the audit log does not take these refusals");
+                }
+                Ok(Err(_)) | Err(_) => {
+                    tracing::debug!(refusals = batch.len(), "the audit log cannot be told of refusals now");
+                    self.waiting.lock().unwrap_or_else(PoisonError::into_inner).put_back(batch);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn admits(&mut self, workspace_id: &WorkspaceId) -> bool {
+        let now = Instant::now();
+        self.one_by_one.len() < MAX_WAITING
+            && self.budgets.entry(workspace_id.clone()).or_insert_with(|| Budget::full(now)).take(now)
+    }
+
+    fn count(&mut self, kind: Kind, more: Count) {
+        let kind = if self.counted.len() < MAX_KINDS || self.counted.contains_key(&kind) {
+            kind
+        } else {
+            Kind { workspace_id: None, trusted_issuer_id: None, reason: kind.reason, cause: OTHER_CAUSES.to_owned() }
+        };
+        match self.counted.get_mut(&kind) {
+            Some(count) => {
+                count.count = count.count.saturating_add(more.count);
+                count.first_at = count.first_at.min(more.first_at);
+                count.last_at = count.last_at.max(more.last_at);
+            }
+            None => {
+                self.counted.insert(kind, more);
+            }
+        }
+    }
+
+    /// Makes events of the numbers, and forgets budgets that are full again.
+    fn close_counts(&mut self) {
+        for (kind, count) in std::mem::take(&mut self.counted) {
+            let Kind { workspace_id, trusted_issuer_id, reason, cause } = kind;
+            let Count { count, first_at, last_at, request_id } = count;
+            let counted = CountedRefusals { trusted_issuer_id, reason, cause, count, first_at, request_id };
+            self.one_by_one.push_back(NewRefusal { workspace_id, time: last_at, refused: Refusals::Counted(counted) });
+        }
+        let now = Instant::now();
+        self.budgets.retain(|_, budget| budget.refilled(now) < BURST);
+    }
+
+    fn take(&mut self) -> Vec<NewRefusal> {
+        let count = self.one_by_one.len().min(NewRefusal::MAX_BATCH);
+        self.one_by_one.drain(..count).collect()
+    }
+
+    /// For the next time; numbers become numbers again, lest every failure makes events of its own.
+    fn put_back(&mut self, batch: Vec<NewRefusal>) {
+        for refusal in batch.into_iter().rev() {
+            let NewRefusal { workspace_id, time, refused } = refusal;
+            match refused {
+                Refusals::One(one) if self.one_by_one.len() < MAX_WAITING => {
+                    self.one_by_one.push_front(NewRefusal { workspace_id, time, refused: Refusals::One(one) });
+                }
+                Refusals::One(one) => {
+                    let trusted_issuer_id = Some(one.trusted_issuer_id);
+                    let kind = Kind { workspace_id, trusted_issuer_id, reason: one.reason, cause: one.cause };
+                    let request_id = one.presentation.request_id;
+                    self.count(kind, Count { count: 1, first_at: time, last_at: time, request_id });
+                }
+                Refusals::Counted(counted) => {
+                    let CountedRefusals { trusted_issuer_id, reason, cause, count, first_at, request_id } = counted;
+                    let kind = Kind { workspace_id, trusted_issuer_id, reason, cause };
+                    self.count(kind, Count { count, first_at, last_at: time, request_id });
+                }
+            }
+        }
+    }
+}
+
+/// What the audit log keeps of a token that verified.
+pub(crate) fn presentation(
+    token: &VerifiedToken,
+    policy: &WorkspacePolicy,
+    issuer: &TrustedIssuer,
+    input: &ExchangeInput,
+) -> Presentation {
+    let claims = token.claims();
+    Presentation {
+        request_id: input.request_id.clone(),
+        subject_issuer: issuer.settings.issuer_url.clone(),
+        subject: claims.subject.clone(),
+        subject_token_hash: token.signing_input_hash(),
+        subject_token_id: claims.token_id.clone(),
+        subject_key_id: token.key_id().cloned(),
+        claims: policy.claims_to_keep(&issuer.id, claims),
+        request: Presentation::request_to_keep(&input.request),
+    }
+}
+
+/// Cut to what is kept of a cause, at the end of a character.
+fn shortened(mut cause: String) -> String {
+    let end = (0..=NewRefusal::MAX_CAUSE.min(cause.len())).rev().find(|&at| cause.is_char_boundary(at));
+    cause.truncate(end.unwrap_or(0));
+    cause
+}
+
+#[cfg(test)]
+mod tests;
