@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use crate::trust_relationship::TrustRelationshipSettings;
 
+pub(crate) use patterns::covers;
+
 /// What a change means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,6 +4,8 @@
 //! to write instead. Errors refuse a write ([`refusing`]), unless it only takes away ([`crate::comparison`]): nobody is kept from
 //! that.
 //!
+//! What past exchanges say beyond that is found by [`crate::hygiene`].
+//!
 //! Rules by kind: the shape of patterns ([`patterns`]), the issuer's tenants, forms and audiences ([`provider`]), claims
 //! ([`claims`]), what is given and for how long ([`gives`]), other relationships ([`coverage`]).
 
@@ -113,6 +115,22 @@ rules! {
     Expired = "expired",
     /// Another relationship accepts all that this one accepts, or the other way round.
     Overlap = "overlap",
+    /// It never decided an exchange.
+    NeverMatched = "never-matched",
+    /// It did not decide an exchange for long.
+    UnusedLately = "unused-lately",
+    /// A subject match that accepts far more than anybody uses.
+    WiderThanUsed = "wider-than-used",
+    /// A subject match that nobody uses, of a relationship that is used.
+    UnusedSubjectMatch = "unused-subject-match",
+    /// A subject match of a form that the issuer is leaving, which nobody uses any more.
+    OldFormUnused = "old-form-unused",
+    /// The end is near.
+    ExpiresSoon = "expires-soon",
+    /// The keys of its issuer cannot be read.
+    IssuerUnhealthy = "issuer-unhealthy",
+    /// Its issuer is disabled.
+    IssuerDisabled = "issuer-disabled",
 }
 
 impl fmt::Display for Rule {

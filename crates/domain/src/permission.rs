@@ -69,6 +69,8 @@ permissions! {
     TrustRelationshipsUpdate = "trust_relationships.update", Workspace;
     /// Delete trust relationships.
     TrustRelationshipsDelete = "trust_relationships.delete", Workspace;
+    /// Be told what past exchanges say of trust relationships, and of changes to them.
+    TrustRelationshipsReview = "trust_relationships.review", Workspace;
     /// Be told why a token gets what it gets, policy and all.
     ExchangesExplain = "exchanges.explain", Workspace;
     /// Read what was decided: who exchanged what, and what was refused.

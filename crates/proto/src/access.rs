@@ -64,6 +64,14 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Requires(Permission::TrustRelationshipsDelete),
     ),
     ("/countersign.trust.v1.TrustRelationshipService/LintTrustRelationship", Access::Requires(Permission::TrustRelationshipsGet)),
+    (
+        "/countersign.trust.v1.TrustRelationshipService/PreviewTrustRelationship",
+        Access::Requires(Permission::TrustRelationshipsReview),
+    ),
+    (
+        "/countersign.trust.v1.TrustRelationshipService/ReviewTrustRelationships",
+        Access::Requires(Permission::TrustRelationshipsReview),
+    ),
     ("/countersign.trust.v1.AuditService/ListAuditEvents", Access::Requires(Permission::AuditEventsGet)),
     ("/grpc.health.v1.Health/Check", Access::Public),
     ("/grpc.health.v1.Health/Watch", Access::Public),

@@ -81,7 +81,7 @@ impl<'a, I: FromStr + Display> PageRequest<'a, I> {
 
     /// Cuts what the store returned to the page, and makes the token of the next; empty on the last page.
     pub fn finish<T>(&self, elements: &mut Vec<T>, position: impl Fn(&T) -> Position<I>) -> String {
-        self.cut(elements, usize::try_from(self.size).unwrap_or(usize::MAX), position)
+        self.cut(elements, self.size(), position)
     }
 
     /// Like [`finish`](Self::finish), for elements that may be large: the page ends at [`MAX_BYTES`], though never before its
@@ -98,7 +98,17 @@ impl<'a, I: FromStr + Display> PageRequest<'a, I> {
             total <= MAX_BYTES
         });
         let fitting = fitting.count().max(1);
-        self.cut(elements, usize::try_from(self.size).unwrap_or(usize::MAX).min(fitting), position)
+        self.cut(elements, self.size().min(fitting), position)
+    }
+
+    /// The token of the page that begins after this position, for whoever reads past elements that he does not give.
+    pub fn token_after(&self, position: &Position<I>) -> String {
+        self.tokens.issue(self.list, &cursor(position))
+    }
+
+    /// How many elements the page may hold.
+    pub fn size(&self) -> usize {
+        usize::try_from(self.size).unwrap_or(usize::MAX)
     }
 
     fn cut<T>(&self, elements: &mut Vec<T>, size: usize, position: impl Fn(&T) -> Position<I>) -> String {
@@ -106,7 +116,7 @@ impl<'a, I: FromStr + Display> PageRequest<'a, I> {
             return String::new();
         }
         elements.truncate(size);
-        elements.last().map(|last| self.tokens.issue(self.list, &cursor(&position(last)))).unwrap_or_default()
+        elements.last().map(|last| self.token_after(&position(last))).unwrap_or_default()
     }
 }
 

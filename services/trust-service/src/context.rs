@@ -13,6 +13,7 @@ use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use countersign_runtime::page_token::PageTokens;
 use countersign_store::trust::TrustStore;
+use tokio::sync::Semaphore;
 use tonic::Request;
 
 use crate::policy_feed::PolicyFeed;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) feed: PolicyFeed,
     /// Asks issuers for checks.
     pub(crate) discovery: Discovery,
+    /// Who may look through the past of a workspace.
+    pub(crate) looking_back: Semaphore,
     /// When relationships last decided.
     pub(crate) uses: Arc<Uses>,
 }

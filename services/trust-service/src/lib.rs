@@ -1,7 +1,8 @@
 //! trust-service: who trusts whom, and the commit point of exchanges.
 //!
 //! It keeps workspaces, trusted issuers and trust relationships ([`workspaces`], [`trusted_issuers`], [`trust_relationships`]),
-//! says what relationships let in that is not meant ([`linting`]), tells gateways of every change ([`policy_feed`],
+//! says what relationships let in that is not meant ([`linting`]), what a change would have done ([`previewing`]) and what is
+//! not needed ([`reviewing`]), tells gateways of every change ([`policy_feed`],
 //! [`policy_stream`]), commits exchanges ([`commits`]): nothing leaves a gateway before its commit here, and keeps the log of what
 //! was decided ([`audit`]).
 //!
@@ -16,10 +17,13 @@ mod issuer_keys;
 mod key_material;
 mod linting;
 mod pages;
+mod past;
 mod policy_feed;
 mod policy_stream;
+mod previewing;
 mod pruning;
 mod refusals;
+mod reviewing;
 mod settings;
 mod start;
 mod trust_relationships;

@@ -6,12 +6,12 @@ use countersign_domain::comparison;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::lint::{self, Finding, LintInput};
 use countersign_domain::preset::Preset;
-use countersign_domain::trust_relationship::{TrustRelationshipDraft, TrustRelationshipSettings};
+use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
 use countersign_domain::trusted_issuer::TrustedIssuer;
 use countersign_domain::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
 use countersign_proto::status::Refusal;
-use countersign_proto::trust_v1::{LintTrustRelationshipRequest, LintTrustRelationshipResponse};
+use countersign_proto::trust_v1::{self as wire, LintTrustRelationshipRequest, LintTrustRelationshipResponse};
 use countersign_store::trust::Page;
 use tonic::{Request, Response, Status};
 
@@ -30,6 +30,15 @@ pub(crate) struct Linted<'a> {
     pub(crate) settings: &'a TrustRelationshipSettings,
 }
 
+/// A relationship as it would be.
+pub(crate) struct Proposed {
+    pub(crate) workspace_id: WorkspaceId,
+    pub(crate) trusted_issuer_id: TrustedIssuerId,
+    /// As it is, when it exists.
+    pub(crate) current: Option<TrustRelationship>,
+    pub(crate) settings: TrustRelationshipSettings,
+}
+
 impl TrustRelationships {
     /// Answers `LintTrustRelationship`.
     pub(crate) async fn answer_lint(
@@ -38,8 +47,25 @@ impl TrustRelationships {
     ) -> Result<Response<LintTrustRelationshipResponse>, Status> {
         let wire = request.get_ref().trust_relationship.clone().unwrap_or_default();
         let mask = mask_paths(request.get_ref().update_mask.clone());
+        let Proposed { workspace_id, trusted_issuer_id, current, settings } = self.proposed(&request, wire, &mask).await?;
+        let issuer = self.issuer(&workspace_id, &trusted_issuer_id).await?;
+        let linted = Linted { issuer: &issuer, id: current.as_ref().map(|current| &current.id), settings: &settings };
+        let findings = self.findings(&linted, lint::MAX_OTHERS).await?;
+        Ok(Response::new(LintTrustRelationshipResponse { findings: findings.into_iter().map(Into::into).collect() }))
+    }
+
+    /// Reads a relationship as it would be created, or as one that exists would be changed. The caller must see its workspace.
+    pub(crate) async fn proposed<T>(
+        &self,
+        request: &Request<T>,
+        wire: wire::TrustRelationship,
+        mask: &[String],
+    ) -> Result<Proposed, Refusal>
+    where
+        Request<T>: Sync,
+    {
         let mut violations = Violations::new();
-        let (id, workspace_id, trusted_issuer_id, settings) = if wire.id.is_empty() {
+        if wire.id.is_empty() {
             if !mask.is_empty() {
                 violations.add("update_mask", "must be empty without `trust_relationship.id`");
             }
@@ -47,31 +73,26 @@ impl TrustRelationships {
             let issuer_id: Option<TrustedIssuerId> =
                 read("trust_relationship.trusted_issuer_id", &wire.trusted_issuer_id, &mut violations);
             if let Some(workspace_id) = &workspace_id {
-                Context::caller_in(&request, workspace_id)?;
+                Context::caller_in(request, workspace_id)?;
             }
             let draft = TrustRelationshipDraft::from(wire);
             let settings = TrustRelationshipSettings::create(&draft, self.0.now(), &mut violations);
             let read = workspace_id.zip(issuer_id).zip(settings).filter(|_| violations.is_empty());
-            let ((workspace_id, issuer_id), settings) = read.ok_or(violations).map_err(Refusal::invalid)?;
-            (None, workspace_id, issuer_id, settings)
+            let ((workspace_id, trusted_issuer_id), settings) = read.ok_or(violations).map_err(Refusal::invalid)?;
+            return Ok(Proposed { workspace_id, trusted_issuer_id, current: None, settings });
+        }
+        let fields = ["trust_relationship.workspace_id", "trust_relationship.id"];
+        let (workspace_id, id) = read_ids(fields, &wire.workspace_id, &wire.id)?;
+        Context::caller_in(request, &workspace_id)?;
+        let current = self.get_at(&workspace_id, &id, &wire.etag).await?;
+        let settings = if mask.is_empty() {
+            current.settings.clone()
         } else {
-            let fields = ["trust_relationship.workspace_id", "trust_relationship.id"];
-            let (workspace_id, id) = read_ids(fields, &wire.workspace_id, &wire.id)?;
-            Context::caller_in(&request, &workspace_id)?;
-            let current = self.get_at(&workspace_id, &id, &wire.etag).await?;
-            let settings = if mask.is_empty() {
-                current.settings
-            } else {
-                let draft = TrustRelationshipDraft::from(wire);
-                let changed = current.settings.update(&draft, &mask, self.0.now(), &mut violations);
-                violations.into_result(changed).map_err(Refusal::invalid)?
-            };
-            (Some(id), workspace_id, current.trusted_issuer_id, settings)
+            let draft = TrustRelationshipDraft::from(wire);
+            let changed = current.settings.clone().update(&draft, mask, self.0.now(), &mut violations);
+            violations.into_result(changed).map_err(Refusal::invalid)?
         };
-        let issuer = self.issuer(&workspace_id, &trusted_issuer_id).await?;
-        let linted = Linted { issuer: &issuer, id: id.as_ref(), settings: &settings };
-        let findings = self.findings(&linted, lint::MAX_OTHERS).await?;
-        Ok(Response::new(LintTrustRelationshipResponse { findings: findings.into_iter().map(Into::into).collect() }))
+        Ok(Proposed { workspace_id, trusted_issuer_id: current.trusted_issuer_id.clone(), current: Some(current), settings })
     }
 
     /// What is found of settings that are to be written, when nothing of it refuses the write. `current` is what they replace.
@@ -96,7 +117,7 @@ impl TrustRelationships {
         violations.into_result(findings).map_err(Refusal::invalid)
     }
 
-    async fn findings(&self, linted: &Linted<'_>, most_others: usize) -> Result<Vec<Finding>, Refusal> {
+    pub(crate) async fn findings(&self, linted: &Linted<'_>, most_others: usize) -> Result<Vec<Finding>, Refusal> {
         let Linted { issuer, id, settings } = linted;
         // One more, as the relationship itself may be among them.
         let page = Page { after: None, limit: most_others as u64 + 1 };

@@ -21,6 +21,7 @@ use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::Listeners;
 use countersign_store::trust::TrustStore;
+use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
 use crate::context::Context;
@@ -31,6 +32,10 @@ use crate::trusted_issuers::TrustedIssuers;
 use crate::uses::Uses;
 use crate::workspaces::Workspaces;
 use crate::{audit, commits, issuer_health, policy_stream, pruning};
+
+/// How many look through the past at a time. It may take a core and some memory for a while, and the others shall have some left
+/// (SECURITY 72).
+const LOOKING_BACK: usize = 1;
 
 /// What distinguishes one deployment's trust-services from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +101,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         strict_lint,
         feed: feed.clone(),
         discovery,
+        looking_back: Semaphore::new(LOOKING_BACK),
         uses,
     });
     let public = Surface::new()

@@ -10,13 +10,15 @@ use countersign_domain::permission::ScopeNotGrantable;
 use countersign_domain::reason::Reason;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
 use countersign_domain::violation::Violations;
-use countersign_proto::common::{mask_paths, read, read_optional};
+use countersign_proto::common::{mask_paths, read, read_optional, timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipService;
 use countersign_proto::trust_v1::{
     CreateTrustRelationshipRequest, CreateTrustRelationshipResponse, DeleteTrustRelationshipRequest,
     DeleteTrustRelationshipResponse, GetTrustRelationshipRequest, GetTrustRelationshipResponse, LintTrustRelationshipRequest,
-    LintTrustRelationshipResponse, ListTrustRelationshipsRequest, ListTrustRelationshipsResponse, UpdateTrustRelationshipRequest,
+    LintTrustRelationshipResponse, ListTrustRelationshipsRequest, ListTrustRelationshipsResponse,
+    PreviewTrustRelationshipRequest, PreviewTrustRelationshipResponse, ReviewTrustRelationshipsRequest,
+    ReviewTrustRelationshipsResponse, TrustRelationship as TrustRelationshipMessage, UpdateTrustRelationshipRequest,
     UpdateTrustRelationshipResponse,
 };
 use countersign_store::trust::{NewTrustRelationship, Resource, WriteError};
@@ -71,7 +73,9 @@ impl TrustRelationshipService for TrustRelationships {
         let (workspace_id, id) = read_ids(["workspace_id", "trust_relationship_id"], workspace_id, trust_relationship_id)?;
         Context::caller_in(&request, &workspace_id)?;
         let relationship = self.get(&workspace_id, &id).await?;
-        Ok(Response::new(GetTrustRelationshipResponse { trust_relationship: Some((&relationship).into()) }))
+        let mut written = TrustRelationshipMessage::from(&relationship);
+        written.last_use_time = self.last_uses(std::slice::from_ref(&id)).await?.get(&id).copied().map(timestamp);
+        Ok(Response::new(GetTrustRelationshipResponse { trust_relationship: Some(written) }))
     }
 
     async fn list_trust_relationships(
@@ -91,8 +95,13 @@ impl TrustRelationshipService for TrustRelationships {
         let page = PageRequest::read(&self.0.pages, list, page_size, &page_token)?;
         let listed = self.0.store.list_trust_relationships(&workspace_id, issuer_id.as_ref(), &pages::query(&page)).await;
         let listed = listed.map_err(refusals::store)?;
-        let (trust_relationships, next_page_token) =
-            pages::finish(&page, &listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
+        let position = |last: &TrustRelationship| Position { created_at: last.created_at, id: last.id.to_string() };
+        let (mut trust_relationships, next_page_token) = pages::finish::<_, TrustRelationshipMessage>(&page, &listed, position);
+        let ids: Vec<_> = listed.iter().map(|relationship| relationship.id.clone()).collect();
+        let last_uses = self.last_uses(&ids).await?;
+        for (written, id) in trust_relationships.iter_mut().zip(&ids) {
+            written.last_use_time = last_uses.get(id).copied().map(timestamp);
+        }
         Ok(Response::new(ListTrustRelationshipsResponse { trust_relationships, next_page_token }))
     }
 
@@ -129,6 +138,20 @@ impl TrustRelationshipService for TrustRelationships {
         request: Request<LintTrustRelationshipRequest>,
     ) -> Result<Response<LintTrustRelationshipResponse>, Status> {
         self.answer_lint(request).await
+    }
+
+    async fn preview_trust_relationship(
+        &self,
+        request: Request<PreviewTrustRelationshipRequest>,
+    ) -> Result<Response<PreviewTrustRelationshipResponse>, Status> {
+        self.answer_preview(request).await
+    }
+
+    async fn review_trust_relationships(
+        &self,
+        request: Request<ReviewTrustRelationshipsRequest>,
+    ) -> Result<Response<ReviewTrustRelationshipsResponse>, Status> {
+        self.answer_review(request).await
     }
 }
 
@@ -221,7 +244,7 @@ impl TrustRelationships {
 }
 
 /// Checks that the caller holds what he gives (SECURITY 69).
-fn check_grantable(
+pub(crate) fn check_grantable(
     caller: &Caller,
     current: Option<&TrustRelationshipSettings>,
     settings: &TrustRelationshipSettings,

@@ -31,6 +31,14 @@ impl Uses {
         }
     }
 
+    /// Adds what was not written yet to what was.
+    pub(crate) fn add_pending(&self, ids: &[TrustRelationshipId], written: &mut HashMap<TrustRelationshipId, Timestamp>) {
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, at) in ids.iter().filter_map(|id| pending.get_key_value(id)) {
+            note(written, id.clone(), *at);
+        }
+    }
+
     /// Writes what was noted.
     ///
     /// # Errors

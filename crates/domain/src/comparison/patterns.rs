@@ -9,7 +9,7 @@ use crate::trust_relationship::TrustRelationshipSettings;
 ///
 /// A text of `smaller` is made with a character in place of each `*` that no pattern holds. When `larger` accepts it, some `*` of
 /// its own must stand for each such character, and would stand for anything else in its place.
-pub(super) fn covers(larger: &SubjectMatch, smaller: &SubjectMatch) -> bool {
+pub(crate) fn covers(larger: &SubjectMatch, smaller: &SubjectMatch) -> bool {
     larger.compile().accepts(&smaller.as_str().replace('*', "\0"))
 }
 

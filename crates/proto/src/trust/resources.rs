@@ -133,6 +133,8 @@ impl From<&TrustRelationship> for wire::TrustRelationship {
             creator: relationship.creator.clone(),
             create_time: Some(timestamp(relationship.created_at)),
             update_time: Some(timestamp(relationship.updated_at)),
+            // Known elsewhere.
+            last_use_time: None,
         }
     }
 }

@@ -22,7 +22,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 use super::entity::{audit_event, trust_relationship, trust_relationship_use};
-use super::{AuditQuery, AuditStore, Decided, SeaTrustStore, rows};
+use super::{AuditStore, SeaTrustStore, rows};
 use crate::database::StoreError;
 
 #[async_trait]
@@ -38,29 +38,33 @@ impl AuditStore for SeaTrustStore {
         Ok(())
     }
 
-    async fn audit_events(&self, query: &AuditQuery) -> Result<Vec<AuditEvent>, StoreError> {
+    async fn audit_events(
+        &self,
+        workspace_id: Option<&WorkspaceId>,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
         use audit_event::Column;
-        let workspace_id = query.workspace_id.as_ref().map_or(audit_event::NO_WORKSPACE, WorkspaceId::as_str);
+        let workspace_id = workspace_id.map_or(audit_event::NO_WORKSPACE, WorkspaceId::as_str);
         let mut select = audit_event::Entity::find().filter(Column::WorkspaceId.eq(workspace_id));
-        if let Some(decided) = query.decided {
-            select = select.filter(Column::Decision.eq(decision(decided)));
-        }
-        if let Some(id) = &query.trusted_issuer_id {
-            select = select.filter(Column::TrustedIssuerId.eq(id.as_str()));
-        }
-        if let Some(id) = &query.trust_relationship_id {
-            select = select.filter(Column::TrustRelationshipId.eq(id.as_str()));
-        }
-        if let Some(id) = &query.request_id {
-            select = select.filter(Column::RequestId.eq(id.as_str()));
-        }
-        if let Some(since) = query.since {
-            select = select.filter(Column::Time.gte(rows::time(since)));
-        }
-        if let Some(before) = query.before {
+        if let Some(before) = before {
             select = select.filter(Column::Sequence.lt(before));
         }
-        let rows = select.order_by_desc(Column::Sequence).limit(query.limit).all(self.database.reader()).await?;
+        let rows = select.order_by_desc(Column::Sequence).limit(limit).all(self.database.reader()).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn refusals_of_request(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Vec<AuditEvent>, StoreError> {
+        use audit_event::Column;
+        let rows = audit_event::Entity::find()
+            .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
+            .filter(Column::RequestId.eq(request_id))
+            // Written as in the index, which holds refusals alone.
+            .filter(Expr::cust("decision = 'refused'"))
+            .order_by_desc(Column::Sequence)
+            .limit(10)
+            .all(self.database.reader())
+            .await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
@@ -116,13 +120,6 @@ pub(super) async fn insert(transaction: &DatabaseTransaction, events: Vec<audit_
     Ok(())
 }
 
-const fn decision(decided: Decided) -> &'static str {
-    match decided {
-        Decided::Allowed => audit_event::ALLOWED,
-        Decided::Refused => audit_event::REFUSED,
-    }
-}
-
 /// What was asked for, as it is written.
 #[derive(Serialize, Deserialize)]
 struct WrittenRequest {
@@ -137,13 +134,13 @@ struct WrittenRequest {
 }
 
 /// An event of which nothing is known yet.
-fn blank(time: Timestamp, workspace_id: Option<&WorkspaceId>, decided: Decided, request_id: &str) -> audit_event::Model {
+fn blank(time: Timestamp, workspace_id: Option<&WorkspaceId>, decision: &str, request_id: &str) -> audit_event::Model {
     audit_event::Model {
         sequence: 0,
         time: rows::time(time),
         workspace_id: workspace_id.map_or(audit_event::NO_WORKSPACE, WorkspaceId::as_str).to_owned(),
         kind: audit_event::EXCHANGE.to_owned(),
-        decision: decision(decided).to_owned(),
+        decision: decision.to_owned(),
         reason: None,
         request_id: request_id.to_owned(),
         trusted_issuer_id: None,
@@ -194,7 +191,7 @@ fn presented(presentation: &Presentation, event: audit_event::Model) -> Result<a
 /// The event of a committed exchange.
 pub(super) fn allowed(exchange: &ExchangeCommit, now: Timestamp) -> Result<audit_event::Model, StoreError> {
     let audit = &exchange.audit;
-    let event = blank(now, Some(&exchange.workspace_id), Decided::Allowed, &audit.presentation.request_id);
+    let event = blank(now, Some(&exchange.workspace_id), audit_event::ALLOWED, &audit.presentation.request_id);
     presented(
         &audit.presentation,
         audit_event::Model {
@@ -214,7 +211,7 @@ pub(super) fn allowed(exchange: &ExchangeCommit, now: Timestamp) -> Result<audit
 
 fn refused(refusal: &NewRefusal) -> Result<audit_event::Model, StoreError> {
     let NewRefusal { workspace_id, time, refused } = refusal;
-    let blank = |request_id: &str| blank(*time, workspace_id.as_ref(), Decided::Refused, request_id);
+    let blank = |request_id: &str| blank(*time, workspace_id.as_ref(), audit_event::REFUSED, request_id);
     match refused {
         Refusals::One(one) => presented(
             &one.presentation,

@@ -267,58 +267,20 @@ pub trait CommitStore: Send + Sync {
 pub trait AuditStore: Send + Sync {
     /// Appends refusals.
     async fn append_refusals(&self, refusals: &[NewRefusal]) -> Result<(), StoreError>;
-    /// Events, the newest first.
-    async fn audit_events(&self, query: &AuditQuery) -> Result<Vec<AuditEvent>, StoreError>;
+    /// A workspace's events, or those that belong to none: the newest first, from before a place in the log on. Nothing but
+    /// place and owner is asked of the database, so that no call reads more rows than it returns.
+    async fn audit_events(
+        &self,
+        workspace_id: Option<&WorkspaceId>,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<AuditEvent>, StoreError>;
+    /// Refusals under a request id, the newest first; at most ten.
+    async fn refusals_of_request(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Vec<AuditEvent>, StoreError>;
     /// Records when relationships decided. Those that are gone are passed over; the latest time counts.
     async fn record_uses(&self, uses: &HashMap<TrustRelationshipId, Timestamp>) -> Result<(), StoreError>;
     /// When each of these relationships last decided, as far as it was recorded.
     async fn last_uses(&self, ids: &[TrustRelationshipId]) -> Result<HashMap<TrustRelationshipId, Timestamp>, StoreError>;
-}
-
-/// Which events are asked for. What is `None` does not matter, but for the workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditQuery {
-    /// Whose; `None`: those that belong to no workspace.
-    pub workspace_id: Option<WorkspaceId>,
-    /// What was decided.
-    pub decided: Option<Decided>,
-    /// Of which issuer's tokens.
-    pub trusted_issuer_id: Option<TrustedIssuerId>,
-    /// By which relationship.
-    pub trust_relationship_id: Option<TrustRelationshipId>,
-    /// Under which request id.
-    pub request_id: Option<String>,
-    /// From when on.
-    pub since: Option<Timestamp>,
-    /// Those that stand before this place in the log.
-    pub before: Option<i64>,
-    /// At most so many.
-    pub limit: u64,
-}
-
-/// What was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decided {
-    /// The token was exchanged.
-    Allowed,
-    /// It was refused.
-    Refused,
-}
-
-impl AuditQuery {
-    /// Every event of a workspace.
-    pub fn of(workspace_id: WorkspaceId, limit: u64) -> Self {
-        Self {
-            workspace_id: Some(workspace_id),
-            decided: None,
-            trusted_issuer_id: None,
-            trust_relationship_id: None,
-            request_id: None,
-            since: None,
-            before: None,
-            limit,
-        }
-    }
 }
 
 /// How the keys of trusted issuers fare. It bears on no exchange, so it has no place in the feed, and no etag.

@@ -6,7 +6,8 @@ use countersign_proto::trust_v1::{
     CommitExchangesRequest, CreateWorkspaceRequest, DeleteTrustRelationshipRequest, DeleteTrustedIssuerRequest,
     GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest, LintTrustRelationshipRequest,
     ListAuditEventsRequest, ListTrustRelationshipsRequest, ListTrustedIssuersRequest, ListWorkspacesRequest,
-    UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
+    PreviewTrustRelationshipRequest, ReviewTrustRelationshipsRequest, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest,
+    UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_testkit::status::assert_refused;
@@ -64,6 +65,14 @@ async fn every_rpc(caller: &mut Caller, tenant: &Tenant) -> Vec<(&'static str, R
             trust_relationship: Some(relationship.clone()),
             update_mask: None
         })),
+        call!(relationships.preview_trust_relationship(PreviewTrustRelationshipRequest {
+            trust_relationship: Some(relationship.clone()),
+            ..Default::default()
+        })),
+        call!(relationships.review_trust_relationships(ReviewTrustRelationshipsRequest {
+            workspace_id: workspace_id.clone(),
+            ..Default::default()
+        })),
         call!(relationships.update_trust_relationship(UpdateTrustRelationshipRequest {
             trust_relationship: Some(relationship),
             update_mask: Some(mask(&["enabled"]))
@@ -120,7 +129,7 @@ async fn s69_every_rpc_needs_a_caller_and_its_own_permission() {
         assert_refused(&result.expect_err(method), Code::Unauthenticated, Reason::CredentialsMissing);
     }
     // Everything but what the method needs.
-    for (lacking, methods) in [("workspaces.", 2), ("trusted_issuers.", 5), ("trust_relationships.", 6)] {
+    for (lacking, methods) in [("workspaces.", 2), ("trusted_issuers.", 5), ("trust_relationships.", 8)] {
         let mut member = service.member_without(&tenant.workspace.id, &[lacking]);
         let mut denied = 0;
         for (method, result) in every_rpc(&mut member, &tenant).await {
@@ -156,7 +165,7 @@ async fn s30_a_disabled_workspace_is_changed_and_enabled_by_the_operator_alone()
     let disabled = answer.workspace.unwrap();
     tenant.workspace = Workspace { state: WorkspaceState::Active.into(), ..disabled.clone() };
     for (method, result) in every_rpc(&mut member, &tenant).await {
-        if ["get_", "list_", "lint_"].iter().any(|reading| method.starts_with(reading)) {
+        if ["get_", "list_", "lint_", "preview_", "review_"].iter().any(|reading| method.starts_with(reading)) {
             result.expect(method);
         } else {
             assert_refused(&result.expect_err(method), Code::FailedPrecondition, Reason::FailedPrecondition);

@@ -7,6 +7,7 @@ mod callers;
 mod commits;
 mod issuer_keys;
 mod linting;
+mod past;
 mod policies;
 mod relationships;
 mod resources;

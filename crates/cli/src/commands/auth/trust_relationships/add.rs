@@ -7,9 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use countersign_proto::common;
 use countersign_proto::common_v1::Grant;
-use countersign_proto::trust_v1::{CreateTrustRelationshipRequest, DeleteTrustedIssuerRequest, TrustRelationship, TrustedIssuer};
+use countersign_proto::trust_v1::{
+    CreateTrustRelationshipRequest, DeleteTrustedIssuerRequest, PreviewTrustRelationshipRequest, TrustRelationship, TrustedIssuer,
+};
 
 use super::conditions::ConditionArgs;
+use super::dry_run::DryRunArgs;
 use crate::arguments::Session;
 use crate::commands::trusted_issuers::{self, Registered};
 use crate::duration;
@@ -56,12 +59,17 @@ pub(crate) struct AddArgs {
     /// A name for people.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     display_name: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl AddArgs {
     pub(super) async fn run(mut self, session: &Session, output: &mut Output) -> Result<()> {
         let issuer = preset::complete(&mut self)?;
         let workspace_id = session.connection.workspace(&session.clock)?;
+        if self.dry_run.is_wanted() {
+            return self.preview(&issuer.issuer_url, workspace_id, session, output).await;
+        }
         let registered = match &self.trusted_issuer {
             Some(id) => Registered { id: id.clone(), is_new: false },
             None => self.registered(issuer, &workspace_id, session).await?,
@@ -83,6 +91,29 @@ impl AddArgs {
         output.message(format!("Added trust relationship {} for {}.", relationship.id, relationship.trusted_issuer_id));
         super::lint::tell(&created.findings, output);
         output.line(&relationship.id).map_err(Failure::from)
+    }
+
+    /// Says what the relationship would have done. An issuer that is not registered has no past.
+    async fn preview(mut self, issuer_url: &str, workspace_id: String, session: &Session, output: &mut Output) -> Result<()> {
+        let trusted_issuer_id = match self.trusted_issuer.take() {
+            Some(id) => id,
+            None => {
+                let client = trusted_issuers::client(session).await?;
+                match trusted_issuers::find(&client, &workspace_id, issuer_url).await? {
+                    Some(found) => found.id,
+                    None => {
+                        output.message("The issuer is not registered yet, so that nothing is known of its tokens.");
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let dry_run = std::mem::take(&mut self.dry_run);
+        let request = PreviewTrustRelationshipRequest {
+            trust_relationship: Some(self.into_relationship(workspace_id, trusted_issuer_id)),
+            ..PreviewTrustRelationshipRequest::default()
+        };
+        dry_run.run(&mut super::client(session).await?, request, output).await
     }
 
     /// The trusted issuer with the URL of this one, which is registered when there is none.

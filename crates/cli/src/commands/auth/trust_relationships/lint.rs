@@ -109,7 +109,7 @@ fn as_json(id: &str, finding: &LintFinding) -> Value {
     })
 }
 
-fn severity(finding: &LintFinding) -> &'static str {
+pub(super) fn severity(finding: &LintFinding) -> &'static str {
     match finding.severity() {
         LintSeverity::Error => "error",
         LintSeverity::Warning => "warning",
@@ -119,7 +119,7 @@ fn severity(finding: &LintFinding) -> &'static str {
     }
 }
 
-fn field(finding: &LintFinding) -> &str {
+pub(super) fn field(finding: &LintFinding) -> &str {
     finding.field.strip_prefix("trust_relationship.").unwrap_or(&finding.field)
 }
 

@@ -2,13 +2,15 @@
 
 mod add;
 mod conditions;
+mod dry_run;
 mod lint;
 mod list;
+mod report;
 mod update;
 
 use clap::{Args, Subcommand};
-use countersign_proto::trust_v1::DeleteTrustRelationshipRequest;
 use countersign_proto::trust_v1::trust_relationship_service_client::TrustRelationshipServiceClient;
+use countersign_proto::trust_v1::{DeleteTrustRelationshipRequest, PreviewTrustRelationshipRequest, TrustRelationship};
 
 use crate::arguments::Session;
 use crate::connection::{Authorized, Service};
@@ -25,6 +27,9 @@ pub(crate) enum TrustRelationshipsCommand {
     Update(Box<update::UpdateArgs>),
     /// Say what relationships let in that is probably not meant, or can never let in. Fails when an error is among it.
     Lint(lint::LintArgs),
+    /// Say what past exchanges tell of relationships: never used, long unused, wider than their use, soon to expire, of an issuer in
+    /// trouble.
+    Report(report::ReportArgs),
     /// Remove a relationship. Nothing is minted through it from then on.
     Remove(RemoveArgs),
 }
@@ -38,6 +43,8 @@ pub(crate) struct RemoveArgs {
     /// The relationship, `tr_…`.
     #[arg(long, value_name = "ID", group = "which")]
     id: Option<String>,
+    #[command(flatten)]
+    dry_run: dry_run::DryRunArgs,
 }
 
 type Client = TrustRelationshipServiceClient<Authorized>;
@@ -53,6 +60,7 @@ impl TrustRelationshipsCommand {
             Self::List(args) => args.run(session, output).await,
             Self::Update(args) => args.run(session, output).await,
             Self::Lint(args) => args.run(session, output).await,
+            Self::Report(args) => args.run(session, output).await,
             Self::Remove(args) => args.run(session, output).await,
         }
     }
@@ -61,6 +69,16 @@ impl TrustRelationshipsCommand {
 impl RemoveArgs {
     async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let id = self.positional.or(self.id).unwrap_or_default();
+        if self.dry_run.is_wanted() {
+            let workspace_id = session.connection.workspace(&session.clock)?;
+            let relationship = TrustRelationship { id, workspace_id, ..TrustRelationship::default() };
+            let request = PreviewTrustRelationshipRequest {
+                trust_relationship: Some(relationship),
+                delete: true,
+                ..PreviewTrustRelationshipRequest::default()
+            };
+            return self.dry_run.run(&mut client(session).await?, request, output).await;
+        }
         let request = DeleteTrustRelationshipRequest {
             workspace_id: session.connection.workspace(&session.clock)?,
             trust_relationship_id: id.clone(),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use countersign_proto::common;
 use countersign_proto::common_v1::Grant;
-use countersign_proto::trust_v1::{TrustRelationship, UpdateTrustRelationshipRequest};
+use countersign_proto::trust_v1::{PreviewTrustRelationshipRequest, TrustRelationship, UpdateTrustRelationshipRequest};
 
 use super::conditions::ConditionArgs;
+use super::dry_run::DryRunArgs;
 use crate::arguments::Session;
 use crate::duration;
 use crate::failure::{Failure, Result};
@@ -54,6 +55,8 @@ pub(crate) struct UpdateArgs {
     /// Change it only if it still has this etag.
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
     etag: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 /// Fields that may be empty.
@@ -92,8 +95,15 @@ impl Clearable {
 }
 
 impl UpdateArgs {
-    pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+    pub(super) async fn run(mut self, session: &Session, output: &mut Output) -> Result<()> {
+        let dry_run = std::mem::take(&mut self.dry_run);
         let request = self.into_request(session.connection.workspace(&session.clock)?)?;
+        if dry_run.is_wanted() {
+            let UpdateTrustRelationshipRequest { trust_relationship, update_mask } = request;
+            let request =
+                PreviewTrustRelationshipRequest { trust_relationship, update_mask, ..PreviewTrustRelationshipRequest::default() };
+            return dry_run.run(&mut super::client(session).await?, request, output).await;
+        }
         let updated = super::client(session).await?.update_trust_relationship(request).await?.into_inner();
         let relationship = updated.trust_relationship.unwrap_or_default();
         output.message(format!("Updated {}, now at revision {}.", relationship.id, relationship.revision));

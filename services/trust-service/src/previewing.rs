@@ -1,0 +1,232 @@
+//! What a change would have done to past exchanges.
+
+use std::time::Duration;
+
+use countersign_domain::audit::AuditedDecision;
+use countersign_domain::draft::Given;
+use countersign_domain::id::TrustRelationshipId;
+use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::policy_feed::{PolicyChange, PolicySnapshot};
+use countersign_domain::presentation::Presentation;
+use countersign_domain::preview::{Affected, Effect, Preview, Previewer};
+use countersign_domain::time::Timestamp;
+use countersign_domain::trust_relationship::TrustRelationship;
+use countersign_domain::violation::Violations;
+use countersign_proto::common::{given_duration, mask_paths, timestamp};
+use countersign_proto::status::Refusal;
+use countersign_proto::trust_v1 as wire;
+use countersign_runtime::auth;
+use tonic::{Request, Response, Status};
+
+use crate::linting::{Linted, Proposed};
+use crate::past::Backwards;
+use crate::refusals;
+use crate::trust_relationships::{TrustRelationships, check_grantable};
+
+/// The most events that are looked at.
+const MAX_EVENTS: u64 = 20_000;
+const DEFAULT_WINDOW: Duration = Duration::from_hours(7 * 24);
+/// The longest that is looked back, here and for reviews.
+pub(crate) const MAX_WINDOW: Duration = Duration::from_hours(90 * 24);
+/// What the relationship that would be created is called.
+const NEW: &str = "new";
+
+impl TrustRelationships {
+    /// Answers `PreviewTrustRelationship`.
+    pub(crate) async fn answer_preview(
+        &self,
+        request: Request<wire::PreviewTrustRelationshipRequest>,
+    ) -> Result<Response<wire::PreviewTrustRelationshipResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        let wire::PreviewTrustRelationshipRequest { trust_relationship, update_mask, delete, window } = request.get_ref().clone();
+        let (wire, mask) = (trust_relationship.unwrap_or_default(), mask_paths(update_mask));
+        let window = read_window(given_duration(window.as_ref()), DEFAULT_WINDOW).map_err(Refusal::invalid)?;
+        if delete && (wire.id.is_empty() || !mask.is_empty()) {
+            return Err(Refusal::invalid_field("delete", "needs `trust_relationship.id`, and no `update_mask`").into());
+        }
+        let proposed = self.proposed(&request, wire, &mask).await?;
+        let issuer = self.issuer(&proposed.workspace_id, &proposed.trusted_issuer_id).await?;
+        let mut findings = Vec::new();
+        if !delete {
+            check_grantable(&caller, proposed.current.as_ref().map(|current| &current.settings), &proposed.settings)?;
+            let id = proposed.current.as_ref().map(|current| &current.id);
+            let linted = Linted { issuer: &issuer, id, settings: &proposed.settings };
+            findings = self.findings(&linted, countersign_domain::lint::MAX_OTHERS).await?;
+        }
+        let now = self.0.now();
+        let since = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        // One at a time: a workspace's policy and past may take a core and some memory for a while (SECURITY 72).
+        let _turn = self.0.looking_back.acquire().await.map_err(|_| Refusal::internal())?;
+        let Past { presented, counted, oldest, truncated } =
+            self.past(&proposed, issuer.settings.issuer_url.as_str(), since).await?;
+        let snapshot = self.0.store.policy(&proposed.workspace_id).await.map_err(refusals::store)?;
+        let snapshot = snapshot.ok_or_else(|| Refusal::not_found("Workspace", &proposed.workspace_id))?;
+        let changed = Changed::of(&proposed, delete, TrustRelationshipId::from_random(self.0.entropy.bits128()), now);
+        let (is_new, id) = (proposed.current.is_none(), changed.id.clone());
+        let deployment = self.0.deployment.clone();
+        let looking = move || {
+            let (before, after) = changed.versions(snapshot);
+            let mut previewer = Previewer::new(&changed.id, &before, &after, &deployment, now);
+            presented.iter().for_each(|(time, presentation)| previewer.examine(*time, presentation));
+            previewer.finish()
+        };
+        let preview = tokio::task::spawn_blocking(looking).await.map_err(|_| Refusal::internal())?;
+        let start_time = if truncated { oldest.unwrap_or(since) } else { since };
+        let mut response = answer(preview, is_new.then_some(&id));
+        response.counted_refusals = i64::try_from(counted).unwrap_or(i64::MAX);
+        response.start_time = Some(timestamp(start_time));
+        response.truncated = truncated;
+        response.findings = findings.into_iter().map(Into::into).collect();
+        Ok(Response::new(response))
+    }
+
+    /// The past tokens of the issuer.
+    async fn past(&self, proposed: &Proposed, issuer_url: &str, since: Timestamp) -> Result<Past, Refusal> {
+        let mut past = Past { presented: Vec::new(), counted: 0, oldest: None, truncated: false };
+        let events = Backwards::from(&*self.0.store, Some(&proposed.workspace_id), None, MAX_EVENTS);
+        let mut events = events.since(Some(since));
+        loop {
+            let page = events.next().await?;
+            if page.is_empty() {
+                break;
+            }
+            for event in page {
+                past.oldest = Some(event.time);
+                let presentation = match event.decision {
+                    AuditedDecision::Allowed(allowed) => allowed.audit.presentation,
+                    AuditedDecision::Refused(refused) => refused.presentation,
+                    AuditedDecision::Counted(counted) => {
+                        if counted.trusted_issuer_id.as_ref() == Some(&proposed.trusted_issuer_id) {
+                            past.counted = past.counted.saturating_add(counted.count);
+                        }
+                        continue;
+                    }
+                };
+                if presentation.subject_issuer.as_str() == issuer_url {
+                    past.presented.push((event.time, presentation));
+                }
+            }
+        }
+        past.truncated = !events.is_at_end();
+        Ok(past)
+    }
+}
+
+struct Past {
+    presented: Vec<(Timestamp, Presentation)>,
+    counted: u64,
+    oldest: Option<Timestamp>,
+    truncated: bool,
+}
+
+/// A relationship as it would be; without settings it would be gone.
+struct Changed {
+    id: TrustRelationshipId,
+    relationship: Option<TrustRelationship>,
+}
+
+impl Changed {
+    fn of(proposed: &Proposed, delete: bool, fresh: TrustRelationshipId, now: Timestamp) -> Self {
+        match &proposed.current {
+            Some(current) => {
+                let changed = TrustRelationship { settings: proposed.settings.clone(), ..current.clone() };
+                Self { id: current.id.clone(), relationship: (!delete).then_some(changed) }
+            }
+            None => {
+                let relationship = TrustRelationship {
+                    id: fresh.clone(),
+                    workspace_id: proposed.workspace_id.clone(),
+                    trusted_issuer_id: proposed.trusted_issuer_id.clone(),
+                    settings: proposed.settings.clone(),
+                    revision: 1,
+                    creator: String::new(),
+                    created_at: now,
+                    updated_at: now,
+                };
+                Self { id: fresh, relationship: Some(relationship) }
+            }
+        }
+    }
+
+    /// The policy as it stands, and with the change.
+    fn versions(&self, snapshot: PolicySnapshot) -> (WorkspacePolicy, WorkspacePolicy) {
+        let (workspace_id, state, policy_revision) =
+            (snapshot.workspace_id.clone(), snapshot.state, snapshot.policy_revision + 1);
+        let before = WorkspacePolicy::from(snapshot);
+        let mut after = before.clone();
+        let deleted = self.relationship.is_none().then(|| self.id.clone());
+        after.apply(PolicyChange {
+            workspace_id,
+            state,
+            policy_revision,
+            trusted_issuers: Vec::new(),
+            trust_relationships: self.relationship.clone().into_iter().collect(),
+            deleted_trusted_issuer_ids: Vec::new(),
+            deleted_trust_relationship_ids: deleted.into_iter().collect(),
+        });
+        (before, after)
+    }
+}
+
+/// Reads how far back to look.
+pub(crate) fn read_window(window: Given<Duration>, default: Duration) -> Result<Duration, Violations> {
+    let mut violations = Violations::new();
+    let window = match window {
+        None => default,
+        Some(Ok(window)) if (Duration::from_secs(1)..=MAX_WINDOW).contains(&window) => window,
+        Some(Ok(_)) => {
+            violations.add("window", "must be from one second to 90 days");
+            default
+        }
+        Some(Err(unreadable)) => {
+            violations.add("window", unreadable.to_string());
+            default
+        }
+    };
+    violations.into_result(window)
+}
+
+fn answer(preview: Preview, new: Option<&TrustRelationshipId>) -> wire::PreviewTrustRelationshipResponse {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let of = |effect: Effect| preview.by_effect.get(&effect).copied().unwrap_or(0);
+    let touched: u64 = preview.by_effect.values().sum();
+    wire::PreviewTrustRelationshipResponse {
+        left_out: count(preview.left_out),
+        examined: count(preview.examined),
+        unchanged: count(preview.examined.saturating_sub(touched)),
+        newly_refused: count(of(Effect::NewlyRefused)),
+        newly_allowed: count(of(Effect::NewlyAllowed)),
+        decided_otherwise: count(of(Effect::DecidedOtherwise)),
+        undecided: count(of(Effect::Undecided)),
+        affected: preview.affected.into_iter().map(|affected| affected_exchanges(affected, new)).collect(),
+        ..wire::PreviewTrustRelationshipResponse::default()
+    }
+}
+
+fn affected_exchanges(affected: Affected, new: Option<&TrustRelationshipId>) -> wire::AffectedExchanges {
+    let name = |id: Option<TrustRelationshipId>| match id {
+        Some(id) if Some(&id) == new => NEW.to_owned(),
+        Some(id) => id.to_string(),
+        None => String::new(),
+    };
+    let effect = match affected.effect {
+        Effect::NewlyRefused => wire::PreviewEffect::NewlyRefused,
+        Effect::NewlyAllowed => wire::PreviewEffect::NewlyAllowed,
+        Effect::DecidedOtherwise => wire::PreviewEffect::DecidedOtherwise,
+        Effect::Undecided => wire::PreviewEffect::Undecided,
+    };
+    wire::AffectedExchanges {
+        effect: effect.into(),
+        subject: affected.subject.to_string(),
+        trust_relationship_id: name(affected.before),
+        changed_trust_relationship_id: name(affected.after),
+        detail: match new {
+            // It has no id yet that would mean anything.
+            Some(id) => affected.detail.replace(id.as_str(), NEW),
+            None => affected.detail,
+        },
+        exchanges: i64::try_from(affected.exchanges).unwrap_or(i64::MAX),
+        last_time: Some(timestamp(affected.last_at)),
+        request_id: affected.request_id,
+    }
+}
