@@ -7,10 +7,12 @@
 mod claim_index;
 mod claim_reads;
 mod compiled;
+mod hash_index;
 mod literal_map;
 mod subject_index;
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
@@ -20,7 +22,7 @@ use crate::claims::Claims;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::policy_feed::{PolicyChange, PolicySnapshot};
 use crate::presentation::KeptClaims;
-use crate::subject_match::Specificity;
+use crate::subject_match::{CompiledMatch, Specificity};
 use crate::trust_relationship::TrustRelationship;
 use crate::trusted_issuer::TrustedIssuer;
 use crate::workspace::WorkspaceState;
@@ -140,14 +142,18 @@ impl WorkspacePolicy {
         issuer: &TrustedIssuerId,
         claims: &'c Claims,
     ) -> impl Iterator<Item = MatchedRelationship<'a>> + use<'a, 'c> {
+        let subject = claims.subject.as_str();
         let index = self.subjects.get(issuer);
-        let exact = index.map(|index| in_order(index.accepting_exactly(claims.subject.as_str()))).unwrap_or_default();
+        let exact = in_order(index.into_iter().flat_map(move |index| index.accepting_exactly(subject)));
         // One relationship may accept by several of its matches; its narrowest stands first.
-        let seen: Vec<_> = exact.iter().map(|matched| Arc::as_ptr(matched.relationship)).collect();
-        let patterns = std::iter::once_with(move || index.map(|index| in_order(index.accepting_by_pattern(claims))))
-            .flat_map(Option::unwrap_or_default)
-            .filter(move |matched| !seen.contains(&Arc::as_ptr(matched.relationship)));
-        exact.into_iter().chain(patterns)
+        let accepts_exactly = move |relationship: &CompiledRelationship| {
+            relationship
+                .subject_matches
+                .iter()
+                .any(|accepted| matches!(accepted, CompiledMatch::Exact(text) if **text == *subject))
+        };
+        let patterns = index.into_iter().flat_map(move |index| in_order(index.accepting_by_pattern(claims).into_iter()));
+        exact.chain(patterns.filter(move |matched| !accepts_exactly(matched.relationship)))
     }
 
     /// Adds a part of a snapshot of this workspace; the first part made the policy.
@@ -269,13 +275,17 @@ impl WorkspacePolicy {
 }
 
 /// The narrowest first, of equally narrow ones the older; each relationship once, by its narrowest match.
-fn in_order(mut matched: Vec<MatchedRelationship<'_>>) -> Vec<MatchedRelationship<'_>> {
-    if matched.len() > 1 {
-        matched.sort_by(MatchedRelationship::cmp_by_narrowness);
-        let mut seen = std::collections::HashSet::with_capacity(matched.len());
-        matched.retain(|candidate| seen.insert(Arc::as_ptr(candidate.relationship)));
+fn in_order<'a>(mut matched: impl Iterator<Item = MatchedRelationship<'a>>) -> impl Iterator<Item = MatchedRelationship<'a>> {
+    // There is seldom more than one, for which no list is made.
+    let mut only = matched.next();
+    let mut list: Vec<_> = matched.collect();
+    if !list.is_empty() {
+        list.extend(only.take());
+        list.sort_by(MatchedRelationship::cmp_by_narrowness);
+        let mut seen = HashSet::with_capacity(list.len());
+        list.retain(|candidate| seen.insert(Arc::as_ptr(candidate.relationship)));
     }
-    matched
+    only.into_iter().chain(list)
 }
 
 impl From<PolicySnapshot> for WorkspacePolicy {

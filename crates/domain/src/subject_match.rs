@@ -84,6 +84,13 @@ pub struct Specificity {
     literal_bytes: usize,
 }
 
+impl Specificity {
+    /// How narrow a match is that accepts this subject alone.
+    pub const fn of_exact(subject: &str) -> Self {
+        Self { exact: true, literal_bytes: subject.len() }
+    }
+}
+
 impl CompiledMatch {
     /// Whether the whole subject matches. Takes time linear in the length of subject and pattern.
     pub fn accepts(&self, subject: &str) -> bool {
@@ -96,7 +103,7 @@ impl CompiledMatch {
     /// How narrow the match is.
     pub fn specificity(&self) -> Specificity {
         match self {
-            Self::Exact(text) => Specificity { exact: true, literal_bytes: text.len() },
+            Self::Exact(text) => Specificity::of_exact(text),
             Self::Pattern(pattern) => Specificity { exact: false, literal_bytes: pattern.literal_bytes() },
         }
     }

@@ -1,114 +1,162 @@
 //! A persistent map from literal text that finds every key with which a given text begins.
 
-use std::cmp::Ordering;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync;
-
 /// Values by non-empty literal keys. Cloning is cheap and shares everything.
+///
+/// A tree in which what keys begin with alike is written once, so that one walk along a text meets every key that the text begins
+/// with, and ends where the text leaves the last of the keys. Its cost depends on the places where keys part, not on their number
+/// or on how many lengths they have.
 #[derive(Clone)]
 pub(super) struct LiteralMap<V> {
-    values: RedBlackTreeMapSync<Box<[u8]>, V>,
-    /// How many keys begin alike, by a hash of how they begin, so that the places in a text where no key can stand, which are most,
-    /// cost a look or two.
-    starts: Arc<Starts>,
+    root: Arc<Node<V>>,
+    /// What keys begin with, so that the places in a text where none can, which are most, cost a look.
+    first_bytes: ByteSet,
 }
 
-/// Keys counted by how they begin.
+#[derive(Clone, Copy, Default)]
+struct ByteSet([u64; 4]);
+
 #[derive(Clone)]
-struct Starts {
-    /// Those of at least three bytes, by a hash of these.
-    long: [u32; Starts::SLOTS],
-    /// Shorter ones, by their first byte.
-    short: [u32; 256],
-}
-
-impl Starts {
-    const SLOTS: usize = 1024;
-
-    /// Where keys that begin like this text are counted.
-    fn long_slot(text: &[u8]) -> Option<usize> {
-        let [a, b, c] = *text.first_chunk()?;
-        Some((usize::from(a) * 31 + usize::from(b) * 7 + usize::from(c) * 131) % Self::SLOTS)
-    }
-
-    fn counter(&mut self, key: &[u8]) -> Option<&mut u32> {
-        match Self::long_slot(key) {
-            Some(slot) => self.long.get_mut(slot),
-            None => self.short.get_mut(usize::from(*key.first()?)),
-        }
-    }
-
-    /// Whether a key may begin like this text. Often wrong in saying so, never in denying it.
-    fn may_begin(&self, text: &[u8]) -> bool {
-        let count =
-            |counters: &[u32], slot: Option<usize>| slot.and_then(|slot| counters.get(slot)).is_some_and(|count| *count > 0);
-        count(&self.long, Self::long_slot(text)) || count(&self.short, text.first().map(|byte| usize::from(*byte)))
-    }
+struct Node<V> {
+    /// What a key holds between the parent and here. Empty for the root alone.
+    label: Box<[u8]>,
+    /// The value of the key that ends here. Each node but the root has a value or at least two children.
+    value: Option<V>,
+    /// By the first bytes of their labels, ascending.
+    children: Vec<(u8, Arc<Node<V>>)>,
 }
 
 impl<V> Default for LiteralMap<V> {
     fn default() -> Self {
-        Self { values: RedBlackTreeMapSync::new_sync(), starts: Arc::new(Starts { long: [0; Starts::SLOTS], short: [0; 256] }) }
+        let root = Node { label: Box::default(), value: None, children: Vec::new() };
+        Self { root: Arc::new(root), first_bytes: ByteSet::default() }
     }
 }
 
 impl<V: Clone> LiteralMap<V> {
     pub(super) fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.root.children.is_empty()
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&V> {
-        self.values.get(key)
+        let (mut node, mut rest) = (&*self.root, key);
+        while !rest.is_empty() {
+            (node, rest) = node.step(rest)?;
+        }
+        node.value.as_ref()
     }
 
     /// Sets the value of a key, which must not be empty.
     pub(super) fn insert(&mut self, key: &[u8], value: V) {
-        if !self.values.contains_key(key)
-            && let Some(count) = self.count_of(key)
-        {
-            *count += 1;
-        }
-        self.values.insert_mut(key.into(), value);
+        Arc::make_mut(&mut self.root).insert(key, value);
+        self.find_first_bytes();
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) {
-        if self.values.remove_mut(key)
-            && let Some(count) = self.count_of(key)
-        {
-            *count -= 1;
+        // Nothing that is shared is copied for nothing.
+        if self.get(key).is_some() {
+            Arc::make_mut(&mut self.root).remove(key);
+            self.find_first_bytes();
         }
     }
 
-    /// Calls `found` with the value of every key that `text` begins with.
-    ///
-    /// The keys sought are found from the longest down. The greatest key not above `text` shares its first `n` bytes with
-    /// `text`; any other key that `text` begins with is at most `n` bytes long, for it would otherwise lie between the two. So
-    /// every step shortens the text, mostly to where no key is left.
+    fn find_first_bytes(&mut self) {
+        self.first_bytes = self.root.children.iter().map(|(first, _)| *first).collect();
+    }
+
+    /// Calls `found` with the value of every key that `text` begins with, from the shortest up.
     pub(super) fn for_each_start_of<'a>(&'a self, text: &[u8], mut found: impl FnMut(&'a V)) {
-        if !self.starts.may_begin(text) {
+        if !text.first().is_some_and(|first| self.first_bytes.holds(*first)) {
             return;
         }
-        let mut end = Bound::Included(text);
-        while let Some((key, value)) = self.values.range::<[u8], _>((Bound::Unbounded, end)).next_back() {
-            let shared = key.iter().zip(text).take_while(|(a, b)| a == b).count();
-            let rest = text.get(..shared).unwrap_or_default();
-            match shared.cmp(&key.len()) {
-                Ordering::Equal => {
-                    found(value);
-                    end = Bound::Excluded(rest);
-                }
-                _ => end = Bound::Included(rest),
+        let (mut node, mut rest) = (&*self.root, text);
+        while let Some((next, after)) = node.step(rest) {
+            next.value.iter().for_each(&mut found);
+            (node, rest) = (next, after);
+        }
+    }
+}
+
+impl ByteSet {
+    fn holds(self, byte: u8) -> bool {
+        self.0[usize::from(byte / 64)] & 1 << (byte % 64) != 0
+    }
+}
+
+impl FromIterator<u8> for ByteSet {
+    fn from_iter<T: IntoIterator<Item = u8>>(bytes: T) -> Self {
+        let mut set = Self::default();
+        for byte in bytes {
+            set.0[usize::from(byte / 64)] |= 1 << (byte % 64);
+        }
+        set
+    }
+}
+
+impl<V: Clone> Node<V> {
+    /// The child whose label `rest` begins with, and what comes after.
+    fn step<'a, 't>(&'a self, rest: &'t [u8]) -> Option<(&'a Self, &'t [u8])> {
+        let first = rest.first()?;
+        let (_, child) = self.children.iter().find(|(byte, _)| byte == first)?;
+        Some((child, rest.strip_prefix(&*child.label)?))
+    }
+
+    fn place_of(&self, first: u8) -> Result<usize, usize> {
+        self.children.binary_search_by_key(&first, |(byte, _)| *byte)
+    }
+
+    /// Sets the value of a key, of which `rest` comes behind this node.
+    fn insert(&mut self, rest: &[u8], value: V) {
+        let Some(first) = rest.first() else {
+            self.value = Some(value);
+            return;
+        };
+        match self.place_of(*first) {
+            Err(place) => {
+                let child = Self { label: rest.into(), value: Some(value), children: Vec::new() };
+                self.children.insert(place, (*first, Arc::new(child)));
             }
-            if shared == 0 {
-                break;
+            Ok(place) => {
+                let child = Arc::make_mut(&mut self.children[place].1);
+                let shared = child.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                child.split(shared);
+                child.insert(&rest[shared..], value);
             }
         }
     }
 
-    fn count_of(&mut self, key: &[u8]) -> Option<&mut u32> {
-        Arc::make_mut(&mut self.starts).counter(key)
+    /// Puts a node where `at` bytes of the label end, unless this one is there.
+    fn split(&mut self, at: usize) {
+        let (before, behind): (Box<[u8]>, Box<[u8]>) = (self.label[..at].into(), self.label[at..].into());
+        let Some(first) = behind.first().copied() else { return };
+        let lower = Self { label: behind, value: self.value.take(), children: std::mem::take(&mut self.children) };
+        self.label = before;
+        self.children.push((first, Arc::new(lower)));
+    }
+
+    /// Removes the value of a key that is there, of which `rest` comes behind this node.
+    fn remove(&mut self, rest: &[u8]) {
+        let Some(first) = rest.first() else {
+            self.value = None;
+            return;
+        };
+        let Ok(place) = self.place_of(*first) else { return };
+        let child = Arc::make_mut(&mut self.children[place].1);
+        let Some(after) = rest.strip_prefix(&*child.label) else { return };
+        child.remove(after);
+        if child.value.is_none() && child.children.len() < 2 {
+            match child.children.pop() {
+                None => {
+                    self.children.remove(place);
+                }
+                Some((_, only)) => {
+                    let mut only = Arc::unwrap_or_clone(only);
+                    only.label = [&*child.label, &*only.label].concat().into();
+                    *child = only;
+                }
+            }
+        }
     }
 }
 
@@ -120,24 +168,69 @@ mod tests {
 
     use super::*;
 
+    impl<V> Node<V> {
+        /// Fails unless the tree below has the form that makes walks short.
+        fn check_form(&self) {
+            assert!(self.children.is_sorted_by(|(a, _), (b, _)| a < b));
+            for (first, child) in &self.children {
+                assert_eq!(child.label.first(), Some(first));
+                assert!(child.value.is_some() || child.children.len() > 1, "a node that nothing needs");
+                child.check_form();
+            }
+        }
+    }
+
+    fn found(map: &LiteralMap<String>, text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        map.for_each_start_of(text.as_bytes(), |key| found.push(key.clone()));
+        found
+    }
+
+    /// The keys that a text begins with, the shortest first.
+    fn expected(keys: &BTreeSet<String>, text: &str) -> Vec<String> {
+        keys.iter().filter(|key| text.starts_with(*key)).cloned().collect()
+    }
+
     proptest! {
         #[test]
         fn finds_every_key_the_text_begins_with_and_no_other(
-            keys in prop::collection::btree_set("[abc]{1,6}", 0..40),
-            gone in prop::collection::btree_set("[abc]{1,3}", 0..5),
-            text in "[abcd]{0,12}",
+            history in prop::collection::vec(("[abc]{1,6}|a{1,9}", prop::bool::weighted(0.4)), 0..60),
+            text in "[abcd]{0,12}|a{0,12}",
         ) {
-            let mut map = LiteralMap::default();
-            for key in &keys {
-                map.insert(key.as_bytes(), key.clone());
+            let (mut map, mut keys) = (LiteralMap::default(), BTreeSet::new());
+            for (key, removed) in history {
+                let (before, found_before) = (map.clone(), expected(&keys, &text));
+                if removed {
+                    map.remove(key.as_bytes());
+                    keys.remove(&key);
+                } else {
+                    map.insert(key.as_bytes(), key.clone());
+                    keys.insert(key);
+                }
+                map.root.check_form();
+                prop_assert_eq!(found(&before, &text), found_before, "a snapshot has changed");
+                prop_assert_eq!(found(&map, &text), expected(&keys, &text));
+                prop_assert_eq!(map.get(text.as_bytes()), keys.get(&text));
             }
-            for key in &gone {
+            for key in &keys {
+                prop_assert_eq!(map.get(key.as_bytes()), Some(key));
                 map.remove(key.as_bytes());
             }
-            let mut found = BTreeSet::new();
-            map.for_each_start_of(text.as_bytes(), |key| assert!(found.insert(key.clone()), "{key} was found twice"));
-            let expected: BTreeSet<_> = keys.difference(&gone).filter(|key| text.starts_with(*key)).cloned().collect();
-            prop_assert_eq!(found, expected);
+            prop_assert!(map.is_empty());
         }
+    }
+
+    #[test]
+    fn a_key_of_every_length_is_found_on_one_walk() {
+        let (mut map, text) = (LiteralMap::default(), "a".repeat(1024));
+        let keys: BTreeSet<String> = (1..=text.len()).map(|length| text[..length].to_owned()).collect();
+        for key in keys.iter().rev() {
+            map.insert(key.as_bytes(), key.clone());
+        }
+        assert_eq!(found(&map, &text), expected(&keys, &text));
+        for key in &keys {
+            map.remove(key.as_bytes());
+        }
+        assert!(map.is_empty());
     }
 }

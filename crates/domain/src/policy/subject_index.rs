@@ -6,17 +6,17 @@
 //! lie apart. A pattern whose relationship asks a claim to be one of some values can also lie under these, which is where a bare
 //! `*` goes. Where a pattern is filed bears on the cost alone, never on the answer.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use rpds::HashTrieMapSync;
-
 use super::claim_index::{self, ClaimIndex};
+use super::hash_index::HashIndex;
 use super::literal_map::LiteralMap;
 use super::{CompiledRelationship, MatchedRelationship};
 use crate::claim_condition::ClaimValue;
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
-use crate::subject_match::{CompiledMatch, Pattern};
+use crate::subject_match::{CompiledMatch, Pattern, Specificity};
 
 /// Patterns that begin alike are filed together up to this number, and by their other pieces beyond. The prefix is the cheapest
 /// to look up.
@@ -25,7 +25,9 @@ const PREFERRED_PREFIX_ENTRIES: usize = 4;
 /// The subject matches of one issuer's relationships. Cloning is cheap and shares everything.
 #[derive(Clone, Default)]
 pub(super) struct SubjectIndex {
-    exact: HashTrieMapSync<Arc<str>, Entries>,
+    exact: HashIndex<ExactEntry>,
+    /// Keyed, as strangers choose the subjects that are looked up, and workspaces those that are filed.
+    hasher: RandomState,
     by_prefix: LiteralMap<Entries>,
     /// The keys are reversed.
     by_suffix: LiteralMap<Entries>,
@@ -35,7 +37,14 @@ pub(super) struct SubjectIndex {
     everywhere: Entries,
 }
 
-/// One subject match of one relationship.
+/// One exact subject of one relationship.
+#[derive(Clone)]
+struct ExactEntry {
+    subject: Arc<str>,
+    relationship: Arc<CompiledRelationship>,
+}
+
+/// One pattern of one relationship.
 #[derive(Clone)]
 struct Entry {
     relationship: Arc<CompiledRelationship>,
@@ -56,6 +65,15 @@ enum Place<'a> {
     Claim(&'a ClaimPath, &'a [ClaimValue]),
 }
 
+impl Entry {
+    /// The relationship, if this match of it accepts the subject.
+    fn accepting(&self, subject: &str) -> Option<MatchedRelationship<'_>> {
+        let subject_match = self.relationship.subject_matches.get(self.position)?;
+        let specificity = subject_match.accepts(subject).then(|| subject_match.specificity())?;
+        Some(MatchedRelationship { relationship: &self.relationship, specificity })
+    }
+}
+
 impl SubjectIndex {
     pub(super) fn is_empty(&self) -> bool {
         self.exact.is_empty()
@@ -68,17 +86,19 @@ impl SubjectIndex {
 
     pub(super) fn insert(&mut self, relationship: &Arc<CompiledRelationship>) {
         for (position, subject_match) in relationship.subject_matches.iter().enumerate() {
-            let entry = Entry { relationship: Arc::clone(relationship), position };
+            let relationship = Arc::clone(relationship);
             match subject_match {
-                CompiledMatch::Exact(text) => {
-                    let mut entries = self.exact.get(text).cloned().unwrap_or_default();
-                    entries.push(entry);
-                    self.exact.insert_mut(Arc::clone(text), entries);
+                CompiledMatch::Exact(subject) => {
+                    let entry = ExactEntry { subject: Arc::clone(subject), relationship };
+                    self.exact.insert(self.hasher.hash_one(subject), entry);
                 }
-                CompiledMatch::Pattern(pattern) => match self.least_crowded_place(relationship, pattern) {
-                    Some(place) => self.change(&place, |entries| entries.push(entry.clone())),
-                    None => self.everywhere.push(entry),
-                },
+                CompiledMatch::Pattern(pattern) => {
+                    let entry = Entry { relationship: Arc::clone(&relationship), position };
+                    match self.least_crowded_place(&relationship, pattern) {
+                        Some(place) => self.change(&place, |entries| entries.push(entry.clone())),
+                        None => self.everywhere.push(entry),
+                    }
+                }
             }
         }
     }
@@ -87,13 +107,7 @@ impl SubjectIndex {
         for subject_match in &relationship.subject_matches {
             match subject_match {
                 CompiledMatch::Exact(text) => {
-                    let Some(mut entries) = self.exact.get(text).cloned() else { continue };
-                    entries.retain(|entry| entry.relationship.id != relationship.id);
-                    if entries.is_empty() {
-                        self.exact.remove_mut(text);
-                    } else {
-                        self.exact.insert_mut(Arc::clone(text), entries);
-                    }
+                    self.exact.remove(self.hasher.hash_one(text), |entry| entry.relationship.id == relationship.id);
                 }
                 CompiledMatch::Pattern(pattern) => {
                     for place in places(relationship, pattern) {
@@ -108,26 +122,17 @@ impl SubjectIndex {
     }
 
     /// Every match that is exactly the subject, in no order.
-    pub(super) fn accepting_exactly(&self, subject: &str) -> Vec<MatchedRelationship<'_>> {
-        let entries = self.exact.get(subject).map(Vec::as_slice).unwrap_or_default();
-        let matched = entries.iter().filter_map(|Entry { relationship, position }| {
-            let specificity = relationship.subject_matches.get(*position)?.specificity();
-            Some(MatchedRelationship { relationship, specificity })
-        });
-        matched.collect()
+    pub(super) fn accepting_exactly<'a>(&'a self, subject: &str) -> impl Iterator<Item = MatchedRelationship<'a>> {
+        let entries = self.exact.under(self.hasher.hash_one(subject)).filter(move |entry| *entry.subject == *subject);
+        let specificity = Specificity::of_exact(subject);
+        entries.map(move |entry| MatchedRelationship { relationship: &entry.relationship, specificity })
     }
 
     /// Every pattern that accepts the subject, in no order.
     pub(super) fn accepting_by_pattern(&self, claims: &Claims) -> Vec<MatchedRelationship<'_>> {
         let subject = claims.subject.as_str();
         let mut matched = Vec::new();
-        self.for_each_candidate(claims, |Entry { relationship, position }| {
-            if let Some(subject_match) = relationship.subject_matches.get(*position)
-                && subject_match.accepts(subject)
-            {
-                matched.push(MatchedRelationship { relationship, specificity: subject_match.specificity() });
-            }
-        });
+        self.for_each_candidate(claims, |entry| matched.extend(entry.accepting(subject)));
         matched
     }
 
@@ -140,8 +145,7 @@ impl SubjectIndex {
         }
         if !self.by_infix.is_empty() {
             for at in 0..subject.len() {
-                let rest = subject.get(at..).unwrap_or_default();
-                self.by_infix.for_each_start_of(rest, |entries| entries.iter().for_each(&mut found));
+                self.by_infix.for_each_start_of(&subject[at..], |entries| entries.iter().for_each(&mut found));
             }
         }
         self.by_claim.for_each_of(&claims.members, |entries| entries.iter().for_each(&mut found));
@@ -250,7 +254,7 @@ mod tests {
     #[track_caller]
     fn check_few_are_evaluated(pattern: impl Fn(usize) -> String, subject: &str) {
         let (index, claims) = (index_of(2_000, pattern), claims(subject, &[]));
-        let accepting = index.accepting_exactly(subject).len() + index.accepting_by_pattern(&claims).len();
+        let accepting = index.accepting_exactly(subject).count() + index.accepting_by_pattern(&claims).len();
         assert_eq!(accepting, 1, "{subject}");
         let evaluated = candidates(&index, &claims);
         assert!(evaluated <= 2 * PREFERRED_PREFIX_ENTRIES, "{evaluated} of 2,000 were evaluated for {subject}");
