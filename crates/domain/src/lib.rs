@@ -21,6 +21,8 @@ pub mod draft;
 pub mod etag;
 pub mod exchange;
 pub mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod grant;
 pub mod hindsight;
 pub mod hygiene;

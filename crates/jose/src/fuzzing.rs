@@ -198,5 +198,9 @@ mod tests {
         assert_eq!(check_corpus("header", header).unwrap(), [""; 0]);
         assert_eq!(check_corpus("claims", claims).unwrap(), [""; 0]);
         assert_eq!(check_corpus("key_set", key_set).unwrap(), [""; 0]);
+        // The domain reads no files.
+        assert_eq!(check_corpus("pattern", countersign_domain::fuzzing::pattern).unwrap(), [""; 0]);
+        assert_eq!(check_corpus("cel", countersign_domain::fuzzing::cel).unwrap(), [""; 0]);
+        assert_eq!(check_corpus("condition", countersign_domain::fuzzing::condition).unwrap(), [""; 0]);
     }
 }
