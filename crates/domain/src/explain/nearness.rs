@@ -21,19 +21,63 @@ pub(super) fn common_ends(pattern: &CompiledMatch, subject: &str) -> usize {
     }
 }
 
-/// How much of pattern and subject differs, 0 to 1: the fewest insertions, deletions and replacements of characters that make the
-/// subject one that the pattern accepts, where `*` stands for anything at no cost, by the length of the longer.
+/// How much an early difference weighs against the number of differences.
+const EARLY: f64 = 0.9;
+
+/// What a difference in one character costs, and what a character costs that a `*` takes in.
+const CHANGE: usize = 2;
+const TAKEN_IN: usize = 1;
+
+/// How far the subject is from what the pattern accepts, 0 to 1.
+///
+/// Subjects go from the whole to the parts, so a pattern for another branch of the repository is nearer than one for anything of
+/// another repository, however little of that is written out: what counts most is how early the two part. A pattern whose
+/// beginning agrees, as that of one which begins with `*` does, is as far as its text differs.
 pub(super) fn distance(pattern: &CompiledMatch, subject: &str) -> f64 {
+    if pattern.accepts(subject) {
+        return 0.0;
+    }
+    let difference = difference(pattern, subject);
+    parting(pattern, subject).map_or(difference, |parting| EARLY * parting + (1.0 - EARLY) * difference)
+}
+
+/// The share of the subject that is left where it parts from how the pattern begins, back to the last delimiter; `None` when it does
+/// not part from that.
+fn parting(pattern: &CompiledMatch, subject: &str) -> Option<f64> {
+    let (beginning, goes_on) = match pattern {
+        CompiledMatch::Exact(text) => (&**text, false),
+        CompiledMatch::Pattern(pattern) => (pattern.prefix(), true),
+    };
+    if goes_on && subject.starts_with(beginning) {
+        return None;
+    }
+    let (beginning, subject) = (beginning.as_bytes(), subject.as_bytes());
+    let shared = beginning.iter().zip(subject).take_while(|(a, b)| a == b).count();
+    let ends_a_part = |at: usize| {
+        let delimits = |byte: &u8| matches!(byte, b':' | b'/');
+        at == 0
+            || [beginning, subject].iter().all(|text| text.get(at).is_none_or(delimits))
+            || beginning.get(at - 1).is_some_and(delimits)
+    };
+    let parts = (0..=shared).rev().find(|at| ends_a_part(*at)).unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "subjects have at most 1,024 bytes")]
+    let left = (subject.len() - parts) as f64 / subject.len().max(1) as f64;
+    Some(left)
+}
+
+/// How much of pattern and subject differs, 0 to 1: the fewest insertions, deletions and replacements of characters that make the
+/// subject one that the pattern accepts, by the length of the longer. What a `*` stands for counts half, or a pattern would be the
+/// nearer the less it says.
+fn difference(pattern: &CompiledMatch, subject: &str) -> f64 {
     let pattern: Vec<char> = pattern.to_string().chars().collect();
     let subject: Vec<char> = subject.chars().collect();
-    let mut previous: Vec<usize> = (0..=subject.len()).collect();
+    let mut previous: Vec<usize> = (0..=subject.len()).map(|inserted| inserted * CHANGE).collect();
     let mut current = vec![0; subject.len() + 1];
     for &expected in &pattern {
         if expected == '*' {
-            // Whatever came before, the star takes in the rest of the subject at no cost.
             let mut least = usize::MAX;
             for (cost, &before) in current.iter_mut().zip(&previous) {
-                least = least.min(before);
+                least = least.saturating_add(TAKEN_IN).min(before);
                 *cost = least;
             }
         } else {
@@ -41,21 +85,21 @@ pub(super) fn distance(pattern: &CompiledMatch, subject: &str) -> f64 {
             for (column, cost) in current.iter_mut().enumerate() {
                 let above = previous.get(column).copied().unwrap_or_default();
                 *cost = match column.checked_sub(1).and_then(|column| subject.get(column)) {
-                    None => above + 1,
-                    Some(found) => (diagonal + usize::from(*found != expected)).min(above + 1),
+                    None => above + CHANGE,
+                    Some(found) => (diagonal + if *found == expected { 0 } else { CHANGE }).min(above + CHANGE),
                 };
                 diagonal = above;
             }
             // Characters of the subject that the pattern does not have.
             let mut left = usize::MAX;
             for cost in &mut current {
-                *cost = (*cost).min(left.saturating_add(1));
+                *cost = (*cost).min(left.saturating_add(CHANGE));
                 left = *cost;
             }
         }
         std::mem::swap(&mut previous, &mut current);
     }
-    let longer = pattern.len().max(subject.len()).max(1);
+    let longer = pattern.len().max(subject.len()).max(1) * CHANGE;
     #[expect(clippy::cast_precision_loss, reason = "subjects and patterns have at most 1,024 characters")]
     let share = previous.last().copied().unwrap_or_default() as f64 / longer as f64;
     share.min(1.0)
@@ -158,6 +202,7 @@ mod tests {
         let ascending = [
             "repo:my-org/my-repo:*",
             "repo:my-org/my-repo:ref:refs/heads/main2",
+            "repo:my-org/my-repo:environment:production",
             "repo:my-org/my-rep:ref:refs/heads/*",
             "repo:my-org/other-repo:ref:refs/heads/main",
             "repo:x/y:environment:production",
