@@ -1,5 +1,7 @@
 //! For each kind of refusal, the explanation names first what an expert would name.
 
+mod corpus;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
