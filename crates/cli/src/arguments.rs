@@ -207,8 +207,8 @@ mod tests {
             "auth exchange-oidc-token --token a --token-file f",
             "auth explain",
             "auth explain --request-id req-1 --token-file f",
-            "auth issue-id-token",
             "auth issue-id-token --audience a --attribute org",
+            "issuers create --display-name a",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&words).expect_err(line);

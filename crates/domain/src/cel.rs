@@ -1,7 +1,7 @@
 //! CEL, cut down until no accepted expression can harm whoever evaluates it (SECURITY 32).
 //!
-//! Expressions read the token as `assertion` and mapped attributes as `attribute`, Google's names. The `cel` crate evaluates what
-//! it is given: 207 bytes can cost seconds and a gigabyte, and a flat sum of 3,000 bytes exhausts the stack. So what may be
+//! Expressions read the token as `assertion` and mapped attributes as `attribute`, Google's names; those of an identity profile read
+//! the attributes of a run as `attribute`, before there is a token. The `cel` crate evaluates what it is given: 207 bytes can cost seconds and a gigabyte, and a flat sum of 3,000 bytes exhausts the stack. So what may be
 //! written is bounded before it is kept:
 //!
 //! - the text, before the parser sees it ([`lexical`]): its length, the number of tokens, the depth of brackets;
@@ -115,6 +115,16 @@ impl CelExpression {
     /// The value that this expression maps the token to: text, a whole number, true or false, or a list of texts.
     pub fn map(&self, assertion: &Assertion) -> Result<serde_json::Value, CelFailure> {
         value::mapped(&self.evaluate(assertion, &Map::new())?).ok_or(CelFailure::ResultType)
+    }
+
+    /// As [`CelExpression::holds`], where there are attributes and no token.
+    pub fn holds_for_attributes(&self, attributes: &Map<String, serde_json::Value>) -> Result<bool, CelFailure> {
+        self.holds(&Assertion::new(&Map::new()), attributes)
+    }
+
+    /// As [`CelExpression::map`], where there are attributes and no token.
+    pub fn map_attributes(&self, attributes: &Map<String, serde_json::Value>) -> Result<serde_json::Value, CelFailure> {
+        value::mapped(&self.evaluate(&Assertion::new(&Map::new()), attributes)?).ok_or(CelFailure::ResultType)
     }
 
     fn evaluate(&self, assertion: &Assertion, attributes: &Map<String, serde_json::Value>) -> Result<Value, CelFailure> {

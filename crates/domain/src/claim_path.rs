@@ -80,13 +80,23 @@ impl ClaimPath {
         Some(value)
     }
 
+    /// Whether the two lead to one claim, or one of them through the claim of the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.names().iter().zip(other.names()).all(|(one, two)| *one == two)
+    }
+
+    /// The names on the path.
+    fn names(&self) -> Vec<Cow<'_, str>> {
+        match self.0.strip_prefix('/') {
+            None => vec![Cow::Borrowed(&*self.0)],
+            Some(pointer) => pointer.split('/').map(unescaped).collect(),
+        }
+    }
+
     /// Puts a value where the path leads, with the objects on the way that are not there. What stands there in place of an object
     /// is replaced by one.
     pub(crate) fn put(&self, members: &mut Map<String, Value>, value: Value) {
-        let mut names: Vec<Cow<'_, str>> = match self.0.strip_prefix('/') {
-            None => vec![Cow::Borrowed(&*self.0)],
-            Some(pointer) => pointer.split('/').map(unescaped).collect(),
-        };
+        let mut names = self.names();
         let Some(last) = names.pop() else { return };
         let mut object = members;
         for name in names {
@@ -202,6 +212,16 @@ mod tests {
         assert_eq!(path("/kubernetes.io/pod/name").top_level(), "kubernetes.io");
         assert_eq!(path("oidc.circleci.com/project-id").top_level(), "oidc.circleci.com/project-id");
         assert!(path("/a/b").is_nested() && !path("/a").is_nested() && !path("a/b").is_nested());
+    }
+
+    #[test]
+    fn paths_overlap_where_one_leads_through_the_other() {
+        for (one, other) in [("a", "/a"), ("/a/b", "/a"), ("/a/b", "a"), ("/a/b/c", "/a/b"), ("/~1a", "/~1a/b")] {
+            assert!(path(one).overlaps(&path(other)) && path(other).overlaps(&path(one)), "{one} {other}");
+        }
+        for (one, other) in [("a", "b"), ("/a/b", "/a/c"), ("a/b", "/a/b"), ("/a/b", "/b")] {
+            assert!(!path(one).overlaps(&path(other)) && !path(other).overlaps(&path(one)), "{one} {other}");
+        }
     }
 
     #[test]

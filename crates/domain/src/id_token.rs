@@ -1,14 +1,17 @@
 //! ID tokens: what we say about a run to whoever relies on us.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::draft::{self, Given};
-use crate::issuer::IssuerSettings;
+use crate::issuer::{Issuer, IssuerSettings};
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, Subject};
+use crate::profile::{Identity, IdentityContext, NotBefore, Profile};
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
@@ -19,21 +22,29 @@ pub const ID_TOKEN_TYPE: &str = "JWT";
 /// The most audiences one token can name.
 pub const MAX_AUDIENCES: usize = 10;
 
-/// The claims every ID token has, for the discovery document.
+/// The registered claims of an ID token, for the discovery document. `nbf` is left out where the issuer's profile says so.
 pub const ID_TOKEN_CLAIMS: [&str; 7] = ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"];
 
-/// What is asked of a token apart from its subject, within what the issuer allows. Made by [`IdTokenWish::within`].
+/// What a token says, but for its times and its id. Made by [`IdTokenWish::within`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdTokenTerms {
-    audiences: Vec<Audience>,
+    issuer_url: IssuerUrl,
+    subject: Subject,
+    claims: Map<String, Value>,
+    audiences: Audiences,
+    not_before: NotBefore,
     duration: Duration,
     algorithm: Option<SignatureAlgorithm>,
 }
 
-/// What is asked of a token apart from its subject, as the caller wrote it.
+/// What is asked of a token, as the caller wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdTokenWish {
-    /// The `aud` of the token: one to [`MAX_AUDIENCES`].
+    /// The attributes of the run that the token is for.
+    pub attributes: BTreeMap<String, String>,
+    /// The id of one of the profile's subject forms. Empty: the profile chooses.
+    pub subject_form: String,
+    /// The `aud` of the token: one to [`MAX_AUDIENCES`]. May be empty where the profile fixes the audience.
     pub audiences: Vec<String>,
     /// Not given: the issuer's default.
     pub duration: Given<Duration>,
@@ -46,25 +57,75 @@ pub struct IdTokenWish {
 pub struct IdTokenClaims {
     iss: IssuerUrl,
     sub: Subject,
-    #[serde(serialize_with = "one_as_text")]
-    aud: Vec<Audience>,
+    aud: Audiences,
     exp: i64,
     iat: i64,
-    nbf: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
     jti: String,
+    /// None has the name of a registered claim: a profile cannot set one.
+    #[serde(flatten)]
+    claims: Map<String, Value>,
+}
+
+/// The value of `aud`. One audience is written as a string, several as an array (RFC 7519, section 4.1.3); some relying parties
+/// read only the first form, where it is possible, and some profiles promise the second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Audiences {
+    audiences: Vec<Audience>,
+    always_a_list: bool,
 }
 
 impl IdTokenWish {
-    /// Holds a wish against what the issuer allows. Everything wrong is noted under the names of the request's fields.
-    pub fn within(&self, settings: &IssuerSettings, violations: &mut Violations) -> Option<IdTokenTerms> {
-        let audiences = self.audiences_within(settings, violations);
+    /// Holds a wish against what the issuer allows.
+    ///
+    /// # Errors
+    /// Everything wrong, under the names of the request's fields.
+    pub fn within(self, issuer: &Issuer) -> Result<IdTokenTerms, Violations> {
+        let Issuer { workspace_id, issuer_url, profile, settings, .. } = issuer;
+        let mut violations = Violations::new();
+        let context = IdentityContext { workspace_id, issuer_url };
+        let identity = match profile.identify(context, &self.subject_form, &self.attributes) {
+            Ok(identity) => Some(identity),
+            Err(found) => {
+                violations.extend(found);
+                None
+            }
+        };
+        let audiences = self.audiences_within(profile, settings, identity.as_ref(), &mut violations);
         let bounds = IssuerSettings::MIN_TOKEN_DURATION..=settings.max_token_duration;
-        let duration = draft::whole_seconds("duration", self.duration, settings.default_token_duration, bounds, violations);
-        let algorithm = self.algorithm_within(settings, violations);
-        Some(IdTokenTerms { audiences: audiences?, duration: duration?, algorithm: algorithm? })
+        let default = settings.default_token_duration;
+        let duration = draft::whole_seconds("duration", self.duration, default, bounds, &mut violations);
+        let algorithm = self.algorithm_within(settings, &mut violations);
+        match (identity, audiences, duration, algorithm) {
+            (Some(Identity { subject, claims, .. }), Some(audiences), Some(duration), Some(algorithm)) => Ok(IdTokenTerms {
+                issuer_url: issuer_url.clone(),
+                subject,
+                claims,
+                audiences: Audiences { audiences, always_a_list: profile.audience_is_list() },
+                not_before: profile.not_before(),
+                duration,
+                algorithm,
+            }),
+            _ => Err(violations),
+        }
     }
 
-    fn audiences_within(&self, settings: &IssuerSettings, violations: &mut Violations) -> Option<Vec<Audience>> {
+    fn audiences_within(
+        &self,
+        profile: &Profile,
+        settings: &IssuerSettings,
+        identity: Option<&Identity>,
+        violations: &mut Violations,
+    ) -> Option<Vec<Audience>> {
+        if profile.fixes_audience() {
+            let fixed = identity?.audience.clone()?;
+            if self.audiences.iter().any(|asked| asked != fixed.as_str()) {
+                violations.add("audiences", format!("must be left out or be `{fixed}`, which the issuer's profile fixes"));
+                return None;
+            }
+            return Some(vec![fixed]);
+        }
         if self.audiences.is_empty() {
             violations.add("audiences", "must name at least one audience");
             return None;
@@ -96,18 +157,23 @@ impl IdTokenTerms {
         self.algorithm
     }
 
-    /// The claims of a token for this subject. `token_id` are 128 random bits that no other token has.
-    pub fn claims(self, issuer_url: IssuerUrl, subject: Subject, now: Timestamp, token_id: [u8; 16]) -> IdTokenClaims {
+    /// The claims of a token that is issued now. `token_id` are 128 random bits that no other token has.
+    pub fn claims(self, now: Timestamp, token_id: [u8; 16]) -> IdTokenClaims {
         let iat = now.as_second();
-        let lifetime = i64::try_from(self.duration.as_secs()).unwrap_or(i64::MAX);
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         IdTokenClaims {
-            iss: issuer_url,
-            sub: subject,
+            iss: self.issuer_url,
+            sub: self.subject,
             aud: self.audiences,
-            exp: iat.saturating_add(lifetime),
+            exp: iat.saturating_add(seconds(self.duration)),
             iat,
-            nbf: iat,
+            nbf: match self.not_before {
+                NotBefore::IssuedAt => Some(iat),
+                NotBefore::Absent => None,
+                NotBefore::BackDated(by) => Some(iat.saturating_sub(seconds(by))),
+            },
             jti: BASE64URL_NOPAD.encode(&token_id),
+            claims: self.claims,
         }
     }
 }
@@ -124,40 +190,75 @@ impl IdTokenClaims {
     }
 }
 
-/// One audience is written as a string, several as an array (RFC 7519, section 4.1.3); some relying parties read only the first
-/// form, where it is possible.
-fn one_as_text<S: Serializer>(audiences: &[Audience], serializer: S) -> Result<S::Ok, S::Error> {
-    match audiences {
-        [only] => only.serialize(serializer),
-        several => several.serialize(serializer),
+impl Serialize for Audiences {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.audiences.as_slice() {
+            [only] if !self.always_a_list => only.serialize(serializer),
+            audiences => audiences.serialize(serializer),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::issuer::IssuerDraft;
+    use serde_json::json;
 
-    fn settings(draft: &IssuerDraft) -> IssuerSettings {
-        IssuerSettings::create(draft, &mut Violations::new()).unwrap()
+    use super::*;
+    use crate::id::{IssuerId, WorkspaceId};
+    use crate::issuer::IssuerDraft;
+    use crate::profile::ProfileDefinition;
+
+    fn issuer(profile: Profile, draft: &IssuerDraft) -> Issuer {
+        let settings = IssuerSettings::create(draft, Some(&profile), &mut Violations::new()).unwrap();
+        Issuer {
+            id: IssuerId::from_random([1; 16]),
+            workspace_id: WorkspaceId::from_random([2; 16]),
+            issuer_url: "https://id.example.com/a".parse().unwrap(),
+            profile,
+            settings,
+            revision: 1,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
     }
 
-    fn claims(audiences: &[&str]) -> serde_json::Value {
-        let wish = IdTokenWish { audiences: audiences.iter().map(ToString::to_string).collect(), ..IdTokenWish::default() };
-        let terms = wish.within(&settings(&IssuerDraft::default()), &mut Violations::new()).unwrap();
+    fn rwx(draft: &IssuerDraft) -> Issuer {
+        issuer("rwx".parse().unwrap(), draft)
+    }
+
+    fn custom(text: &str) -> Issuer {
+        let mut violations = Violations::new();
+        let profile = Profile::custom(ProfileDefinition::from_toml(text).unwrap(), "profile", &mut violations);
+        issuer(profile.unwrap_or_else(|| panic!("{violations}")), &IssuerDraft::default())
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
+    fn wish(audiences: &[&str]) -> IdTokenWish {
+        let attributes = [("org", "a"), ("vault", "b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        IdTokenWish { audiences: texts(audiences), attributes: attributes.into(), ..IdTokenWish::default() }
+    }
+
+    fn claims(issuer: &Issuer, wish: IdTokenWish) -> Value {
         let now = "2026-11-20T10:00:00.999Z".parse().unwrap();
-        let claims =
-            terms.claims("https://id.example.com/rwx".parse().unwrap(), "org:a:vault:b".parse().unwrap(), now, [0xff; 16]);
+        let claims = wish.within(issuer).unwrap_or_else(|violations| panic!("{violations}")).claims(now, [0xff; 16]);
         assert_eq!(claims.expires_at(), "2026-11-20T11:00:00Z".parse().unwrap());
         serde_json::to_value(claims).unwrap()
     }
 
+    fn violated(issuer: &Issuer, wish: IdTokenWish) -> Vec<String> {
+        wish.within(issuer).unwrap_err().into_iter().map(|violation| violation.field).collect()
+    }
+
     #[test]
     fn claims_are_complete_and_hold_whole_seconds() {
+        let value = claims(&rwx(&IssuerDraft::default()), wish(&["sts.amazonaws.com"]));
         assert_eq!(
-            claims(&["sts.amazonaws.com"]),
-            serde_json::json!({
-                "iss": "https://id.example.com/rwx",
+            value,
+            json!({
+                "iss": "https://id.example.com/a",
                 "sub": "org:a:vault:b",
                 "aud": "sts.amazonaws.com",
                 "exp": 1_795_172_400,
@@ -166,44 +267,82 @@ mod tests {
                 "jti": "_____________________w",
             })
         );
-        let value = claims(&["one"]);
         let names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ID_TOKEN_CLAIMS);
     }
 
     #[test]
-    fn several_audiences_are_an_array() {
-        assert_eq!(claims(&["one", "two"])["aud"], serde_json::json!(["one", "two"]));
+    fn several_audiences_are_an_array_and_one_where_the_profile_says_so() {
+        let chosen = rwx(&IssuerDraft::default());
+        assert_eq!(claims(&chosen, wish(&["one", "two"]))["aud"], json!(["one", "two"]));
+        let form = "[attributes.a]\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
+        let listed = custom(&format!("audience_as_list = true\n{form}"));
+        let wish = IdTokenWish { attributes: [("a".to_owned(), "b".to_owned())].into(), ..wish(&["one"]) };
+        assert_eq!(claims(&listed, wish)["aud"], json!(["one"]));
+    }
+
+    #[test]
+    fn nbf_is_what_the_profile_says() {
+        let form = "[attributes.a]\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
+        for (not_before, nbf) in [
+            ("not_before = 'issued_at'", Some(json!(1_795_168_800))),
+            ("not_before = 'absent'", None),
+            ("not_before = 'back_dated'\nback_dating_seconds = 300", Some(json!(1_795_168_500))),
+        ] {
+            let wish = IdTokenWish { attributes: [("a".to_owned(), "b".to_owned())].into(), ..wish(&["one"]) };
+            assert_eq!(claims(&custom(&format!("{not_before}\n{form}")), wish).get("nbf"), nbf.as_ref(), "{not_before}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_audience_can_be_asked_for_and_no_other() {
+        let form =
+            "audience = '{issuer_host}'\n[attributes.a]\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
+        let fixed = custom(form);
+        let wish = |audiences: &[&str]| IdTokenWish { attributes: [("a".to_owned(), "b".to_owned())].into(), ..wish(audiences) };
+        for audiences in [&[][..], &["id.example.com"]] {
+            assert_eq!(claims(&fixed, wish(audiences))["aud"], json!("id.example.com"));
+        }
+        for audiences in [&["other"][..], &["id.example.com", "other"], &["https://id.example.com"]] {
+            assert_eq!(violated(&fixed, wish(audiences)), ["audiences"], "{audiences:?}");
+        }
+    }
+
+    #[test]
+    fn everything_wrong_with_a_wish_is_said_at_once() {
+        let wish = IdTokenWish {
+            attributes: [("org".to_owned(), "a:b".to_owned())].into(),
+            subject_form: "mint".to_owned(),
+            audiences: vec![],
+            duration: Some(Ok(Duration::from_secs(1))),
+            algorithm: "none".to_owned(),
+        };
+        let expected = ["attributes[vault]", "subject_form", "audiences", "duration", "algorithm"];
+        assert_eq!(violated(&rwx(&IssuerDraft::default()), wish), expected);
     }
 
     #[test]
     fn s55_nothing_asked_for_goes_beyond_what_the_issuer_allows() {
-        let own = settings(&IssuerDraft {
-            algorithms: vec!["ES256".to_owned(), "EdDSA".to_owned()],
-            allowed_audiences: vec!["vault".to_owned()],
+        let own = rwx(&IssuerDraft {
+            algorithms: texts(&["ES256", "EdDSA"]),
+            allowed_audiences: texts(&["vault"]),
             max_token_duration: Some(Ok(Duration::from_mins(10))),
             ..IssuerDraft::default()
         });
-        let good = IdTokenWish {
-            audiences: vec!["vault".to_owned()],
-            duration: Some(Ok(Duration::from_mins(10))),
-            algorithm: "EdDSA".to_owned(),
-        };
-        let terms = good.clone().within(&own, &mut Violations::new()).unwrap();
-        assert_eq!(terms.algorithm(), Some(SignatureAlgorithm::EdDsa));
+        let good = IdTokenWish { duration: Some(Ok(Duration::from_mins(10))), algorithm: "EdDSA".to_owned(), ..wish(&["vault"]) };
+        assert_eq!(good.clone().within(&own).unwrap().algorithm(), Some(SignatureAlgorithm::EdDsa));
         for (wish, field) in [
-            (IdTokenWish { audiences: vec!["Vault".to_owned()], ..good.clone() }, "audiences[0]"),
+            (IdTokenWish { audiences: texts(&["Vault"]), ..good.clone() }, "audiences[0]"),
             (IdTokenWish { audiences: vec![], ..good.clone() }, "audiences"),
             (IdTokenWish { duration: Some(Ok(Duration::from_secs(601))), ..good.clone() }, "duration"),
             (IdTokenWish { duration: Some(Ok(Duration::from_secs(59))), ..good.clone() }, "duration"),
             (IdTokenWish { algorithm: "RS256".to_owned(), ..good.clone() }, "algorithm"),
             (IdTokenWish { algorithm: "none".to_owned(), ..good.clone() }, "algorithm"),
         ] {
-            let mut violations = Violations::new();
-            assert_eq!(wish.within(&own, &mut violations), None);
-            assert_eq!(violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), [field]);
+            assert_eq!(violated(&own, wish), [field]);
         }
-        let too_many = IdTokenWish { audiences: (0..11).map(|n| n.to_string()).collect(), ..IdTokenWish::default() };
-        assert_eq!(too_many.within(&settings(&IssuerDraft::default()), &mut Violations::new()), None);
+        let too_many: Vec<_> = (0..11).map(|number| number.to_string()).collect();
+        let wish = IdTokenWish { audiences: too_many, ..wish(&[]) };
+        assert_eq!(violated(&rwx(&IssuerDraft::default()), wish), ["audiences"]);
     }
 }

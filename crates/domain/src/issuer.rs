@@ -8,7 +8,7 @@ use crate::draft::{self, Given, Mask};
 use crate::id::{IssuerId, WorkspaceId};
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
-use crate::profile::BuiltInProfile;
+use crate::profile::Profile;
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
@@ -22,8 +22,8 @@ pub struct Issuer {
     pub workspace_id: WorkspaceId,
     /// The `iss` of its tokens. Unique in the deployment; never changes, never used again.
     pub issuer_url: IssuerUrl,
-    /// How `sub` is built. Never changes.
-    pub profile: BuiltInProfile,
+    /// What its tokens say of a run. Never changes.
+    pub profile: Profile,
     /// Everything an operator may set.
     pub settings: IssuerSettings,
     /// Counts its changes; the etag is made of it.
@@ -58,9 +58,10 @@ pub struct IssuerDraft {
     pub algorithms: Vec<String>,
     /// Empty: any.
     pub allowed_audiences: Vec<String>,
-    /// Not given: [`IssuerSettings::DEFAULT_TOKEN_DURATION`], or the maximum where that is shorter.
+    /// Not given: the profile's default or else [`IssuerSettings::DEFAULT_TOKEN_DURATION`], or the maximum where that is shorter.
     pub default_token_duration: Given<Duration>,
-    /// Not given: [`IssuerSettings::DEFAULT_TOKEN_DURATION`].
+    /// Not given: the profile's default or [`IssuerSettings::DEFAULT_TOKEN_DURATION`], whichever is longer, within the profile's
+    /// maximum.
     pub max_token_duration: Given<Duration>,
 }
 
@@ -105,7 +106,7 @@ impl IssuerSettings {
     pub const MIN_TOKEN_DURATION: Duration = Duration::from_mins(1);
     /// The largest `max_token_duration` that can be set.
     pub const MAX_TOKEN_DURATION_LIMIT: Duration = Duration::from_hours(24);
-    /// Either duration when nothing is said.
+    /// Either duration when neither issuer nor profile says anything.
     pub const DEFAULT_TOKEN_DURATION: Duration = Duration::from_hours(1);
     /// The most allowed audiences.
     pub const MAX_ALLOWED_AUDIENCES: usize = 100;
@@ -117,14 +118,14 @@ impl IssuerSettings {
         ["display_name", "algorithms", "allowed_audiences", "default_token_duration", "max_token_duration"];
     const IMMUTABLE: [&str; 7] = ["id", "workspace_id", "issuer_url", "profile", "etag", "create_time", "update_time"];
 
-    /// Checks the settings of a new issuer. `None` when a violation was noted.
-    pub fn create(draft: &IssuerDraft, violations: &mut Violations) -> Option<Self> {
+    /// Checks the settings of a new issuer with this profile, as far as that is known to be one. `None` when a violation was noted.
+    pub fn create(draft: &IssuerDraft, profile: Option<&Profile>, violations: &mut Violations) -> Option<Self> {
         // Every field is read before the first absence ends this, so that all violations are reported at once.
         let display_name = draft.display_name(violations);
         let algorithms = draft.algorithms(violations);
         let allowed_audiences = draft.allowed_audiences(violations);
-        let max_token_duration = draft.max_token_duration(violations);
-        let default_token_duration = draft.default_token_duration(max_token_duration, violations);
+        let max_token_duration = draft.max_token_duration(profile, violations);
+        let default_token_duration = draft.default_token_duration(profile, max_token_duration, violations);
         let settings = Self {
             display_name: display_name?,
             algorithms: algorithms?,
@@ -132,13 +133,14 @@ impl IssuerSettings {
             default_token_duration: default_token_duration?,
             max_token_duration: max_token_duration?,
         };
-        settings.check_order(violations).then_some(settings)
+        settings.check_together(profile, violations).then_some(settings)
     }
 
-    /// These settings with the fields that the mask names taken from the draft. Violations are noted; the result counts only
-    /// when there are none.
+    /// These settings, of an issuer with this profile, with the fields that the mask names taken from the draft. Violations are
+    /// noted; the result counts only when there are none.
     #[must_use]
-    pub fn update(mut self, draft: &IssuerDraft, mask: &[String], violations: &mut Violations) -> Self {
+    pub fn update(mut self, draft: &IssuerDraft, mask: &[String], profile: &Profile, violations: &mut Violations) -> Self {
+        let profile = Some(profile);
         let mask = Mask::check(mask, &Self::SETTABLE, &Self::IMMUTABLE, violations);
         macro_rules! take {
             ($($field:ident ( $($argument:expr),* );)+) => {$(
@@ -153,19 +155,24 @@ impl IssuerSettings {
             display_name();
             algorithms();
             allowed_audiences();
-            max_token_duration();
-            default_token_duration(Some(self.max_token_duration));
+            max_token_duration(profile);
+            default_token_duration(profile, Some(self.max_token_duration));
         }
-        self.check_order(violations);
+        self.check_together(profile, violations);
         self
     }
 
-    fn check_order(&self, violations: &mut Violations) -> bool {
+    /// Checks what no field is wrong in by itself. False when a violation was noted.
+    fn check_together(&self, profile: Option<&Profile>, violations: &mut Violations) -> bool {
         let ordered = self.default_token_duration <= self.max_token_duration;
         if !ordered {
             violations.add("issuer.default_token_duration", "must not be longer than max_token_duration");
         }
-        ordered
+        let one_choice = self.allowed_audiences.is_empty() || !profile.is_some_and(Profile::fixes_audience);
+        if !one_choice {
+            violations.add("issuer.allowed_audiences", "must be empty, as the profile fixes the audience");
+        }
+        ordered && one_choice
     }
 }
 
@@ -191,15 +198,22 @@ impl IssuerDraft {
         draft::list("issuer.allowed_audiences", &self.allowed_audiences, most, str::parse, violations)
     }
 
-    fn max_token_duration(&self, violations: &mut Violations) -> Option<Duration> {
-        let bounds = IssuerSettings::MIN_TOKEN_DURATION..=IssuerSettings::MAX_TOKEN_DURATION_LIMIT;
-        let default = IssuerSettings::DEFAULT_TOKEN_DURATION;
+    fn max_token_duration(&self, profile: Option<&Profile>, violations: &mut Violations) -> Option<Duration> {
+        let longest = profile.map_or(IssuerSettings::MAX_TOKEN_DURATION_LIMIT, Profile::max_token_duration);
+        let bounds = IssuerSettings::MIN_TOKEN_DURATION..=longest;
+        let usual = IssuerSettings::DEFAULT_TOKEN_DURATION;
+        let default = profile.and_then(Profile::default_token_duration).map_or(usual, |own| own.max(usual)).min(longest);
         draft::whole_seconds("issuer.max_token_duration", self.max_token_duration, default, bounds, violations)
     }
 
-    fn default_token_duration(&self, max: Option<Duration>, violations: &mut Violations) -> Option<Duration> {
+    fn default_token_duration(
+        &self,
+        profile: Option<&Profile>,
+        max: Option<Duration>,
+        violations: &mut Violations,
+    ) -> Option<Duration> {
         let bounds = IssuerSettings::MIN_TOKEN_DURATION..=IssuerSettings::MAX_TOKEN_DURATION_LIMIT;
-        let default = IssuerSettings::DEFAULT_TOKEN_DURATION;
+        let default = profile.and_then(Profile::default_token_duration).unwrap_or(IssuerSettings::DEFAULT_TOKEN_DURATION);
         let default = max.map_or(default, |max| default.min(max));
         draft::whole_seconds("issuer.default_token_duration", self.default_token_duration, default, bounds, violations)
     }
@@ -310,9 +324,13 @@ mod tests {
         assert_eq!(namespace.check(generated.as_str()), Err(InvalidIssuerUrl::PathOfId));
     }
 
+    fn rwx() -> Profile {
+        "rwx".parse().unwrap()
+    }
+
     fn create(draft: &IssuerDraft) -> Result<IssuerSettings, Vec<String>> {
         let mut violations = Violations::new();
-        let settings = IssuerSettings::create(draft, &mut violations);
+        let settings = IssuerSettings::create(draft, Some(&rwx()), &mut violations);
         assert_eq!(settings.is_some(), violations.is_empty());
         settings.ok_or_else(|| violations.into_iter().map(|violation| violation.field).collect())
     }
@@ -390,7 +408,7 @@ mod tests {
         let update = |draft: &IssuerDraft, mask: &[&str]| {
             let mask: Vec<_> = mask.iter().map(ToString::to_string).collect();
             let mut violations = Violations::new();
-            let updated = present.clone().update(draft, &mask, &mut violations);
+            let updated = present.clone().update(draft, &mask, &rwx(), &mut violations);
             violations.into_result(updated).map_err(|found| found.into_iter().map(|one| one.field).collect::<Vec<_>>())
         };
         let renamed = IssuerSettings { display_name: Some("after".parse().unwrap()), ..present.clone() };

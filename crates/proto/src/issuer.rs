@@ -45,13 +45,15 @@ impl From<wire::Issuer> for IssuerDraft {
     }
 }
 
-// Workspace, issuer and attributes are read where they are needed: they decide who signs for whom.
-impl From<&wire::IssueIdTokenRequest> for IdTokenWish {
-    fn from(request: &wire::IssueIdTokenRequest) -> Self {
+// Workspace and issuer are read where they are needed: they decide who signs.
+impl From<wire::IssueIdTokenRequest> for IdTokenWish {
+    fn from(request: wire::IssueIdTokenRequest) -> Self {
         Self {
-            audiences: request.audiences.clone(),
+            attributes: request.attributes.into_iter().collect(),
+            subject_form: request.subject_form,
+            audiences: request.audiences,
             duration: given_duration(request.duration.as_ref()),
-            algorithm: request.algorithm.clone(),
+            algorithm: request.algorithm,
         }
     }
 }
@@ -83,7 +85,6 @@ impl From<SigningKeyState> for wire::SigningKeyState {
 mod tests {
     use countersign_domain::id::WorkspaceId;
     use countersign_domain::issuer::IssuerSettings;
-    use countersign_domain::profile::BuiltInProfile;
     use countersign_domain::trusted_issuer::SignatureAlgorithm;
     use countersign_domain::violation::Violations;
 
@@ -101,8 +102,8 @@ mod tests {
             id: IssuerId::from_random([1; 16]),
             workspace_id: WorkspaceId::from_random([2; 16]),
             issuer_url: "https://id.example.com/rwx".parse().unwrap(),
-            profile: BuiltInProfile::Rwx,
-            settings: IssuerSettings::create(&draft, &mut violations).unwrap(),
+            profile: "rwx".parse().unwrap(),
+            settings: IssuerSettings::create(&draft, "rwx".parse().ok().as_ref(), &mut violations).unwrap(),
             revision: 3,
             created_at: Timestamp::from_second(1_790_000_000).unwrap(),
             updated_at: Timestamp::from_second(1_790_000_001).unwrap(),
@@ -117,7 +118,10 @@ mod tests {
         assert_eq!(wire.algorithms, ["ES256", "RS256"]);
         assert_ne!(wire.etag, wire::Issuer::from(&Issuer { revision: 4, ..issuer.clone() }).etag);
         let mut violations = Violations::new();
-        assert_eq!(IssuerSettings::create(&IssuerDraft::from(wire), &mut violations), Some(issuer.settings));
+        assert_eq!(
+            IssuerSettings::create(&IssuerDraft::from(wire), Some(&issuer.profile), &mut violations),
+            Some(issuer.settings)
+        );
     }
 
     #[test]
@@ -125,7 +129,7 @@ mod tests {
         let mut wire = wire::Issuer::from(&issuer());
         wire.max_token_duration = Some(prost_types::Duration { seconds: -1, nanos: 0 });
         let mut violations = Violations::new();
-        assert_eq!(IssuerSettings::create(&IssuerDraft::from(wire), &mut violations), None);
+        assert_eq!(IssuerSettings::create(&IssuerDraft::from(wire), Some(&issuer().profile), &mut violations), None);
         assert_eq!(violations.iter().next().unwrap().field, "issuer.max_token_duration");
     }
 

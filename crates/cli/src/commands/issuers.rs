@@ -32,7 +32,7 @@ pub(crate) enum IssuersCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// How subjects are built from attributes: `namespace` ({workspace_id}/{path}) or `rwx` (org:{org}:vault:{vault}).
+    /// What tokens say of a run: `namespace`, `rwx`, `spacelift`, `meshstack-runner`, `meshstack-run` or `kubernetes`.
     #[arg(long, value_name = "PROFILE")]
     profile: String,
     /// A name for people.

@@ -91,8 +91,7 @@ pub(super) async fn issue(deployment: &Deployment, operator: &Secret, demo: &Dem
         issuer_id: demo.issuer_id.clone(),
         audiences: vec![deployment.url(Service::Gateway).to_owned()],
         attributes: HashMap::from([("org".to_owned(), ORG.to_owned()), ("vault".to_owned(), VAULT.to_owned())]),
-        duration: None,
-        algorithm: String::new(),
+        ..IssueIdTokenRequest::default()
     };
     Ok(client.issue_id_token(request).await?.into_inner().id_token.into())
 }

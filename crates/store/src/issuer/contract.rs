@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::issuer::{IssuerDraft, IssuerSettings};
-use countersign_domain::profile::BuiltInProfile;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_testkit::postgres::Postgres;
@@ -90,7 +89,7 @@ fn settings(name: &str) -> IssuerSettings {
         default_token_duration: Some(Ok(Duration::from_mins(2))),
         max_token_duration: Some(Ok(Duration::from_hours(3))),
     };
-    IssuerSettings::create(&draft, &mut Violations::new()).unwrap()
+    IssuerSettings::create(&draft, "rwx".parse().ok().as_ref(), &mut Violations::new()).unwrap()
 }
 
 fn issuer(number: u8) -> Issuer {
@@ -98,7 +97,7 @@ fn issuer(number: u8) -> Issuer {
         id: IssuerId::from_random([number; 16]),
         workspace_id: workspace(1),
         issuer_url: format!("https://id.example.com/{number}").parse().unwrap(),
-        profile: BuiltInProfile::Rwx,
+        profile: "rwx".parse().unwrap(),
         settings: settings("first"),
         revision: 1,
         created_at: at(i64::from(number)),

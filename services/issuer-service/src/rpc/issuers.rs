@@ -6,7 +6,7 @@ use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSettings};
-use countersign_domain::profile::BuiltInProfile;
+use countersign_domain::profile::Profile;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
@@ -53,12 +53,12 @@ impl Issuers {
     fn new_issuer(&self, draft: wire::Issuer) -> Result<Issuer, Refusal> {
         let mut violations = Violations::new();
         let workspace_id = read::<WorkspaceId>("issuer.workspace_id", &draft.workspace_id, &mut violations);
-        let profile = read::<BuiltInProfile>("issuer.profile", &draft.profile, &mut violations);
+        let profile = read::<Profile>("issuer.profile", &draft.profile, &mut violations);
         let id = IssuerId::from_random(self.entropy.bits128());
         let issuer_url =
             if draft.issuer_url.is_empty() { self.namespace.generated(&id) } else { self.namespace.check(&draft.issuer_url) };
         let issuer_url = violations.check("issuer.issuer_url", issuer_url);
-        let settings = IssuerSettings::create(&IssuerDraft::from(draft), &mut violations);
+        let settings = IssuerSettings::create(&IssuerDraft::from(draft), profile.as_ref(), &mut violations);
         let now = self.now();
         match (workspace_id, profile, issuer_url, settings) {
             (Some(workspace_id), Some(profile), Some(issuer_url), Some(settings)) => {
@@ -104,7 +104,7 @@ impl Issuers {
                 return Err(Refusal::etag_mismatch(KIND, &id));
             }
             let mut violations = Violations::new();
-            let settings = present.settings.clone().update(&draft, &mask, &mut violations);
+            let settings = present.settings.clone().update(&draft, &mask, &present.profile, &mut violations);
             let settings = violations.into_result(settings)?;
             let revision = present.revision;
             let changed = Issuer { settings, revision: revision.saturating_add(1), updated_at: self.now(), ..present };

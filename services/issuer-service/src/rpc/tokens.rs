@@ -1,6 +1,5 @@
 //! `TokenService`: ID tokens.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,23 +35,13 @@ impl Tokens {
         let loaded = self.find(caller, &request).await?;
         let issuer = loaded.of_workspace().ok_or_else(|| Refusal::not_found("Issuer", &request.issuer_id))?;
 
-        let mut violations = Violations::new();
-        let terms = IdTokenWish::from(&request).within(&issuer.settings, &mut violations);
-        let attributes: BTreeMap<_, _> = request.attributes.into_iter().collect();
-        let subject = match issuer.profile.subject(&issuer.workspace_id, &attributes) {
-            Ok(subject) => Some(subject),
-            Err(found) => {
-                violations.extend(found);
-                None
-            }
-        };
-        let (Some(terms), Some(subject)) = (terms, subject) else { return Err(Refusal::invalid(violations)) };
+        let terms = IdTokenWish::from(request).within(issuer)?;
 
         let issuer_id = issuer.id.clone();
         let in_use = self.keeper.in_use(Arc::clone(&loaded)).await.map_err(|error| key_trouble(&error, &issuer_id))?;
         let now = self.clock.now();
         let key = signer(&in_use, issuer, &terms, now)?;
-        let claims = terms.claims(issuer.issuer_url.clone(), subject, now, self.entropy.bits128());
+        let claims = terms.claims(now, self.entropy.bits128());
         let (subject, expires_at) = (claims.subject().to_string(), claims.expires_at());
         let claims = serde_json::to_vec(&claims).map_err(|_| Refusal::internal())?;
         let id_token = sign(Arc::clone(&key), ID_TOKEN_TYPE, claims).await?;
@@ -121,7 +110,7 @@ async fn sign(key: Arc<SigningKey>, typ: &'static str, claims: Vec<u8>) -> Resul
         _ => key.sign(typ, &claims),
     };
     signed.map_err(|error| match error {
-        SigningError::TooLong => Refusal::invalid_field("audiences", "make the token longer than 16 KiB"),
+        SigningError::TooLong => Refusal::invalid_field("audiences", "make the token, with the run's claims, longer than 16 KiB"),
         error => {
             tracing::error!(%error, "cannot sign an ID token");
             Refusal::internal()

@@ -52,7 +52,7 @@ async fn every_violation_of_a_new_issuer_is_reported_at_once() {
     let service = Ground::sqlite().start().await;
     let issuer = wire::Issuer {
         workspace_id: "workspace".to_owned(),
-        profile: "spacelift".to_owned(),
+        profile: "unheard-of".to_owned(),
         issuer_url: "https://elsewhere.example".to_owned(),
         display_name: "a\nb".to_owned(),
         algorithms: vec!["none".to_owned()],

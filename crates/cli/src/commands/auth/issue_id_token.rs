@@ -17,15 +17,18 @@ use crate::output::Output;
 
 #[derive(Debug, Args)]
 pub(crate) struct IssueIdTokenArgs {
-    /// The `aud` of the token: who is to accept it. Repeat for several.
-    #[arg(long, required = true, value_name = "AUDIENCE")]
+    /// The `aud` of the token: who is to accept it. Repeat for several. May be left out where the issuer's profile fixes it.
+    #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
     /// The issuer, `is_…`. May be left out when the workspace has one.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     issuer_id: String,
-    /// An attribute of the run, from which the issuer's profile makes the subject. Repeat for each.
+    /// An attribute of the run, from which the issuer's profile makes subject and claims. Repeat for each.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_attribute)]
     attribute: Vec<(String, String)>,
+    /// Which of the profile's subject forms to use [default: the first that is for such a run].
+    #[arg(long, value_name = "FORM", default_value = "", hide_default_value = true)]
+    subject_form: String,
     /// How long the token lives, for example 15m [default: the issuer's].
     #[arg(long, value_parser = duration::parse)]
     duration: Option<Duration>,
@@ -68,7 +71,7 @@ fn attributes(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>> {
 
 impl IssueIdTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let Self { audience, issuer_id, attribute, duration, algorithm, output: format } = self;
+        let Self { audience, issuer_id, attribute, subject_form, duration, algorithm, output: format } = self;
         let request = IssueIdTokenRequest {
             workspace_id: session.connection.workspace(&session.clock)?,
             issuer_id,
@@ -76,6 +79,7 @@ impl IssueIdTokenArgs {
             attributes: attributes(attribute)?,
             duration: duration.map(common::duration),
             algorithm,
+            subject_form,
         };
         let mut client = TokenServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
         let issued = client.issue_id_token(request).await?.into_inner();

@@ -1,0 +1,50 @@
+//! The names that templates and expressions of a profile may use.
+
+use std::collections::BTreeMap;
+
+use super::attribute::Attribute;
+use crate::cel::CelExpression;
+
+/// The host of the issuer's URL, with the port if it names one.
+pub(super) const ISSUER_HOST: &str = "issuer_host";
+/// The issuer's URL.
+pub(super) const ISSUER_URL: &str = "issuer_url";
+/// The id of the workspace that owns the issuer.
+pub(super) const WORKSPACE_ID: &str = "workspace_id";
+
+/// What is known of the issuer, whatever the caller says.
+pub(super) const CONTEXT: [&str; 3] = [ISSUER_HOST, ISSUER_URL, WORKSPACE_ID];
+
+/// What a profile declares.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Declared {
+    pub(super) attributes: BTreeMap<Box<str>, Attribute>,
+    pub(super) derived: BTreeMap<Box<str>, CelExpression>,
+}
+
+impl Declared {
+    /// Whether the name stands for something that attributes are computed from.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        CONTEXT.contains(&name) || self.attributes.contains_key(name)
+    }
+
+    /// Whether the name stands for anything.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        self.is_given(name) || self.derived.contains_key(name)
+    }
+
+    /// Whether the value of this name can hold the character.
+    pub(super) fn can_hold(&self, name: &str, character: char) -> bool {
+        match self.attributes.get(name) {
+            Some(attribute) => attribute.can_hold(character),
+            None if name == WORKSPACE_ID => character == '_' || character.is_ascii_alphanumeric(),
+            None => true,
+        }
+    }
+
+    /// The values of this name, where they can be listed.
+    pub(super) fn values(&self, name: &str) -> Option<Vec<&str>> {
+        let allowed = &self.attributes.get(name)?.allowed_values;
+        (!allowed.is_empty()).then(|| allowed.iter().map(String::as_str).collect())
+    }
+}

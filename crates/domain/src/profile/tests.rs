@@ -1,0 +1,140 @@
+mod definitions;
+mod injective;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::*;
+use crate::id::WorkspaceId;
+use crate::issuer_url::IssuerUrl;
+
+/// What the file of a profile says of it.
+#[derive(Deserialize)]
+struct Samples {
+    samples: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sample {
+    #[serde(default)]
+    subject_form: String,
+    attributes: BTreeMap<String, String>,
+    subject: String,
+    audience: Option<String>,
+    claims: Map<String, Value>,
+}
+
+fn workspace() -> WorkspaceId {
+    WorkspaceId::from_random([1; 16])
+}
+
+fn url() -> IssuerUrl {
+    "https://id.example.com/a".parse().unwrap()
+}
+
+fn profile(name: &str) -> Profile {
+    name.parse().unwrap()
+}
+
+fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn identify(profile: &Profile, form: &str, given: &BTreeMap<String, String>) -> Result<Identity, Violations> {
+    profile.identify(IdentityContext { workspace_id: &workspace(), issuer_url: &url() }, form, given)
+}
+
+fn fields(violations: Violations) -> Vec<String> {
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+fn refused(profile: &Profile, pairs: &[(&str, &str)]) -> Vec<String> {
+    fields(identify(profile, "", &attributes(pairs)).unwrap_err())
+}
+
+#[test]
+fn every_file_is_a_profile_and_true_of_its_own_samples() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = built_in::SOURCES.iter().map(|(name, _)| format!("{name}.toml")).collect();
+    files.sort();
+    names.sort();
+    assert_eq!(files, names, "each file is used");
+    for (name, text) in built_in::SOURCES {
+        let profile = built_in::read(name, text).unwrap_or_else(|violations| panic!("{violations}"));
+        assert_eq!(name.parse(), Ok(profile.clone()));
+        let Samples { samples } = toml::from_str(text).unwrap();
+        assert!(!samples.is_empty(), "{name}");
+        for Sample { subject_form, attributes, subject, audience, claims } in samples {
+            let identity = identify(&profile, &subject_form, &attributes).unwrap_or_else(|found| panic!("{name}: {found}"));
+            assert_eq!(identity.subject.as_str(), subject.replace("{workspace_id}", workspace().as_str()), "{name}");
+            assert_eq!(identity.audience.map(|audience| audience.to_string()), audience, "{name}: {subject}");
+            assert_eq!(identity.claims, claims, "{name}: {subject}");
+        }
+    }
+    assert_eq!("RWX".parse::<Profile>(), Err(UnknownProfile));
+    assert_eq!(Profile::CUSTOM.parse::<Profile>(), Err(UnknownProfile));
+}
+
+#[test]
+fn the_workspace_of_a_subject_is_never_the_callers_to_choose() {
+    let other = WorkspaceId::from_random([2; 16]).to_string();
+    assert_eq!(refused(&profile("namespace"), &[("path", "a"), ("workspace_id", &other)]), ["attributes[workspace_id]"]);
+}
+
+#[test]
+fn every_violation_is_reported_at_once() {
+    let found = refused(&profile("rwx"), &[("vault", "a:b"), ("team", "x"), ("bad name", "y")]);
+    assert_eq!(found, ["attributes", "attributes[team]", "attributes[org]", "attributes[vault]"]);
+    let run = [("space_id", "a:b"), ("caller_type", "Stack"), ("run_type", "APPLY"), ("autodeploy", "yes"), ("phase", "")];
+    let expected = ["autodeploy", "caller_id", "caller_type", "phase", "run_id", "run_type", "space_id"];
+    assert_eq!(refused(&profile("spacelift"), &run), expected.map(|name| format!("attributes[{name}]")));
+}
+
+#[test]
+fn s54_a_value_that_would_change_the_subjects_structure_is_refused() {
+    let long = "x".repeat(MAX_ATTRIBUTE_BYTES + 1);
+    for value in ["a:vault:b", ":", "", "a\nb", "a\0", "\u{85}", &long] {
+        assert_eq!(refused(&profile("rwx"), &[("org", value), ("vault", "v")]), ["attributes[org]"], "{value:?}");
+    }
+    for value in ["a/b", "/", "../other"] {
+        assert_eq!(refused(&profile("namespace"), &[("path", value)]), ["attributes[path]"], "{value:?}");
+    }
+    for (profile_name, pairs, field) in [
+        ("meshstack-runner", vec![("meshstack_id", "m"), ("runner_id", "workspace.w")], "runner_id"),
+        ("kubernetes", vec![("namespace", "deploy"), ("service_account", "a:b")], "service_account"),
+        ("kubernetes", vec![("namespace", "Deploy"), ("service_account", "a")], "namespace"),
+    ] {
+        assert_eq!(refused(&profile(profile_name), &pairs), [format!("attributes[{field}]")]);
+    }
+}
+
+#[test]
+fn what_is_only_a_claim_may_hold_the_delimiter() {
+    let given = attributes(&[("org", "a"), ("vault", "b"), ("run_url", "https://ci.example/a/runs/1")]);
+    assert_eq!(identify(&profile("rwx"), "", &given).unwrap().claims["run_url"], "https://ci.example/a/runs/1");
+}
+
+#[test]
+fn a_flood_of_attributes_is_one_violation() {
+    let flood = (0..10_000).map(|n| (format!("a{n}"), "v".to_owned())).collect();
+    let refused = identify(&profile("rwx"), "", &flood).unwrap_err();
+    assert_eq!(refused.iter().count(), 3, "the flood and the two missing ones");
+}
+
+#[test]
+fn a_request_can_choose_the_form_of_the_subject() {
+    let run = profile("meshstack-run");
+    let runner = [("meshstack_id", "m"), ("runner_id", "r")];
+    assert_eq!(refused(&run, &runner), ["attributes[workspace_identifier]", "attributes[bbd_uuid]"], "the newer form is used");
+    let identity = identify(&run, "runner", &attributes(&runner)).unwrap();
+    assert_eq!(identity.subject.as_str(), "system:serviceaccount:m:r");
+    let unknown = identify(&run, "pod", &attributes(&runner)).unwrap_err();
+    assert_eq!(fields(unknown), ["subject_form"]);
+    let no_uuid = attributes(&[("meshstack_id", "m"), ("workspace_identifier", "w"), ("bbd_uuid", "latest")]);
+    assert_eq!(fields(identify(&run, "run", &no_uuid).unwrap_err()), ["attributes[bbd_uuid]"]);
+}
