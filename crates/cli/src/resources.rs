@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_domain::claim_condition::ClaimConditionDraft;
+use countersign_domain::profile::ProfileDefinition;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::issuer_v1::{Issuer, SigningKey};
 use countersign_proto::trust_v1::{
@@ -120,6 +121,8 @@ pub(crate) fn issuer_json(issuer: &Issuer) -> Value {
         "display_name": issuer.display_name,
         "issuer_url": issuer.issuer_url,
         "profile": issuer.profile,
+        "profile_definition": issuer.profile_definition.clone().map(ProfileDefinition::from),
+        "subject_templates": issuer.subject_templates,
         "algorithms": issuer.algorithms,
         "allowed_audiences": issuer.allowed_audiences,
         "default_token_duration": length(issuer.default_token_duration.as_ref()),

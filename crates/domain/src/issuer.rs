@@ -8,7 +8,7 @@ use crate::draft::{self, Given, Mask};
 use crate::id::{IssuerId, WorkspaceId};
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileDefinition};
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
@@ -52,6 +52,10 @@ pub struct IssuerSettings {
 /// Settings as somebody wrote them. Becomes [`IssuerSettings`] by [`IssuerSettings::create`] or [`IssuerSettings::update`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IssuerDraft {
+    /// The name of a profile.
+    pub profile: String,
+    /// What the profile `custom` is.
+    pub profile_definition: Option<ProfileDefinition>,
     /// Empty: none.
     pub display_name: String,
     /// Names of algorithms. Empty: RS256.
@@ -116,7 +120,17 @@ impl IssuerSettings {
 
     const SETTABLE: [&str; 5] =
         ["display_name", "algorithms", "allowed_audiences", "default_token_duration", "max_token_duration"];
-    const IMMUTABLE: [&str; 7] = ["id", "workspace_id", "issuer_url", "profile", "etag", "create_time", "update_time"];
+    const IMMUTABLE: [&str; 9] = [
+        "id",
+        "workspace_id",
+        "issuer_url",
+        "profile",
+        "profile_definition",
+        "subject_templates",
+        "etag",
+        "create_time",
+        "update_time",
+    ];
 
     /// Checks the settings of a new issuer with this profile, as far as that is known to be one. `None` when a violation was noted.
     pub fn create(draft: &IssuerDraft, profile: Option<&Profile>, violations: &mut Violations) -> Option<Self> {
@@ -177,6 +191,22 @@ impl IssuerSettings {
 }
 
 impl IssuerDraft {
+    /// The profile. `None` when a violation was noted.
+    pub fn profile(&self, violations: &mut Violations) -> Option<Profile> {
+        const DEFINITION: &str = "issuer.profile_definition";
+        if self.profile != Profile::CUSTOM {
+            if self.profile_definition.is_some() {
+                violations.add(DEFINITION, format!("must be left out unless the profile is `{}`", Profile::CUSTOM));
+            }
+            return violations.check("issuer.profile", self.profile.parse());
+        }
+        let Some(definition) = self.profile_definition.clone() else {
+            violations.add(DEFINITION, format!("is required for the profile `{}`", Profile::CUSTOM));
+            return None;
+        };
+        Profile::custom(definition, DEFINITION, violations)
+    }
+
     #[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
     fn display_name(&self, violations: &mut Violations) -> Option<Option<DisplayName>> {
         draft::optional("issuer.display_name", &self.display_name, str::parse, violations)
@@ -358,6 +388,7 @@ mod tests {
             allowed_audiences: ["a", "", "a"].map(str::to_owned).to_vec(),
             default_token_duration: given(59),
             max_token_duration: Some(Err(Unreadable("must be a duration"))),
+            ..IssuerDraft::default()
         };
         assert_eq!(
             create(&draft).unwrap_err(),
@@ -372,6 +403,28 @@ mod tests {
                 "issuer.default_token_duration",
             ]
         );
+    }
+
+    #[test]
+    fn a_definition_is_for_the_custom_profile_and_no_other() {
+        let definition = ProfileDefinition::from_toml(
+            "attributes.a = {}\nsubject_forms = [{ id = 'a', template = 'a:{a}', delimiters = ':' }]",
+        );
+        let definition = definition.unwrap();
+        let violated = |name: &str, profile_definition: Option<ProfileDefinition>| {
+            let draft = IssuerDraft { profile: name.to_owned(), profile_definition, ..IssuerDraft::default() };
+            let mut violations = Violations::new();
+            let profile = draft.profile(&mut violations);
+            let fields: Vec<_> = violations.into_iter().map(|violation| violation.field).collect();
+            profile.filter(|_| fields.is_empty()).map(|profile| profile.name().to_owned()).ok_or(fields)
+        };
+        assert_eq!(violated("rwx", None), Ok("rwx".to_owned()));
+        assert_eq!(violated("custom", Some(definition.clone())), Ok("custom".to_owned()));
+        assert_eq!(violated("custom", None), Err(vec!["issuer.profile_definition".to_owned()]));
+        assert_eq!(violated("rwx", Some(definition)), Err(vec!["issuer.profile_definition".to_owned()]));
+        assert_eq!(violated("unheard-of", None), Err(vec!["issuer.profile".to_owned()]));
+        let nothing = violated("custom", Some(ProfileDefinition::default()));
+        assert_eq!(nothing, Err(vec!["issuer.profile_definition.subject_forms".to_owned()]));
     }
 
     #[test]
@@ -395,6 +448,7 @@ mod tests {
             allowed_audiences: vec!["a".to_owned()],
             default_token_duration: given(120),
             max_token_duration: given(180),
+            ..IssuerDraft::default()
         });
         let present = present.unwrap();
         // Unreadable where it is not named.

@@ -105,6 +105,11 @@ impl Profile {
         &self.0.definition
     }
 
+    /// The templates of its subjects, in the order in which they are tried.
+    pub fn subject_templates(&self) -> impl Iterator<Item = String> {
+        self.checked().forms.iter().map(|form| form.template.to_string())
+    }
+
     /// What `nbf` is.
     pub fn not_before(&self) -> NotBefore {
         self.0.checked.not_before

@@ -2,6 +2,8 @@
 //!
 //! Issuers come in as drafts, which the domain checks, and go out whole.
 
+mod profile;
+
 use countersign_domain::etag::Etag;
 use countersign_domain::id::IssuerId;
 use countersign_domain::id_token::IdTokenWish;
@@ -28,16 +30,20 @@ impl From<&Issuer> for wire::Issuer {
             etag: Etag::of(&issuer.id, issuer.revision).to_string(),
             create_time: Some(timestamp(issuer.created_at)),
             update_time: Some(timestamp(issuer.updated_at)),
+            profile_definition: issuer.profile.is_custom().then(|| issuer.profile.definition().clone().into()),
+            subject_templates: issuer.profile.subject_templates().collect(),
         }
     }
 }
 
-// Id, owner, URL and profile are read where they are needed: they are no settings.
+// Id, owner and URL are read where they are needed: they are no settings.
 impl From<wire::Issuer> for IssuerDraft {
     fn from(issuer: wire::Issuer) -> Self {
         Self {
             default_token_duration: given_duration(issuer.default_token_duration.as_ref()),
             max_token_duration: given_duration(issuer.max_token_duration.as_ref()),
+            profile: issuer.profile,
+            profile_definition: issuer.profile_definition.map(Into::into),
             display_name: issuer.display_name,
             algorithms: issuer.algorithms,
             allowed_audiences: issuer.allowed_audiences,

@@ -1,8 +1,10 @@
 //! `countersign issuers …`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use countersign_domain::profile::{Profile, ProfileDefinition};
 use countersign_proto::common;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
 use countersign_proto::issuer_v1::signing_key_service_client::SigningKeyServiceClient;
@@ -14,7 +16,7 @@ use super::pages;
 use crate::arguments::Session;
 use crate::connection::{Authorized, Service};
 use crate::duration;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{ListFormat, Output};
 use crate::resources::{issuer_json, signing_key_json, signing_key_state};
 
@@ -33,8 +35,11 @@ pub(crate) enum IssuersCommand {
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// What tokens say of a run: `namespace`, `rwx`, `spacelift`, `meshstack-runner`, `meshstack-run` or `kubernetes`.
-    #[arg(long, value_name = "PROFILE")]
-    profile: String,
+    #[arg(long, value_name = "PROFILE", required_unless_present = "profile_file", conflicts_with = "profile_file")]
+    profile: Option<String>,
+    /// A profile of your own, TOML: attributes, forms of the subject, claims.
+    #[arg(long, value_name = "FILE")]
+    profile_file: Option<PathBuf>,
     /// A name for people.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     display_name: String,
@@ -88,7 +93,7 @@ impl IssuersCommand {
         let mut client = IssuerServiceClient::new(channel.clone());
         match self {
             Self::Create(args) => {
-                let request = CreateIssuerRequest { issuer: Some(args.into_issuer(workspace_id)) };
+                let request = CreateIssuerRequest { issuer: Some(args.into_issuer(workspace_id)?) };
                 let issuer = client.create_issuer(request).await?.into_inner().issuer.unwrap_or_default();
                 output.message(format!("Created issuer {} with the URL {}.", issuer.id, issuer.issuer_url));
                 output.line(issuer.id)?;
@@ -143,19 +148,29 @@ async fn signing_keys(
 }
 
 impl CreateArgs {
-    fn into_issuer(self, workspace_id: String) -> Issuer {
-        Issuer {
+    fn into_issuer(self, workspace_id: String) -> Result<Issuer> {
+        let profile_definition = self.profile_file.as_deref().map(read_profile).transpose()?;
+        Ok(Issuer {
             workspace_id,
             display_name: self.display_name,
             issuer_url: self.issuer_url,
-            profile: self.profile,
+            profile: self.profile.unwrap_or_else(|| Profile::CUSTOM.to_owned()),
+            profile_definition: profile_definition.map(Into::into),
             algorithms: self.algorithm,
             allowed_audiences: self.allowed_audience,
             default_token_duration: self.default_token_duration.map(common::duration),
             max_token_duration: self.max_token_duration.map(common::duration),
             ..Issuer::default()
-        }
+        })
     }
+}
+
+/// Reads the definition of a profile. Whether it is a good one is for the service to say.
+fn read_profile(path: &Path) -> Result<ProfileDefinition> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::while_doing(error, format!("cannot read {}", path.display())))?;
+    ProfileDefinition::from_toml(&text)
+        .map_err(|error| Failure::while_doing(error, format!("{} is not the file of a profile", path.display())))
 }
 
 fn show(issuers: &[Issuer], format: ListFormat, output: &mut Output) -> std::io::Result<()> {
@@ -182,5 +197,44 @@ fn show_keys(keys: &[SigningKey], format: ListFormat, output: &mut Output) -> st
                 keys.iter().map(|key| [key.key_id.clone(), key.algorithm.clone(), signing_key_state(key).to_owned()]).collect();
             output.table(["KEY ID", "ALGORITHM", "STATE"], &rows)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CreateArgs,
+    }
+
+    fn issuer(line: &[&str]) -> Result<Issuer> {
+        let line = ["create"].into_iter().chain(line.iter().copied());
+        let parsed = Line::try_parse_from(line).map_err(|error| Failure::usage(error.to_string()))?;
+        parsed.args.into_issuer("ws_1".to_owned())
+    }
+
+    #[test]
+    fn a_profile_is_named_or_read_from_a_file() {
+        let named = issuer(&["--profile", "rwx"]).unwrap();
+        assert_eq!((named.profile.as_str(), named.profile_definition), ("rwx", None));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("profile.toml");
+        let path = path.to_str().unwrap();
+        std::fs::write(path, "subject_forms = [{ id = 'a', template = 'a:{a}', delimiters = ':' }]\n[[samples]]\n").unwrap();
+        let custom = issuer(&["--profile-file", path]).unwrap();
+        assert_eq!(custom.profile, "custom");
+        assert_eq!(custom.profile_definition.unwrap().subject_forms[0].template, "a:{a}");
+
+        std::fs::write(path, "subject = 'a'").unwrap();
+        assert!(matches!(issuer(&["--profile-file", path]), Err(Failure::Failed(_))), "no such field");
+        assert!(matches!(issuer(&["--profile-file", "/nowhere"]), Err(Failure::Failed(_))));
+        assert!(matches!(issuer(&["--profile", "rwx", "--profile-file", path]), Err(Failure::Usage(_))));
+        assert!(matches!(issuer(&[]), Err(Failure::Usage(_))));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::issuer::{IssuerDraft, IssuerSettings};
+use countersign_domain::profile::Profile;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_testkit::postgres::Postgres;
@@ -57,6 +58,7 @@ macro_rules! on_every_database {
 
 on_every_database! {
     an_issuer_survives_a_round_trip
+    a_profile_of_its_own_survives_a_round_trip
     a_url_belongs_to_one_issuer_for_ever
     s33_issuers_of_another_workspace_do_not_exist
     lists_are_paged_oldest_first
@@ -88,6 +90,7 @@ fn settings(name: &str) -> IssuerSettings {
         allowed_audiences: vec!["sts.amazonaws.com".to_owned(), "a, \"b\"".to_owned()],
         default_token_duration: Some(Ok(Duration::from_mins(2))),
         max_token_duration: Some(Ok(Duration::from_hours(3))),
+        ..IssuerDraft::default()
     };
     IssuerSettings::create(&draft, "rwx".parse().ok().as_ref(), &mut Violations::new()).unwrap()
 }
@@ -129,6 +132,16 @@ async fn an_issuer_survives_a_round_trip(replicas: Replicas) {
         Issuer { settings: IssuerSettings { display_name: None, ..settings("x") }, revision: 2, updated_at: at(50), ..issuer };
     assert_eq!(replicas.other.update_issuer(&changed, 1).await.unwrap(), WriteOutcome::Done);
     assert_eq!(replicas.one.get_issuer(&workspace(1), &changed.id).await.unwrap(), Some(changed));
+}
+
+async fn a_profile_of_its_own_survives_a_round_trip(replicas: Replicas) {
+    let mut violations = Violations::new();
+    for (number, built_in) in (1..).zip(Profile::built_in()) {
+        let custom = Profile::custom(built_in.definition().clone(), "profile", &mut violations).unwrap();
+        let issuer = Issuer { profile: custom, ..issuer(number) };
+        replicas.one.create_issuer(&issuer).await.unwrap();
+        assert_eq!(replicas.other.get_issuer(&workspace(1), &issuer.id).await.unwrap(), Some(issuer));
+    }
 }
 
 async fn a_url_belongs_to_one_issuer_for_ever(replicas: Replicas) {

@@ -63,6 +63,8 @@ pub(super) mod issuer {
         #[sea_orm(unique)]
         pub issuer_url: String,
         pub profile: String,
+        /// JSON, of the profile that an operator defined.
+        pub profile_definition: Option<String>,
         pub display_name: Option<String>,
         pub algorithms: String,
         pub allowed_audiences: String,

@@ -7,7 +7,7 @@ use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 /// Every step, oldest first.
 pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateIssuers)]
+    vec![Box::new(CreateIssuers), Box::new(AddProfileDefinitions)]
 }
 
 struct CreateIssuers;
@@ -95,5 +95,21 @@ impl MigrationTrait for CreateIssuers {
             .col("generation")
             .to_owned();
         manager.create_index(one_a_generation).await
+    }
+}
+
+struct AddProfileDefinitions;
+
+impl MigrationName for AddProfileDefinitions {
+    fn name(&self) -> &'static str {
+        "m0002_add_profile_definitions"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddProfileDefinitions {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table("issuers").add_column(text_null("profile_definition")).to_owned()).await
     }
 }

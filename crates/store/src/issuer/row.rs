@@ -7,8 +7,10 @@ use std::time::Duration;
 use countersign_domain::id::IssuerId;
 use countersign_domain::issuer::{Issuer, IssuerSettings};
 use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::profile::Profile;
 use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
+use countersign_domain::violation::Violations;
 use sea_orm::ActiveValue::Set;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,7 +69,7 @@ pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
         id: row.parse("id", &model.id)?,
         workspace_id: row.parse("workspace_id", &model.workspace_id)?,
         issuer_url: row.parse("issuer_url", &model.issuer_url)?,
-        profile: row.parse("profile", &model.profile)?,
+        profile: to_profile(&row, model)?,
         settings: IssuerSettings {
             display_name: model.display_name.as_deref().map(|name| row.parse("display_name", name)).transpose()?,
             algorithms: row.json("algorithms", &model.algorithms)?,
@@ -81,6 +83,15 @@ pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
     })
 }
 
+fn to_profile(row: &Row<'_>, model: &issuer::Model) -> Result<Profile, StoreError> {
+    let Some(definition) = &model.profile_definition else { return row.parse("profile", &model.profile) };
+    let mut violations = Violations::new();
+    let profile = Profile::custom(row.json("profile_definition", definition)?, "profile_definition", &mut violations);
+    // What says otherwise was changed by somebody else.
+    let profile = profile.filter(|profile| profile.name() == model.profile);
+    profile.ok_or_else(|| row.unreadable(format_args!("it has no such profile: {violations}")))
+}
+
 pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
     let Issuer { id, workspace_id, issuer_url, profile, settings, revision, created_at, updated_at } = issuer;
     let IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration } = settings;
@@ -89,6 +100,7 @@ pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
         workspace_id: Set(workspace_id.to_string()),
         issuer_url: Set(issuer_url.to_string()),
         profile: Set(profile.to_string()),
+        profile_definition: Set(profile.is_custom().then(|| json(profile.definition()))),
         display_name: Set(display_name.as_ref().map(ToString::to_string)),
         algorithms: Set(json(algorithms)),
         allowed_audiences: Set(json(allowed_audiences)),
@@ -142,9 +154,9 @@ pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signin
     }
 }
 
-/// Lists of names always have a JSON form.
-fn json<T: Serialize>(list: &[T]) -> String {
-    serde_json::to_string(list).unwrap_or_default()
+/// Lists of names and definitions of profiles always have a JSON form.
+fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn seconds(duration: Duration) -> i64 {

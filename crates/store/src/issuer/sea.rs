@@ -149,6 +149,7 @@ impl IssuerStore for SeaIssuerStore {
             workspace_id: NotSet,
             issuer_url: NotSet,
             profile: NotSet,
+            profile_definition: NotSet,
             created_at: NotSet,
             ..row::from_issuer(issuer)
         };

@@ -6,7 +6,6 @@ use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSettings};
-use countersign_domain::profile::Profile;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
@@ -53,12 +52,13 @@ impl Issuers {
     fn new_issuer(&self, draft: wire::Issuer) -> Result<Issuer, Refusal> {
         let mut violations = Violations::new();
         let workspace_id = read::<WorkspaceId>("issuer.workspace_id", &draft.workspace_id, &mut violations);
-        let profile = read::<Profile>("issuer.profile", &draft.profile, &mut violations);
         let id = IssuerId::from_random(self.entropy.bits128());
         let issuer_url =
             if draft.issuer_url.is_empty() { self.namespace.generated(&id) } else { self.namespace.check(&draft.issuer_url) };
         let issuer_url = violations.check("issuer.issuer_url", issuer_url);
-        let settings = IssuerSettings::create(&IssuerDraft::from(draft), profile.as_ref(), &mut violations);
+        let draft = IssuerDraft::from(draft);
+        let profile = draft.profile(&mut violations);
+        let settings = IssuerSettings::create(&draft, profile.as_ref(), &mut violations);
         let now = self.now();
         match (workspace_id, profile, issuer_url, settings) {
             (Some(workspace_id), Some(profile), Some(issuer_url), Some(settings)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use countersign_domain::profile::Profile;
+use countersign_domain::profile::{Profile, ProfileDefinition};
 use countersign_domain::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::{assert_refused, violated_fields};
@@ -181,4 +181,78 @@ async fn a_request_names_the_form_of_its_subject() {
     let missing = ["attributes[bbd_uuid]", "attributes[workspace_identifier]"];
     assert_eq!(violated_fields(&service.issue(request("")).await.unwrap_err()), missing);
     assert_eq!(violated_fields(&service.issue(request("pod")).await.unwrap_err()), ["subject_form"]);
+}
+
+/// Terraform runs of a platform of one's own.
+const CUSTOM: &str = r#"
+not_before = "back_dated"
+back_dating_seconds = 60
+max_token_seconds = 900
+attributes.team = { required = true, characters = "label" }
+attributes.stage = { required = true, allowed_values = ["plan", "apply"] }
+attributes.attempt = { kind = "integer", default = "1" }
+derived.access = "attribute.stage == 'apply' ? 'write' : 'read'"
+subject_forms = [{ id = "run", template = "team:{team}:access:{access}", delimiters = ":" }]
+claims.attempt = { attribute = "attempt" }
+claims."/run/url" = { template = "{issuer_url}/{team}/{attempt}" }
+"#;
+
+fn custom(definition: &str) -> wire::Issuer {
+    let definition = ProfileDefinition::from_toml(definition).unwrap();
+    wire::Issuer { profile: "custom".to_owned(), profile_definition: Some(definition.into()), ..rwx(&workspace(1)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_can_define_a_profile() {
+    for ground in [Ground::sqlite(), Ground::postgres().await] {
+        let service = ground.start().await;
+        let issuer = service.create(custom(CUSTOM)).await.unwrap();
+        assert_eq!(issuer.subject_templates, ["team:{team}:access:{access}"]);
+        let request = wire::GetIssuerRequest { workspace_id: issuer.workspace_id.clone(), issuer_id: issuer.id.clone() };
+        let read = service.issuers().get_issuer(service.request(request)).await.unwrap().into_inner().issuer.unwrap();
+        assert_eq!(read, issuer);
+
+        let request = wire::IssueIdTokenRequest {
+            audiences: vec![AUDIENCE.to_owned()],
+            ..run(&issuer, &[("team", "core"), ("stage", "apply")])
+        };
+        let answer = service.issue(request).await.unwrap();
+        let key_set = service.key_set(&issuer.issuer_url).await.unwrap();
+        let claims = verify(&answer.id_token, &key_set, &issuer.issuer_url, AUDIENCE).claims;
+        assert_eq!(claims["sub"], "team:core:access:write");
+        assert_eq!(claims["attempt"], 1);
+        assert_eq!(claims["run"], json!({"url": format!("{}/core/1", issuer.issuer_url)}));
+        let times = ["exp", "nbf"].map(|name| claims[name].as_i64().unwrap() - claims["iat"].as_i64().unwrap());
+        assert_eq!(times, [900, -60], "no longer than the profile allows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s54_a_profile_that_could_name_two_runs_alike_is_refused_with_all_that_is_wrong() {
+    let service = Ground::sqlite().start().await;
+    let definition = CUSTOM
+        .replace("team:{team}:access:{access}", "team:{team}-{access}")
+        .replace("claims.attempt", "claims.sub")
+        .replace("kind = \"integer\"", "kind = \"number\"");
+    let draft = wire::Issuer { algorithms: vec!["none".to_owned()], ..custom(&definition) };
+    let refused = service.create(draft).await.unwrap_err();
+    assert_refused(&refused, Code::InvalidArgument, Reason::InvalidRequest);
+    assert_eq!(
+        violated_fields(&refused),
+        [
+            "issuer.algorithms[0]",
+            "issuer.profile_definition.attributes[attempt].kind",
+            "issuer.profile_definition.claims[sub]",
+            "issuer.profile_definition.subject_forms[0].template",
+        ]
+    );
+    let nothing = wire::Issuer { profile_definition: None, ..custom(CUSTOM) };
+    assert_eq!(violated_fields(&service.create(nothing).await.unwrap_err()), ["issuer.profile_definition"]);
+    let empty_claim = {
+        let mut issuer = custom(CUSTOM);
+        let definition = issuer.profile_definition.as_mut().unwrap();
+        definition.claims.insert("empty".to_owned(), wire::ProfileClaim { source: None });
+        issuer
+    };
+    assert_eq!(violated_fields(&service.create(empty_claim).await.unwrap_err()), ["issuer.profile_definition.claims[empty]"]);
 }
