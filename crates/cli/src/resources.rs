@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_domain::claim_condition::ClaimConditionDraft;
 use countersign_domain::profile::ProfileDefinition;
 use countersign_proto::common_v1::Grant;
-use countersign_proto::issuer_v1::{Issuer, SigningKey};
+use countersign_proto::issuer_v1::{FormerSubjectForms, Issuer, SigningKey};
 use countersign_proto::trust_v1::{
     ReplayPolicy, TrustRelationship, TrustedIssuer, TrustedIssuerHealth, TrustedIssuerProblem, Workspace, WorkspaceState,
 };
@@ -123,6 +123,7 @@ pub(crate) fn issuer_json(issuer: &Issuer) -> Value {
         "profile": issuer.profile,
         "profile_definition": issuer.profile_definition.clone().map(ProfileDefinition::from),
         "subject_templates": issuer.subject_templates,
+        "former_subject_forms": issuer.former_subject_forms.iter().map(former_subjects_json).collect::<Vec<_>>(),
         "algorithms": issuer.algorithms,
         "allowed_audiences": issuer.allowed_audiences,
         "default_token_duration": length(issuer.default_token_duration.as_ref()),
@@ -131,6 +132,10 @@ pub(crate) fn issuer_json(issuer: &Issuer) -> Value {
         "create_time": moment(issuer.create_time.as_ref()),
         "update_time": moment(issuer.update_time.as_ref()),
     })
+}
+
+fn former_subjects_json(former: &FormerSubjectForms) -> Value {
+    json!({"templates": former.templates, "replace_time": moment(former.replace_time.as_ref())})
 }
 
 /// A signing key's state: `PREPARED`, `ACTIVE`, `RETIRING`, `RETIRED`.

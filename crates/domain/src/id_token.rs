@@ -215,6 +215,7 @@ mod tests {
             workspace_id: WorkspaceId::from_random([2; 16]),
             issuer_url: "https://id.example.com/a".parse().unwrap(),
             profile,
+            former_subjects: Vec::new(),
             settings,
             revision: 1,
             created_at: Timestamp::UNIX_EPOCH,

@@ -8,7 +8,7 @@ use crate::draft::{self, Given, Mask};
 use crate::id::{IssuerId, WorkspaceId};
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
-use crate::profile::{Profile, ProfileDefinition};
+use crate::profile::{Profile, ProfileDefinition, SubjectChange};
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
@@ -22,8 +22,10 @@ pub struct Issuer {
     pub workspace_id: WorkspaceId,
     /// The `iss` of its tokens. Unique in the deployment; never changes, never used again.
     pub issuer_url: IssuerUrl,
-    /// What its tokens say of a run. Never changes.
+    /// What its tokens say of a run.
     pub profile: Profile,
+    /// What its subjects were before its profile changed, oldest first.
+    pub former_subjects: Vec<FormerSubjects>,
     /// Everything an operator may set.
     pub settings: IssuerSettings,
     /// Counts its changes; the etag is made of it.
@@ -34,7 +36,16 @@ pub struct Issuer {
     pub updated_at: Timestamp,
 }
 
-/// What an operator may set of an issuer.
+/// What the subjects of an issuer were until its profile changed. Relying parties may still know them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerSubjects {
+    /// Their templates.
+    pub templates: Vec<String>,
+    /// When they were replaced.
+    pub replaced_at: Timestamp,
+}
+
+/// What an operator may set of an issuer, but for its profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuerSettings {
     /// For people.
@@ -105,6 +116,107 @@ pub enum InvalidIssuerUrl {
     Gateway,
 }
 
+impl Issuer {
+    /// How often the subjects of an issuer may change.
+    pub const MAX_FORMER_SUBJECTS: usize = 32;
+
+    const SETTABLE: [&str; 7] = [
+        "display_name",
+        "profile",
+        "profile_definition",
+        "algorithms",
+        "allowed_audiences",
+        "default_token_duration",
+        "max_token_duration",
+    ];
+    const IMMUTABLE: [&str; 8] =
+        ["id", "workspace_id", "issuer_url", "subject_templates", "former_subject_forms", "etag", "create_time", "update_time"];
+
+    /// This issuer with the fields that the mask names taken from the draft, one revision on.
+    ///
+    /// A profile that gives a run another subject takes its place only when the caller names the change: relying parties trust
+    /// subjects, and the runs of this issuer would no longer be who they were. `accepted` is that naming.
+    ///
+    /// # Errors
+    /// Everything that is wrong, under the names of the request's fields.
+    pub fn update(
+        &self,
+        draft: &IssuerDraft,
+        mask: &[String],
+        accepted: Option<&SubjectChange>,
+        now: Timestamp,
+    ) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let mask = Mask::check(mask, &Self::SETTABLE, &Self::IMMUTABLE, &mut violations);
+        let profile = self.updated_profile(draft, &mask, &mut violations);
+        let settings = self.settings.clone().update(draft, &mask, profile.as_ref(), &mut violations);
+        let mut former_subjects = self.former_subjects.clone();
+        if let Some(profile) = &profile
+            && let Some(change) = self.accepted_change(profile, accepted, &mut violations)
+        {
+            former_subjects.push(FormerSubjects { templates: change.from, replaced_at: now });
+        }
+        let updated = Self {
+            profile: profile.unwrap_or_else(|| self.profile.clone()),
+            former_subjects,
+            settings,
+            revision: self.revision.saturating_add(1),
+            updated_at: now,
+            ..self.clone()
+        };
+        violations.into_result(updated)
+    }
+
+    /// The profile after an update. A definition is kept as long as the profile is one of the operator's.
+    fn updated_profile(&self, draft: &IssuerDraft, mask: &Mask<'_>, violations: &mut Violations) -> Option<Profile> {
+        let (renamed, redefined) = (mask.names("profile"), mask.names("profile_definition"));
+        if !renamed && !redefined {
+            return Some(self.profile.clone());
+        }
+        let name = if renamed { &draft.profile } else { self.profile.name() };
+        let kept = || Some(self.profile.definition()).filter(|_| self.profile.is_custom() && name == Profile::CUSTOM);
+        let definition = if redefined { draft.profile_definition.as_ref() } else { kept() };
+        profile(name, definition, violations)
+    }
+
+    /// The change of subjects that comes with a profile, if there is one and it is accepted. Anything else that does not fit is a
+    /// violation.
+    fn accepted_change(
+        &self,
+        next: &Profile,
+        accepted: Option<&SubjectChange>,
+        violations: &mut Violations,
+    ) -> Option<SubjectChange> {
+        const FIELD: &str = "accept_subject_change";
+        let Some(change) = self.profile.subject_change(next) else {
+            if accepted.is_some() {
+                violations.add(FIELD, "must be left out, as no subject changes");
+            }
+            return None;
+        };
+        let SubjectChange { from, to } = &change;
+        let (named_from, named_to) = (quoted(from, "the issuer's subject templates"), quoted(to, "those of the new profile"));
+        match accepted {
+            None => {
+                let what = format!("they change from {named_from} to {named_to}");
+                violations.add(FIELD, format!("is required, as runs would have other subjects: {what}"));
+            }
+            Some(accepted) => {
+                if accepted.from != *from {
+                    violations.add(format!("{FIELD}.from"), format!("must be {named_from}"));
+                }
+                if accepted.to != *to {
+                    violations.add(format!("{FIELD}.to"), format!("must be {named_to}"));
+                }
+            }
+        }
+        if self.former_subjects.len() >= Self::MAX_FORMER_SUBJECTS {
+            violations.add(FIELD, "cannot be: subjects changed too often; create another issuer");
+        }
+        Some(change)
+    }
+}
+
 impl IssuerSettings {
     /// The shortest a token may be made to live.
     pub const MIN_TOKEN_DURATION: Duration = Duration::from_mins(1);
@@ -117,20 +229,6 @@ impl IssuerSettings {
     /// The algorithms an issuer can sign with.
     pub const ALGORITHMS: [SignatureAlgorithm; 4] =
         [SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::EdDsa];
-
-    const SETTABLE: [&str; 5] =
-        ["display_name", "algorithms", "allowed_audiences", "default_token_duration", "max_token_duration"];
-    const IMMUTABLE: [&str; 9] = [
-        "id",
-        "workspace_id",
-        "issuer_url",
-        "profile",
-        "profile_definition",
-        "subject_templates",
-        "etag",
-        "create_time",
-        "update_time",
-    ];
 
     /// Checks the settings of a new issuer with this profile, as far as that is known to be one. `None` when a violation was noted.
     pub fn create(draft: &IssuerDraft, profile: Option<&Profile>, violations: &mut Violations) -> Option<Self> {
@@ -152,10 +250,7 @@ impl IssuerSettings {
 
     /// These settings, of an issuer with this profile, with the fields that the mask names taken from the draft. Violations are
     /// noted; the result counts only when there are none.
-    #[must_use]
-    pub fn update(mut self, draft: &IssuerDraft, mask: &[String], profile: &Profile, violations: &mut Violations) -> Self {
-        let profile = Some(profile);
-        let mask = Mask::check(mask, &Self::SETTABLE, &Self::IMMUTABLE, violations);
+    fn update(mut self, draft: &IssuerDraft, mask: &Mask<'_>, profile: Option<&Profile>, violations: &mut Violations) -> Self {
         macro_rules! take {
             ($($field:ident ( $($argument:expr),* );)+) => {$(
                 if mask.names(stringify!($field))
@@ -186,25 +281,20 @@ impl IssuerSettings {
         if !one_choice {
             violations.add("issuer.allowed_audiences", "must be empty, as the profile fixes the audience");
         }
-        ordered && one_choice
+        let longest = profile.map_or(Self::MAX_TOKEN_DURATION_LIMIT, Profile::max_token_duration);
+        let short_enough = self.max_token_duration <= longest;
+        if !short_enough {
+            let limit = format!("must be at most {} s, as the profile says", longest.as_secs());
+            violations.add("issuer.max_token_duration", limit);
+        }
+        ordered && one_choice && short_enough
     }
 }
 
 impl IssuerDraft {
     /// The profile. `None` when a violation was noted.
     pub fn profile(&self, violations: &mut Violations) -> Option<Profile> {
-        const DEFINITION: &str = "issuer.profile_definition";
-        if self.profile != Profile::CUSTOM {
-            if self.profile_definition.is_some() {
-                violations.add(DEFINITION, format!("must be left out unless the profile is `{}`", Profile::CUSTOM));
-            }
-            return violations.check("issuer.profile", self.profile.parse());
-        }
-        let Some(definition) = self.profile_definition.clone() else {
-            violations.add(DEFINITION, format!("is required for the profile `{}`", Profile::CUSTOM));
-            return None;
-        };
-        Profile::custom(definition, DEFINITION, violations)
+        profile(&self.profile, self.profile_definition.as_ref(), violations)
     }
 
     #[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
@@ -249,6 +339,30 @@ impl IssuerDraft {
     }
 }
 
+/// Templates as an answer shows them; many long ones would be more than an answer can hold.
+fn quoted(templates: &[String], otherwise: &str) -> String {
+    const MOST_BYTES: usize = 1024;
+    let text = format!("`{}`", templates.join("`, `"));
+    if text.len() <= MOST_BYTES { text } else { otherwise.to_owned() }
+}
+
+/// The profile of this name, or the one that is defined.
+fn profile(name: &str, definition: Option<&ProfileDefinition>, violations: &mut Violations) -> Option<Profile> {
+    const FIELD: &str = "issuer.profile_definition";
+    match definition {
+        Some(definition) if name == Profile::CUSTOM => Profile::custom(definition.clone(), FIELD, violations),
+        None if name == Profile::CUSTOM => {
+            violations.add(FIELD, format!("is required for the profile `{}`", Profile::CUSTOM));
+            None
+        }
+        Some(_) => {
+            violations.add(FIELD, format!("must be left out unless the profile is `{}`", Profile::CUSTOM));
+            violations.check("issuer.profile", name.parse())
+        }
+        None => violations.check("issuer.profile", name.parse()),
+    }
+}
+
 impl IssuerNamespace {
     /// The URL of an issuer for which none was chosen.
     pub fn generated(&self, id: &IssuerId) -> Result<IssuerUrl, InvalidIssuerUrl> {
@@ -284,196 +398,4 @@ impl IssuerNamespace {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::draft::Unreadable;
-
-    fn namespace(base: &str) -> IssuerNamespace {
-        IssuerNamespace {
-            base_url: base.parse().unwrap(),
-            gateway_url: "https://id.example.com/gateway".parse().unwrap(),
-            loopback_http: LoopbackHttp::Refused,
-        }
-    }
-
-    #[test]
-    fn s38_an_issuer_url_lies_below_the_base_in_plain_segments() {
-        for base in ["https://id.example.com", "https://id.example.com/"] {
-            let namespace = namespace(base);
-            for good in ["https://id.example.com/rwx", "https://id.example.com/a/b-c_d.e~f", "https://id.example.com/A1"] {
-                assert_eq!(namespace.check(good).unwrap().as_str(), good);
-            }
-            let outside = InvalidIssuerUrl::OutsideBase { base_url: base.parse().unwrap() };
-            for bad in ["https://id.example.com.evil.net/a", "https://id.example.company/a", "https://other.example.com/a"] {
-                assert_eq!(namespace.check(bad), Err(outside.clone()), "{bad}");
-            }
-            for bad in [
-                "https://id.example.com/",
-                "https://id.example.com/a/",
-                "https://id.example.com//a",
-                "https://id.example.com/a//b",
-                "https://id.example.com/.well-known",
-                "https://id.example.com/a/.well-known/jwks.json",
-                "https://id.example.com/a%2fb",
-                "https://id.example.com/a;b",
-                "https://id.example.com/a:b",
-                "https://id.example.com/%C3%A9",
-            ] {
-                assert_eq!(namespace.check(bad), Err(InvalidIssuerUrl::PathNotPlain), "{bad}");
-            }
-            for (bad, why) in [
-                ("https://id.example.com/a?q", InvalidUrl::Query),
-                ("https://id.example.com/a#f", InvalidUrl::Fragment),
-                ("https://ID.example.com/a", InvalidUrl::NotCanonical),
-                ("https://id.example.com:443/a", InvalidUrl::NotCanonical),
-                ("https://id.example.com/a/../b", InvalidUrl::NotCanonical),
-                ("http://id.example.com/a", InvalidUrl::NotHttps),
-                ("https://u@id.example.com/a", InvalidUrl::UserInfo),
-                ("", InvalidUrl::NotCanonical),
-            ] {
-                assert_eq!(namespace.check(bad), Err(InvalidIssuerUrl::Url(why)), "{bad}");
-            }
-        }
-        assert!(namespace("https://id.example.com/issuers").check("https://id.example.com/issuers-of-mine/a").is_err());
-    }
-
-    #[test]
-    fn the_gateways_own_url_is_reserved() {
-        let namespace = namespace("https://id.example.com");
-        for text in ["https://id.example.com/gateway", "https://id.example.com/gateway/"] {
-            assert_eq!(namespace.check(text), Err(InvalidIssuerUrl::Gateway));
-        }
-    }
-
-    #[test]
-    fn a_generated_url_cannot_be_chosen() {
-        let namespace = namespace("https://id.example.com/");
-        let id = IssuerId::from_random([3; 16]);
-        let generated = namespace.generated(&id).unwrap();
-        assert_eq!(generated.as_str(), format!("https://id.example.com/{id}"));
-        assert_eq!(namespace.check(generated.as_str()), Err(InvalidIssuerUrl::PathOfId));
-    }
-
-    fn rwx() -> Profile {
-        "rwx".parse().unwrap()
-    }
-
-    fn create(draft: &IssuerDraft) -> Result<IssuerSettings, Vec<String>> {
-        let mut violations = Violations::new();
-        let settings = IssuerSettings::create(draft, Some(&rwx()), &mut violations);
-        assert_eq!(settings.is_some(), violations.is_empty());
-        settings.ok_or_else(|| violations.into_iter().map(|violation| violation.field).collect())
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "drafts hold optional values")]
-    fn given(seconds: u64) -> Given<Duration> {
-        Some(Ok(Duration::from_secs(seconds)))
-    }
-
-    #[test]
-    fn an_empty_draft_means_the_documented_defaults() {
-        let settings = create(&IssuerDraft::default()).unwrap();
-        assert_eq!(settings.algorithms, [SignatureAlgorithm::Rs256]);
-        assert_eq!(settings.default_token_duration, Duration::from_hours(1));
-        assert_eq!(settings.max_token_duration, Duration::from_hours(1));
-        let short = create(&IssuerDraft { max_token_duration: given(300), ..IssuerDraft::default() }).unwrap();
-        assert_eq!(short.default_token_duration, Duration::from_mins(5), "the default never exceeds the maximum");
-    }
-
-    #[test]
-    fn every_violation_of_a_draft_is_noted_at_once() {
-        let draft = IssuerDraft {
-            display_name: "x".repeat(101),
-            algorithms: ["RS256", "none", "RS256", "RS512"].map(str::to_owned).to_vec(),
-            allowed_audiences: ["a", "", "a"].map(str::to_owned).to_vec(),
-            default_token_duration: given(59),
-            max_token_duration: Some(Err(Unreadable("must be a duration"))),
-            ..IssuerDraft::default()
-        };
-        assert_eq!(
-            create(&draft).unwrap_err(),
-            [
-                "issuer.display_name",
-                "issuer.algorithms[1]",
-                "issuer.algorithms[2]",
-                "issuer.algorithms[3]",
-                "issuer.allowed_audiences[1]",
-                "issuer.allowed_audiences[2]",
-                "issuer.max_token_duration",
-                "issuer.default_token_duration",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_definition_is_for_the_custom_profile_and_no_other() {
-        let definition = ProfileDefinition::from_toml(
-            "attributes.a = {}\nsubject_forms = [{ id = 'a', template = 'a:{a}', delimiters = ':' }]",
-        );
-        let definition = definition.unwrap();
-        let violated = |name: &str, profile_definition: Option<ProfileDefinition>| {
-            let draft = IssuerDraft { profile: name.to_owned(), profile_definition, ..IssuerDraft::default() };
-            let mut violations = Violations::new();
-            let profile = draft.profile(&mut violations);
-            let fields: Vec<_> = violations.into_iter().map(|violation| violation.field).collect();
-            profile.filter(|_| fields.is_empty()).map(|profile| profile.name().to_owned()).ok_or(fields)
-        };
-        assert_eq!(violated("rwx", None), Ok("rwx".to_owned()));
-        assert_eq!(violated("custom", Some(definition.clone())), Ok("custom".to_owned()));
-        assert_eq!(violated("custom", None), Err(vec!["issuer.profile_definition".to_owned()]));
-        assert_eq!(violated("rwx", Some(definition)), Err(vec!["issuer.profile_definition".to_owned()]));
-        assert_eq!(violated("unheard-of", None), Err(vec!["issuer.profile".to_owned()]));
-        let nothing = violated("custom", Some(ProfileDefinition::default()));
-        assert_eq!(nothing, Err(vec!["issuer.profile_definition.subject_forms".to_owned()]));
-    }
-
-    #[test]
-    fn durations_are_whole_seconds_from_a_minute_to_a_day() {
-        for good in [60, 3600, 86_400] {
-            assert!(create(&IssuerDraft { max_token_duration: given(good), ..IssuerDraft::default() }).is_ok());
-        }
-        for bad in [Duration::ZERO, Duration::from_secs(59), Duration::from_secs(86_401), Duration::from_millis(90_500)] {
-            let draft = IssuerDraft { max_token_duration: Some(Ok(bad)), ..IssuerDraft::default() };
-            assert_eq!(create(&draft).unwrap_err(), ["issuer.max_token_duration"], "{bad:?}");
-        }
-        let longer = IssuerDraft { default_token_duration: given(7200), ..IssuerDraft::default() };
-        assert_eq!(create(&longer).unwrap_err(), ["issuer.default_token_duration"], "longer than the maximum");
-    }
-
-    #[test]
-    fn a_mask_changes_what_it_names_and_nothing_else() {
-        let present = create(&IssuerDraft {
-            display_name: "before".to_owned(),
-            algorithms: vec!["ES256".to_owned()],
-            allowed_audiences: vec!["a".to_owned()],
-            default_token_duration: given(120),
-            max_token_duration: given(180),
-            ..IssuerDraft::default()
-        });
-        let present = present.unwrap();
-        // Unreadable where it is not named.
-        let unreadable = Some(Err(Unreadable("must be a duration")));
-        let draft = IssuerDraft {
-            display_name: "after".to_owned(),
-            default_token_duration: unreadable,
-            max_token_duration: unreadable,
-            ..IssuerDraft::default()
-        };
-        let update = |draft: &IssuerDraft, mask: &[&str]| {
-            let mask: Vec<_> = mask.iter().map(ToString::to_string).collect();
-            let mut violations = Violations::new();
-            let updated = present.clone().update(draft, &mask, &rwx(), &mut violations);
-            violations.into_result(updated).map_err(|found| found.into_iter().map(|one| one.field).collect::<Vec<_>>())
-        };
-        let renamed = IssuerSettings { display_name: Some("after".parse().unwrap()), ..present.clone() };
-        assert_eq!(update(&draft, &["display_name"]), Ok(renamed));
-        assert_eq!(update(&draft, &["max_token_duration"]).unwrap_err(), ["issuer.max_token_duration"]);
-        let all = update(&IssuerDraft::default(), &IssuerSettings::SETTABLE);
-        assert_eq!(all, Ok(create(&IssuerDraft::default()).unwrap()));
-        let shorter = IssuerDraft { max_token_duration: given(60), ..IssuerDraft::default() };
-        assert_eq!(update(&shorter, &["max_token_duration"]).unwrap_err(), ["issuer.default_token_duration"]);
-        let fixed = update(&draft, &["issuer_url", "profile", "nonsense"]).unwrap_err();
-        assert_eq!(fixed, ["update_mask.paths[0]", "update_mask.paths[1]", "update_mask.paths[2]"]);
-        assert_eq!(update(&draft, &[]).unwrap_err(), ["update_mask"]);
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@
 
 mod attribute;
 mod built_in;
+mod change;
 mod check;
 mod declared;
 mod definition;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use attribute::MAX_ATTRIBUTE_BYTES;
+pub use change::SubjectChange;
 pub use definition::{AttributeDefinition, ClaimDefinition, ProfileDefinition, SubjectFormDefinition};
 pub use render::{Identity, IdentityContext};
 

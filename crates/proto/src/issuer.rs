@@ -7,7 +7,8 @@ mod profile;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::IssuerId;
 use countersign_domain::id_token::IdTokenWish;
-use countersign_domain::issuer::{Issuer, IssuerDraft};
+use countersign_domain::issuer::{FormerSubjects, Issuer, IssuerDraft};
+use countersign_domain::profile::SubjectChange;
 use countersign_domain::signing_key::{SigningKeyRecord, SigningKeyState};
 use countersign_domain::time::Timestamp;
 
@@ -32,7 +33,21 @@ impl From<&Issuer> for wire::Issuer {
             update_time: Some(timestamp(issuer.updated_at)),
             profile_definition: issuer.profile.is_custom().then(|| issuer.profile.definition().clone().into()),
             subject_templates: issuer.profile.subject_templates().collect(),
+            former_subject_forms: issuer.former_subjects.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<&FormerSubjects> for wire::FormerSubjectForms {
+    fn from(former: &FormerSubjects) -> Self {
+        Self { templates: former.templates.clone(), replace_time: Some(timestamp(former.replaced_at)) }
+    }
+}
+
+impl From<wire::SubjectChange> for SubjectChange {
+    fn from(change: wire::SubjectChange) -> Self {
+        let wire::SubjectChange { from, to } = change;
+        Self { from, to }
     }
 }
 
@@ -109,6 +124,10 @@ mod tests {
             workspace_id: WorkspaceId::from_random([2; 16]),
             issuer_url: "https://id.example.com/rwx".parse().unwrap(),
             profile: "rwx".parse().unwrap(),
+            former_subjects: vec![FormerSubjects {
+                templates: vec!["{org}/{vault}".to_owned()],
+                replaced_at: Timestamp::from_second(1_790_000_001).unwrap(),
+            }],
             settings: IssuerSettings::create(&draft, "rwx".parse().ok().as_ref(), &mut violations).unwrap(),
             revision: 3,
             created_at: Timestamp::from_second(1_790_000_000).unwrap(),
@@ -122,6 +141,9 @@ mod tests {
         let wire = wire::Issuer::from(&issuer);
         assert_eq!(wire.profile, "rwx");
         assert_eq!(wire.algorithms, ["ES256", "RS256"]);
+        assert_eq!(wire.subject_templates, ["org:{org}:vault:{vault}"]);
+        assert_eq!(wire.former_subject_forms[0].templates, ["{org}/{vault}"]);
+        assert_eq!(wire.former_subject_forms[0].replace_time, wire.update_time);
         assert_ne!(wire.etag, wire::Issuer::from(&Issuer { revision: 4, ..issuer.clone() }).etag);
         let mut violations = Violations::new();
         assert_eq!(

@@ -1,5 +1,7 @@
 //! `countersign issuers …`.
 
+mod update;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::{ListFormat, Output};
 use crate::resources::{issuer_json, signing_key_json, signing_key_state};
+use update::UpdateArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IssuersCommand {
@@ -28,6 +31,11 @@ pub(crate) enum IssuersCommand {
     List(ListArgs),
     /// List the signing keys of an issuer, newest first.
     Keys(KeysArgs),
+    /// Change what is given of an issuer, and nothing else.
+    ///
+    /// A profile by which runs would have other subjects needs --accept-subject-from and --accept-subject-to, as relying parties
+    /// trust subjects: the refusal shows both templates.
+    Update(UpdateArgs),
     /// Delete an issuer and its keys. Its URL is never used again.
     Delete(DeleteArgs),
 }
@@ -102,6 +110,11 @@ impl IssuersCommand {
             Self::Keys(KeysArgs { id, output: format }) => {
                 let keys = signing_keys(&SigningKeyServiceClient::new(channel), &workspace_id, &id).await?;
                 show_keys(&keys, format, output)?;
+            }
+            Self::Update(args) => {
+                let request = args.into_request(workspace_id)?;
+                let issuer = client.update_issuer(request).await?.into_inner().issuer.unwrap_or_default();
+                output.message(format!("Changed {}.", issuer.id));
             }
             Self::Delete(DeleteArgs { id }) => {
                 client.delete_issuer(DeleteIssuerRequest { workspace_id, issuer_id: id.clone(), etag: String::new() }).await?;

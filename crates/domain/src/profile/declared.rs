@@ -1,8 +1,8 @@
 //! The names that templates and expressions of a profile may use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::attribute::Attribute;
+use super::attribute::{Attribute, AttributeKind};
 use crate::cel::CelExpression;
 
 /// The host of the issuer's URL, with the port if it names one.
@@ -46,5 +46,27 @@ impl Declared {
     pub(super) fn values(&self, name: &str) -> Option<Vec<&str>> {
         let allowed = &self.attributes.get(name)?.allowed_values;
         (!allowed.is_empty()).then(|| allowed.iter().map(String::as_str).collect())
+    }
+
+    /// The names that decide the values of these names, these included.
+    pub(super) fn deciding<'a>(&'a self, names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<&str> = names.collect();
+        while let Some(name) = open.pop() {
+            if found.insert(name) {
+                let expressions = self.default_of(name).into_iter().chain(self.derived.get(name));
+                open.extend(expressions.flat_map(CelExpression::attributes).map(AsRef::<str>::as_ref));
+            }
+        }
+        found
+    }
+
+    /// How the value of this name comes about; two equal rules give equal values where they give any.
+    pub(super) fn rule(&self, name: &str) -> (Option<AttributeKind>, Option<&CelExpression>, Option<&CelExpression>) {
+        (self.attributes.get(name).map(|attribute| attribute.kind), self.default_of(name), self.derived.get(name))
+    }
+
+    fn default_of(&self, name: &str) -> Option<&CelExpression> {
+        self.attributes.get(name)?.default.as_ref()
     }
 }

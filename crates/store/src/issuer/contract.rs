@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::issuer::{IssuerDraft, IssuerSettings};
+use countersign_domain::issuer::{FormerSubjects, IssuerDraft, IssuerSettings};
 use countersign_domain::profile::Profile;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
@@ -58,7 +58,7 @@ macro_rules! on_every_database {
 
 on_every_database! {
     an_issuer_survives_a_round_trip
-    a_profile_of_its_own_survives_a_round_trip
+    a_profile_of_its_own_survives_a_round_trip_and_can_change
     a_url_belongs_to_one_issuer_for_ever
     s33_issuers_of_another_workspace_do_not_exist
     lists_are_paged_oldest_first
@@ -101,6 +101,7 @@ fn issuer(number: u8) -> Issuer {
         workspace_id: workspace(1),
         issuer_url: format!("https://id.example.com/{number}").parse().unwrap(),
         profile: "rwx".parse().unwrap(),
+        former_subjects: Vec::new(),
         settings: settings("first"),
         revision: 1,
         created_at: at(i64::from(number)),
@@ -134,13 +135,19 @@ async fn an_issuer_survives_a_round_trip(replicas: Replicas) {
     assert_eq!(replicas.one.get_issuer(&workspace(1), &changed.id).await.unwrap(), Some(changed));
 }
 
-async fn a_profile_of_its_own_survives_a_round_trip(replicas: Replicas) {
+async fn a_profile_of_its_own_survives_a_round_trip_and_can_change(replicas: Replicas) {
     let mut violations = Violations::new();
     for (number, built_in) in (1..).zip(Profile::built_in()) {
         let custom = Profile::custom(built_in.definition().clone(), "profile", &mut violations).unwrap();
         let issuer = Issuer { profile: custom, ..issuer(number) };
         replicas.one.create_issuer(&issuer).await.unwrap();
-        assert_eq!(replicas.other.get_issuer(&workspace(1), &issuer.id).await.unwrap(), Some(issuer));
+        assert_eq!(replicas.other.get_issuer(&workspace(1), &issuer.id).await.unwrap(), Some(issuer.clone()));
+
+        let former_subjects =
+            vec![FormerSubjects { templates: issuer.profile.subject_templates().collect(), replaced_at: at(60) }];
+        let changed = Issuer { profile: "rwx".parse().unwrap(), former_subjects, revision: 2, ..issuer };
+        assert_eq!(replicas.other.update_issuer(&changed, 1).await.unwrap(), WriteOutcome::Done);
+        assert_eq!(replicas.one.get_issuer(&workspace(1), &changed.id).await.unwrap(), Some(changed));
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) mod issuer {
         pub profile: String,
         /// JSON, of the profile that an operator defined.
         pub profile_definition: Option<String>,
+        /// JSON, oldest first.
+        pub former_subjects: String,
         pub display_name: Option<String>,
         pub algorithms: String,
         pub allowed_audiences: String,

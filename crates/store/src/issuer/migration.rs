@@ -7,7 +7,7 @@ use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 /// Every step, oldest first.
 pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateIssuers), Box::new(AddProfileDefinitions)]
+    vec![Box::new(CreateIssuers), Box::new(AddProfileDefinitions), Box::new(AddFormerSubjects)]
 }
 
 struct CreateIssuers;
@@ -111,5 +111,22 @@ impl MigrationName for AddProfileDefinitions {
 impl MigrationTrait for AddProfileDefinitions {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.alter_table(Table::alter().table("issuers").add_column(text_null("profile_definition")).to_owned()).await
+    }
+}
+
+struct AddFormerSubjects;
+
+impl MigrationName for AddFormerSubjects {
+    fn name(&self) -> &'static str {
+        "m0003_add_former_subjects"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddFormerSubjects {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let none = text("former_subjects").default("[]").take();
+        manager.alter_table(Table::alter().table("issuers").add_column(none).to_owned()).await
     }
 }

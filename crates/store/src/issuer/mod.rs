@@ -45,8 +45,8 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         limit: u64,
     ) -> Result<Vec<Issuer>, StoreError>;
 
-    /// Replaces settings, revision and time of the last change, if the issuer still is at `expected_revision`. Ids, URL, profile
-    /// and time of creation stay as they are.
+    /// Replaces profile, former subjects, settings, revision and time of the last change, if the issuer still is at
+    /// `expected_revision`. Ids, URL and time of creation stay as they are.
     async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, StoreError>;
 
     /// Deletes an issuer and its keys, if it still is at `expected_revision` (when given). Its URL stays taken for ever.

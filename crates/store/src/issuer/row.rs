@@ -70,6 +70,7 @@ pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
         workspace_id: row.parse("workspace_id", &model.workspace_id)?,
         issuer_url: row.parse("issuer_url", &model.issuer_url)?,
         profile: to_profile(&row, model)?,
+        former_subjects: row.json("former_subjects", &model.former_subjects)?,
         settings: IssuerSettings {
             display_name: model.display_name.as_deref().map(|name| row.parse("display_name", name)).transpose()?,
             algorithms: row.json("algorithms", &model.algorithms)?,
@@ -93,7 +94,7 @@ fn to_profile(row: &Row<'_>, model: &issuer::Model) -> Result<Profile, StoreErro
 }
 
 pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
-    let Issuer { id, workspace_id, issuer_url, profile, settings, revision, created_at, updated_at } = issuer;
+    let Issuer { id, workspace_id, issuer_url, profile, former_subjects, settings, revision, created_at, updated_at } = issuer;
     let IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration } = settings;
     issuer::ActiveModel {
         id: Set(id.to_string()),
@@ -101,6 +102,7 @@ pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
         issuer_url: Set(issuer_url.to_string()),
         profile: Set(profile.to_string()),
         profile_definition: Set(profile.is_custom().then(|| json(profile.definition()))),
+        former_subjects: Set(json(former_subjects)),
         display_name: Set(display_name.as_ref().map(ToString::to_string)),
         algorithms: Set(json(algorithms)),
         allowed_audiences: Set(json(allowed_audiences)),
@@ -154,7 +156,7 @@ pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signin
     }
 }
 
-/// Lists of names and definitions of profiles always have a JSON form.
+/// Lists of names, former subjects and definitions of profiles always have a JSON form.
 fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

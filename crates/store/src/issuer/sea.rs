@@ -148,8 +148,6 @@ impl IssuerStore for SeaIssuerStore {
             id: NotSet,
             workspace_id: NotSet,
             issuer_url: NotSet,
-            profile: NotSet,
-            profile_definition: NotSet,
             created_at: NotSet,
             ..row::from_issuer(issuer)
         };

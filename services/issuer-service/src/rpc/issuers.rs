@@ -6,6 +6,7 @@ use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSettings};
+use countersign_domain::profile::SubjectChange;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
@@ -62,7 +63,19 @@ impl Issuers {
         let now = self.now();
         match (workspace_id, profile, issuer_url, settings) {
             (Some(workspace_id), Some(profile), Some(issuer_url), Some(settings)) => {
-                Ok(Issuer { id, workspace_id, issuer_url, profile, settings, revision: 1, created_at: now, updated_at: now })
+                let former_subjects = Vec::new();
+                let (created_at, updated_at) = (now, now);
+                Ok(Issuer {
+                    id,
+                    workspace_id,
+                    issuer_url,
+                    profile,
+                    former_subjects,
+                    settings,
+                    revision: 1,
+                    created_at,
+                    updated_at,
+                })
             }
             _ => Err(Refusal::invalid(violations)),
         }
@@ -98,19 +111,19 @@ impl Issuers {
         let mask = mask_paths(request.update_mask);
         let etag = wish.etag.clone();
         let draft = IssuerDraft::from(wish);
+        let accepted = request.accept_subject_change.map(SubjectChange::from);
         for _ in 0..UPDATE_ATTEMPTS {
             let present = self.get(caller, &workspace_id, &id).await?;
             if !Etag::of(&present.id, present.revision).permits(&etag) {
                 return Err(Refusal::etag_mismatch(KIND, &id));
             }
-            let mut violations = Violations::new();
-            let settings = present.settings.clone().update(&draft, &mask, &present.profile, &mut violations);
-            let settings = violations.into_result(settings)?;
-            let revision = present.revision;
-            let changed = Issuer { settings, revision: revision.saturating_add(1), updated_at: self.now(), ..present };
-            match self.store.update_issuer(&changed, revision).await.map_err(|error| database_trouble(&error))? {
+            let changed = present.update(&draft, &mask, accepted.as_ref(), self.now())?;
+            match self.store.update_issuer(&changed, present.revision).await.map_err(|error| database_trouble(&error))? {
                 WriteOutcome::Done => {
                     tracing::info!(issuer.id = %id, workspace.id = %workspace_id, by = caller.subject, "changed an issuer");
+                    if changed.former_subjects.len() > present.former_subjects.len() {
+                        tracing::warn!(issuer.id = %id, workspace.id = %workspace_id, "its runs have other subjects from now on");
+                    }
                     self.keeper.follow_own_write().await;
                     return Ok(changed);
                 }

@@ -39,7 +39,7 @@ async fn call(service: &Service, method: &str, credential: Option<&str>, issuer:
         "UpdateIssuer" => {
             let update_mask = Some(prost_types::FieldMask { paths: vec!["display_name".to_owned()] });
             let issuer = wire::Issuer { display_name: "taken".to_owned(), ..issuer.clone() };
-            call!(issuers, update_issuer, wire::UpdateIssuerRequest { issuer: Some(issuer), update_mask })
+            call!(issuers, update_issuer, wire::UpdateIssuerRequest { issuer: Some(issuer), update_mask, ..Default::default() })
         }
         "DeleteIssuer" => {
             let etag = String::new();

@@ -19,7 +19,7 @@ async fn get(service: &Service, issuer: &wire::Issuer) -> Result<wire::Issuer, t
 
 async fn update(service: &Service, issuer: wire::Issuer, paths: &[&str]) -> Result<wire::Issuer, tonic::Status> {
     let update_mask = Some(prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() });
-    let request = wire::UpdateIssuerRequest { issuer: Some(issuer), update_mask };
+    let request = wire::UpdateIssuerRequest { issuer: Some(issuer), update_mask, accept_subject_change: None };
     Ok(service.issuers().update_issuer(service.request(request)).await?.into_inner().issuer.unwrap())
 }
 
@@ -133,7 +133,7 @@ async fn an_update_changes_what_its_mask_names_and_minds_the_etag() {
         let longer = update(&service, unguarded.clone(), &["max_token_duration"]).await.unwrap();
         assert_eq!(longer.max_token_duration, seconds(7200));
 
-        let refused = update(&service, unguarded.clone(), &["profile", "nonsense"]).await.unwrap_err();
+        let refused = update(&service, unguarded.clone(), &["issuer_url", "nonsense"]).await.unwrap_err();
         assert_eq!(violated_fields(&refused), ["update_mask.paths[0]", "update_mask.paths[1]"]);
         assert_eq!(violated_fields(&update(&service, unguarded, &[]).await.unwrap_err()), ["update_mask"]);
 

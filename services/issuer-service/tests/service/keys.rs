@@ -62,6 +62,7 @@ pub(crate) async fn set_algorithms(service: &Service, issuer: &wire::Issuer, alg
     let request = wire::UpdateIssuerRequest {
         issuer: Some(wire::Issuer { algorithms, etag: String::new(), ..issuer.clone() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["algorithms".to_owned()] }),
+        ..Default::default()
     };
     service.issuers().update_issuer(service.request(request)).await.unwrap();
 }

@@ -256,3 +256,44 @@ async fn s54_a_profile_that_could_name_two_runs_alike_is_refused_with_all_that_i
     };
     assert_eq!(violated_fields(&service.create(empty_claim).await.unwrap_err()), ["issuer.profile_definition.claims[empty]"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s54_subjects_change_only_by_name_and_the_former_are_recorded() {
+    for ground in [Ground::sqlite(), Ground::postgres().await] {
+        let service = ground.start().await;
+        let before = issuer(&service, "meshstack-runner").await;
+        let update = |accept_subject_change: Option<wire::SubjectChange>| {
+            let request = service.request(wire::UpdateIssuerRequest {
+                issuer: Some(wire::Issuer { profile: "meshstack-run".to_owned(), ..before.clone() }),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["profile".to_owned()] }),
+                accept_subject_change,
+            });
+            let mut client = service.issuers();
+            async move { client.update_issuer(request).await.map(|answer| answer.into_inner().issuer.unwrap()) }
+        };
+        let refused = update(None).await.unwrap_err();
+        assert_refused(&refused, Code::InvalidArgument, Reason::InvalidRequest);
+        assert_eq!(violated_fields(&refused), ["accept_subject_change"]);
+        let from = before.subject_templates.clone();
+        let half = wire::SubjectChange { from: from.clone(), to: vec![] };
+        assert_eq!(violated_fields(&update(Some(half)).await.unwrap_err()), ["accept_subject_change.to"]);
+
+        let run = "system:serviceaccount:{meshstack_id}:workspace.{workspace_identifier}.buildingblockdefinition.{bbd_uuid}";
+        let to = vec![run.to_owned(), from[0].clone()];
+        let after = update(Some(wire::SubjectChange { from: from.clone(), to: to.clone() })).await.unwrap();
+        assert_eq!(after.subject_templates, to);
+        assert_eq!(after.former_subject_forms.len(), 1);
+        assert_eq!(after.former_subject_forms[0].templates, from);
+        assert_eq!(after.former_subject_forms[0].replace_time, after.update_time);
+
+        let request = wire::IssueIdTokenRequest { audiences: vec![AUDIENCE.to_owned()], ..run_of(&after) };
+        let subject = service.issue(request).await.unwrap().subject;
+        assert!(subject.starts_with("system:serviceaccount:m:workspace.w."), "{subject}");
+    }
+}
+
+/// A run of meshStack's newer form.
+fn run_of(issuer: &wire::Issuer) -> wire::IssueIdTokenRequest {
+    let uuid = "4b8c2d1e-7f3a-4960-8e5d-0a9c6b3f1e27";
+    run(issuer, &[("meshstack_id", "m"), ("workspace_identifier", "w"), ("bbd_uuid", uuid)])
+}

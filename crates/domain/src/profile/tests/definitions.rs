@@ -247,3 +247,77 @@ fn unknown_words_in_a_file_are_errors() {
         assert!(ProfileDefinition::from_toml(text).is_err(), "{text}");
     }
 }
+
+type Change = fn(&mut ProfileDefinition);
+
+#[test]
+fn only_what_decides_a_subject_changes_subjects() {
+    let before = custom(good());
+    let change = |change: Change| {
+        let mut definition = good();
+        change(&mut definition);
+        before.subject_change(&custom(definition))
+    };
+    let same: [Change; 6] = [
+        |_| {},
+        |definition| definition.claims.clear(),
+        |definition| attribute(definition, "team").pattern = "core-*".to_owned(),
+        |definition| attribute(definition, "urgent").default = "true".to_owned(),
+        |definition| definition.subject_forms[0].delimiters = ":/".to_owned(),
+        |definition| {
+            let more = SubjectFormDefinition { id: "more".to_owned(), ..definition.subject_forms[0].clone() };
+            let template = "size:{size}".to_owned();
+            definition.subject_forms.push(SubjectFormDefinition { template, ..more });
+        },
+    ];
+    for (number, same) in same.into_iter().enumerate() {
+        assert_eq!(change(same), None, "{number}");
+    }
+    let from = vec!["team:{team}:{tier}".to_owned()];
+    let other: [(Change, &[&str]); 6] = [
+        (|definition| definition.subject_forms[0].template = "{team}:{tier}".to_owned(), &["{team}:{tier}"]),
+        (|definition| definition.subject_forms[0].id = "other".to_owned(), &["team:{team}:{tier}"]),
+        (|definition| definition.subject_forms[0].condition = "attribute.urgent".to_owned(), &["team:{team}:{tier}"]),
+        (
+            |definition| {
+                let first = SubjectFormDefinition { id: "first".to_owned(), ..definition.subject_forms[0].clone() };
+                let template = "size:{size}".to_owned();
+                definition.subject_forms.insert(0, SubjectFormDefinition { template, ..first });
+            },
+            &["size:{size}", "team:{team}:{tier}"],
+        ),
+        (|definition| drop(definition.derived.insert("tier".to_owned(), "'core'".to_owned())), &["team:{team}:{tier}"]),
+        (
+            |definition| {
+                let team = attribute(definition, "team");
+                (team.required, team.default) = (false, "'core'".to_owned());
+            },
+            &["team:{team}:{tier}"],
+        ),
+    ];
+    for (other, to) in other {
+        let to = to.iter().map(ToString::to_string).collect();
+        assert_eq!(change(other), Some(SubjectChange { from: from.clone(), to }));
+    }
+}
+
+#[test]
+fn what_a_derived_value_reads_decides_subjects_too() {
+    let with = |default: &str| {
+        let mut definition = good();
+        definition.derived.insert("tier".to_owned(), "attribute.urgent ? 'a' : 'b'".to_owned());
+        attribute(&mut definition, "urgent").default = default.to_owned();
+        custom(definition)
+    };
+    assert_eq!(with("false").subject_change(&with("false")), None);
+    assert!(with("false").subject_change(&with("true")).is_some());
+}
+
+#[test]
+fn moving_to_run_based_identities_changes_subjects_and_says_how() {
+    let (runner, run) = (profile("meshstack-runner"), profile("meshstack-run"));
+    let change = runner.subject_change(&run).unwrap();
+    assert_eq!(change.from, ["system:serviceaccount:{meshstack_id}:{runner_id}"]);
+    assert_eq!(change.to.len(), 2);
+    assert!(run.subject_change(&runner).is_some(), "and so does moving back");
+}
