@@ -52,9 +52,10 @@ struct Inner {
 pub struct UnknownProfile;
 
 /// When a token begins to be valid, as its `nbf` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NotBefore {
     /// When it was issued.
+    #[default]
     IssuedAt,
     /// There is no `nbf`.
     Absent,

@@ -86,4 +86,16 @@ impl ProfileDefinition {
         file.remove("samples");
         file.try_into()
     }
+
+    /// The texts of all expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &str> {
+        let defaults = self.attributes.values().map(|attribute| &attribute.default);
+        let conditions = self.subject_forms.iter().map(|form| &form.condition);
+        let claims = self.claims.values().filter_map(|claim| match claim {
+            ClaimDefinition::Expression(source) => Some(source),
+            ClaimDefinition::Attribute(_) | ClaimDefinition::Template(_) => None,
+        });
+        let all = defaults.chain(self.derived.values()).chain(conditions).chain(claims);
+        all.map(String::as_str).filter(|source| !source.is_empty())
+    }
 }

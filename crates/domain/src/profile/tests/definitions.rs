@@ -197,7 +197,7 @@ fn the_size_of_a_definition_is_bounded() {
         violated(|definition| definition.attributes = many(33).map(|name| (name, AttributeDefinition::default())).collect())[0],
         "p.attributes"
     );
-    let derived = many(33).map(|name| (name, "1".to_owned())).collect();
+    let derived = many(33).map(|name| (name, String::new())).collect();
     assert_eq!(violated(|definition| definition.derived = derived)[0], "p.derived");
     let claim = || ClaimDefinition::Attribute("team".to_owned());
     assert_eq!(violated(|definition| definition.claims = many(33).map(|name| (name, claim())).collect()), ["p.claims"]);
@@ -215,6 +215,21 @@ fn the_size_of_a_definition_is_bounded() {
         violated(|definition| attribute(definition, "team").description = "x".repeat(513)),
         ["p.attributes[team].description"]
     );
+}
+
+#[test]
+fn s32_the_expressions_of_a_definition_are_bounded_together() {
+    let claims = |number: usize, source: &str| {
+        let claim = |number| (format!("c{number}"), ClaimDefinition::Expression(source.to_owned()));
+        (0..number).map(claim).collect::<BTreeMap<_, _>>()
+    };
+    // One derived attribute and one default are there already.
+    assert_eq!(violated(|definition| definition.claims = claims(31, "1")), ["p"]);
+    let long = format!("'{}'", "x".repeat(1000));
+    assert_eq!(violated(|definition| definition.claims = claims(9, &long)), ["p"]);
+    let mut definition = good();
+    definition.claims = claims(30, "1");
+    custom(definition);
 }
 
 #[test]
