@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attribute::{Attribute, AttributeKind};
 use crate::cel::CelExpression;
 
-/// The host of the issuer's URL, with the port if it names one.
+/// The host name in the issuer's URL, without a port.
 pub(super) const ISSUER_HOST: &str = "issuer_host";
 /// The issuer's URL.
 pub(super) const ISSUER_URL: &str = "issuer_url";

@@ -114,8 +114,7 @@ impl<'a> Run<'a> {
     fn know(&mut self, context: IdentityContext<'_>) {
         let IdentityContext { workspace_id, issuer_url } = context;
         let url = issuer_url.as_str();
-        let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
-        for (name, value) in [(WORKSPACE_ID, workspace_id.as_str()), (ISSUER_URL, url), (ISSUER_HOST, host)] {
+        for (name, value) in [(WORKSPACE_ID, workspace_id.as_str()), (ISSUER_URL, url), (ISSUER_HOST, host_of(url))] {
             self.values.insert(name.to_owned(), value.into());
         }
     }
@@ -273,6 +272,34 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The host name in a URL, which is canonical: no user, and a port only behind the last colon that is not in brackets.
+fn host_of(url: &str) -> &str {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
 fn attribute_field(name: &str) -> String {
     format!("attributes[{name}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_has_no_port() {
+        for (url, host) in [
+            ("https://demo.app.example", "demo.app.example"),
+            ("https://id.example.com/a/b:c", "id.example.com"),
+            ("http://localhost:7401/is_1", "localhost"),
+            ("http://127.0.0.1:7401", "127.0.0.1"),
+            ("http://[::1]:7401/a", "[::1]"),
+            ("http://[::1]/a", "[::1]"),
+        ] {
+            assert_eq!(host_of(url), host);
+        }
+    }
 }
