@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod hostile;
 mod key_sources;
+mod past;
 mod providers;
 mod refusals;
 mod replay;
