@@ -187,7 +187,7 @@ fn look(
         times(claims, issuer, now),
         token_id(claims, issuer),
         audience(claims, issuer, deployment),
-        relationship(&candidates),
+        relationship(&candidates, named),
     ];
     if let Some(deciding) = candidates.first().filter(|candidate| candidate.accepts()) {
         stages.push(grant(&deciding.id, &outcome));
@@ -241,10 +241,13 @@ fn audience(claims: &Claims, issuer: &TrustedIssuer, deployment: &DeploymentAudi
     }
 }
 
-fn relationship(candidates: &[Candidate]) -> Stage {
+fn relationship(candidates: &[Candidate], named: Option<&TrustRelationshipId>) -> Stage {
     let kind = StageKind::Relationship;
     match candidates.first() {
-        None => Stage::failed(kind, "the workspace has no trust relationship with this issuer"),
+        None => match named {
+            Some(id) => Stage::failed(kind, format!("{id}, which was named, is no trust relationship with this issuer")),
+            None => Stage::failed(kind, "the workspace has no trust relationship with this issuer"),
+        },
         Some(first) if first.accepts() => Stage::passed(kind, format!("{} decides", first.id)),
         Some(first) => match first.failures().next() {
             Some(check) => Stage::failed(kind, format!("the nearest is {}: {}", first.id, check.sentence())),
