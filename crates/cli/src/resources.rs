@@ -109,6 +109,7 @@ pub(crate) fn trust_relationship_json(relationship: &TrustRelationship, issuer_u
         "creator": relationship.creator,
         "create_time": moment(relationship.create_time.as_ref()),
         "update_time": moment(relationship.update_time.as_ref()),
+        "last_use_time": moment(relationship.last_use_time.as_ref()),
     })
 }
 

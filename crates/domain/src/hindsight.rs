@@ -64,18 +64,18 @@ impl<'a> Hindsight<'a> {
         let Some(claims) = presentation.known_claims(later) else { return Judgement::Undecided(Unknown::Token) };
         let Some(request) = &presentation.request else { return Judgement::Undecided(Unknown::Request) };
         let presented = PresentedToken { claims: &claims, signing_input_hash: presentation.subject_token_hash };
-        let decided = exchange::decide(presented, request, self.policy, self.deployment, now);
-        if decided.as_ref().is_err_and(is_before_matching) {
-            return Judgement::Decided(decided.map(Box::new));
+        let outcome = exchange::decide(presented, request, self.policy, self.deployment, now);
+        if outcome.as_ref().is_err_and(is_before_matching) {
+            return Judgement::Decided(outcome.map(Box::new));
         }
-        let decider = match &decided {
+        let decider = match &outcome {
             Ok(decision) => Some(&decision.trust_relationship_id),
             Err(Refused::AudienceNotGiven { id, .. } | Refused::ScopesNotGiven(id) | Refused::NothingToGive(id)) => Some(id),
             Err(_) => None,
         };
         match self.unknown(presentation, &claims, request, decider, now) {
             Some(unknown) => Judgement::Undecided(unknown),
-            None => Judgement::Decided(decided.map(Box::new)),
+            None => Judgement::Decided(outcome.map(Box::new)),
         }
     }
 

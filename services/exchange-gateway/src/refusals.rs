@@ -76,7 +76,7 @@ struct Kind {
 }
 
 struct Count {
-    count: u64,
+    refusals: u64,
     first_at: Timestamp,
     last_at: Timestamp,
     request_id: String,
@@ -140,7 +140,7 @@ impl RefusalLog {
                 })),
             });
         } else {
-            waiting.count(kind, Count { count: 1, first_at: now, last_at: now, request_id: input.request_id.clone() });
+            waiting.count(kind, Count { refusals: 1, first_at: now, last_at: now, request_id: input.request_id.clone() });
         }
     }
 
@@ -218,7 +218,7 @@ impl Waiting {
         };
         match self.counted.get_mut(&kind) {
             Some(count) => {
-                count.count = count.count.saturating_add(more.count);
+                count.refusals = count.refusals.saturating_add(more.refusals);
                 count.first_at = count.first_at.min(more.first_at);
                 count.last_at = count.last_at.max(more.last_at);
             }
@@ -232,7 +232,7 @@ impl Waiting {
     fn close_counts(&mut self) {
         for (kind, count) in std::mem::take(&mut self.counted) {
             let Kind { workspace_id, trusted_issuer_id, reason, cause } = kind;
-            let Count { count, first_at, last_at, request_id } = count;
+            let Count { refusals: count, first_at, last_at, request_id } = count;
             let counted = CountedRefusals { trusted_issuer_id, reason, cause, count, first_at, request_id };
             self.one_by_one.push_back(NewRefusal { workspace_id, time: last_at, refused: Refusals::Counted(counted) });
         }
@@ -257,12 +257,12 @@ impl Waiting {
                     let trusted_issuer_id = Some(one.trusted_issuer_id);
                     let kind = Kind { workspace_id, trusted_issuer_id, reason: one.reason, cause: one.cause };
                     let request_id = one.presentation.request_id;
-                    self.count(kind, Count { count: 1, first_at: time, last_at: time, request_id });
+                    self.count(kind, Count { refusals: 1, first_at: time, last_at: time, request_id });
                 }
                 Refusals::Counted(counted) => {
                     let CountedRefusals { trusted_issuer_id, reason, cause, count, first_at, request_id } = counted;
                     let kind = Kind { workspace_id, trusted_issuer_id, reason, cause };
-                    self.count(kind, Count { count, first_at, last_at: time, request_id });
+                    self.count(kind, Count { refusals: count, first_at, last_at: time, request_id });
                 }
             }
         }

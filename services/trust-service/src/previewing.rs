@@ -9,6 +9,7 @@ use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::{PolicyChange, PolicySnapshot};
 use countersign_domain::presentation::Presentation;
 use countersign_domain::preview::{Affected, Effect, Preview, Previewer};
+use countersign_domain::reason::Reason;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::TrustRelationship;
 use countersign_domain::violation::Violations;
@@ -67,7 +68,9 @@ impl TrustRelationships {
         let looking = move || {
             let (before, after) = changed.versions(snapshot);
             let mut previewer = Previewer::new(&changed.id, &before, &after, &deployment, now);
-            presented.iter().for_each(|(time, presentation)| previewer.examine(*time, presentation));
+            for (time, presentation) in &presented {
+                previewer.examine(*time, presentation);
+            }
             previewer.finish()
         };
         let preview = tokio::task::spawn_blocking(looking).await.map_err(|_| Refusal::internal())?;
@@ -94,6 +97,8 @@ impl TrustRelationships {
                 past.oldest = Some(event.time);
                 let presentation = match event.decision {
                     AuditedDecision::Allowed(allowed) => allowed.audit.presentation,
+                    // The policy would have allowed it: it says nothing of the policy, and was an exchange already.
+                    AuditedDecision::Refused(refused) if refused.reason == Reason::SubjectTokenReplayed => continue,
                     AuditedDecision::Refused(refused) => refused.presentation,
                     AuditedDecision::Counted(counted) => {
                         if counted.trusted_issuer_id.as_ref() == Some(&proposed.trusted_issuer_id) {
@@ -127,25 +132,21 @@ struct Changed {
 
 impl Changed {
     fn of(proposed: &Proposed, delete: bool, fresh: TrustRelationshipId, now: Timestamp) -> Self {
-        match &proposed.current {
-            Some(current) => {
-                let changed = TrustRelationship { settings: proposed.settings.clone(), ..current.clone() };
-                Self { id: current.id.clone(), relationship: (!delete).then_some(changed) }
-            }
-            None => {
-                let relationship = TrustRelationship {
-                    id: fresh.clone(),
-                    workspace_id: proposed.workspace_id.clone(),
-                    trusted_issuer_id: proposed.trusted_issuer_id.clone(),
-                    settings: proposed.settings.clone(),
-                    revision: 1,
-                    creator: String::new(),
-                    created_at: now,
-                    updated_at: now,
-                };
-                Self { id: fresh, relationship: Some(relationship) }
-            }
+        if let Some(current) = &proposed.current {
+            let changed = TrustRelationship { settings: proposed.settings.clone(), ..current.clone() };
+            return Self { id: current.id.clone(), relationship: (!delete).then_some(changed) };
         }
+        let relationship = TrustRelationship {
+            id: fresh.clone(),
+            workspace_id: proposed.workspace_id.clone(),
+            trusted_issuer_id: proposed.trusted_issuer_id.clone(),
+            settings: proposed.settings.clone(),
+            revision: 1,
+            creator: String::new(),
+            created_at: now,
+            updated_at: now,
+        };
+        Self { id: fresh, relationship: Some(relationship) }
     }
 
     /// The policy as it stands, and with the change.

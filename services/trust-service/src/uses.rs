@@ -55,7 +55,9 @@ impl Uses {
             }
             if let Err(error) = store.record_uses(&batch).await {
                 let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                batch.into_iter().for_each(|(id, at)| note(&mut pending, id, at));
+                for (id, at) in batch {
+                    note(&mut pending, id, at);
+                }
                 return Err(error);
             }
         }

@@ -3,6 +3,7 @@
 use rpds::RedBlackTreeMapSync;
 
 use super::CompiledRelationship;
+use crate::cel::CelExpression;
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::presentation::KeptClaims;
@@ -46,7 +47,7 @@ impl CompiledRelationship {
     /// The claims that its conditions and its mapping read. A name that no path can have is read by nobody else either.
     pub fn reads(&self) -> impl Iterator<Item = ClaimPath> {
         let conditions = self.claim_conditions.iter().map(|condition| condition.written().claim.clone());
-        let expressions = self.expressions().flat_map(|expression| expression.claims());
+        let expressions = self.expressions().flat_map(CelExpression::claims);
         conditions.chain(expressions.filter_map(|name| ClaimPath::of_top_level(name).ok()))
     }
 }

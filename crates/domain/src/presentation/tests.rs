@@ -10,7 +10,7 @@ fn paths(texts: &[&str]) -> Vec<ClaimPath> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn claims(more: Value) -> Claims {
+fn claims(more: &Value) -> Claims {
     let mut members = json!({"iss": "https://issuer.example", "sub": "s", "aud": "a", "iat": 100, "exp": 400, "jti": "t"});
     members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Claims::from_members(members.as_object().unwrap().clone()).unwrap()
@@ -31,7 +31,7 @@ fn presentation(claims: &Claims, read: &[ClaimPath]) -> Presentation {
 
 #[test]
 fn s75_only_what_is_read_is_kept() {
-    let claims = claims(json!({"ref": "main", "email": "a@b.example", "k8s": {"ns": "prod", "token": "x"}}));
+    let claims = claims(&json!({"ref": "main", "email": "a@b.example", "k8s": {"ns": "prod", "token": "x"}}));
     let kept = KeptClaims::of(&claims, &paths(&["ref", "/k8s/ns", "environment", "sub"])).unwrap();
     assert_eq!(json!(kept.members()), json!({"aud": "a", "iat": 100, "exp": 400, "ref": "main", "k8s": {"ns": "prod"}}));
     let known = presentation(&claims, &paths(&["ref", "/k8s/ns", "environment", "sub"]));
@@ -53,7 +53,7 @@ fn s75_only_what_is_read_is_kept() {
 
 #[test]
 fn s75_no_token_and_nothing_long_is_kept_and_neither_counts_as_absent() {
-    let claims = claims(json!({
+    let claims = claims(&json!({
         "id_token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzIn0.c2ln",
         "nested": {"list": ["eyJhbGciOiJSUzI1NiJ9.e30."]},
         "long": "x".repeat(2_000),
@@ -67,14 +67,14 @@ fn s75_no_token_and_nothing_long_is_kept_and_neither_counts_as_absent() {
 
 #[test]
 fn an_audience_that_is_too_long_leaves_nothing_to_decide_on() {
-    let claims = claims(json!({"aud": vec!["https://audience.example"; 100]}));
+    let claims = claims(&json!({"aud": vec!["https://audience.example"; 100]}));
     assert_eq!(KeptClaims::of(&claims, &[]), None);
     assert_eq!(presentation(&claims, &[]).known_claims(SignedDuration::ZERO), None);
 }
 
 #[test]
 fn a_token_can_be_looked_at_as_if_it_had_been_issued_later() {
-    let claims = claims(json!({"nbf": 99.5, "iat": 100, "exp": 400}));
+    let claims = claims(&json!({"nbf": 99.5, "iat": 100, "exp": 400}));
     let later = presentation(&claims, &[]).known_claims(SignedDuration::from_secs(1_000)).unwrap();
     assert_eq!((later.issued_at.as_second(), later.expires_at.as_second()), (1_100, 1_400));
     assert_eq!(later.not_before.unwrap().as_millisecond(), 1_099_500);
@@ -106,7 +106,7 @@ proptest! {
             r#""equals": "a""#, r#""equals": "a", "negated": true"#, r#""equals": 1"#, r#""exists": true"#, r#""contains": "a""#, r#""glob": "a*""#,
         ]),
     ) {
-        let claims = claims(Value::Object(members.into_iter().collect()));
+        let claims = claims(&Value::Object(members.into_iter().collect()));
         let read: Vec<ClaimPath> = read.iter().map(|path| path.parse().unwrap()).collect();
         let condition = format!(r#"{{"claim": "{asked}", {test}}}"#);
         let Ok(condition) = serde_json::from_str::<ClaimCondition>(&condition) else { return Ok(()) };

@@ -1,7 +1,5 @@
 //! The audit log: gateways write refusals and read one back, trust-service reads and answers, operators read everything.
 
-use std::time::Duration;
-
 use countersign_domain::audit::{
     AllowedExchange, AuditEvent, AuditedDecision, CountedRefusals, NewRefusal, Refusals, RefusedExchange,
 };
@@ -142,8 +140,9 @@ pub(super) fn read_presentation(
     let subject_token_hash = read_hash(format!("{path}.subject_token_hash"), &presentation.subject_token_hash, violations);
     let subject_token_id = read_optional(format!("{path}.subject_token_id"), &presentation.subject_token_id, violations);
     let subject_key_id = read_optional(format!("{path}.subject_key_id"), &presentation.subject_key_id, violations);
-    let claims = presentation.claims.map(|claims| read_claims(&format!("{path}.claims"), &claims, violations));
-    let request = presentation.request.map(|request| read_grant(&format!("{path}.request"), &request, violations));
+    // What cannot be read is a violation, so that its absence here does not count.
+    let claims = presentation.claims.and_then(|claims| read_claims(&format!("{path}.claims"), &claims, violations));
+    let request = presentation.request.and_then(|request| read_grant(&format!("{path}.request"), &request, violations));
     Some(Presentation {
         request_id: request_id?,
         subject_issuer: subject_issuer?,
@@ -151,17 +150,9 @@ pub(super) fn read_presentation(
         subject_token_hash: subject_token_hash?,
         subject_token_id: subject_token_id?,
         subject_key_id: subject_key_id?,
-        claims: absent_or_read(claims)?,
-        request: absent_or_read(request)?,
+        claims,
+        request,
     })
-}
-
-/// `None` when something was there that could not be read.
-fn absent_or_read<T>(read: Option<Option<T>>) -> Option<Option<T>> {
-    match read {
-        None => Some(None),
-        Some(read) => read.map(Some),
-    }
 }
 
 pub(super) fn read_hash(field: String, hash: &[u8], violations: &mut Violations) -> Option<[u8; 32]> {
@@ -199,11 +190,9 @@ fn read_grant(path: &str, request: &wire::RequestedGrant, violations: &mut Viola
     let relationship = read_optional(format!("{path}.trust_relationship_id"), &request.trust_relationship_id, violations);
     let audiences = read_list(&format!("{path}.audiences"), &request.audiences, violations);
     let scopes = read_list(&format!("{path}.scopes"), &request.scopes, violations);
-    let duration: Option<Option<Duration>> = match &request.duration {
-        None => Some(None),
-        Some(duration) => violations.check(format!("{path}.duration"), read_duration(duration)).map(Some),
-    };
-    Some(ExchangeRequest { trust_relationship_id: relationship?, audiences: audiences?, scopes: scopes?, duration: duration? })
+    let duration = request.duration.as_ref();
+    let duration = duration.and_then(|duration| violations.check(format!("{path}.duration"), read_duration(duration)));
+    Some(ExchangeRequest { trust_relationship_id: relationship?, audiences: audiences?, scopes: scopes?, duration })
 }
 
 impl From<&ExchangeAudit> for wire::MintedToken {
@@ -265,6 +254,8 @@ impl From<&AuditEvent> for wire::AuditEvent {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
     use countersign_domain::reason::Reason;
     use countersign_domain::time::Timestamp;
@@ -296,7 +287,7 @@ mod tests {
                         trust_relationship_id: None,
                         audiences: vec!["https://api.example".parse().unwrap()],
                         scopes: vec!["deploy".parse().unwrap()],
-                        duration: Some(Duration::from_secs(60)),
+                        duration: Some(Duration::from_mins(1)),
                     }),
                 },
             })),

@@ -171,10 +171,10 @@ async fn s63_no_flood_of_causes_fills_the_memory() {
     for number in 0..5_000 {
         let cause = format!("cause {number}");
         let kind = Kind { workspace_id: None, trusted_issuer_id: None, reason: Reason::SubjectTokenMalformed, cause };
-        waiting.count(kind, Count { count: 1, first_at: now, last_at: now, request_id: String::new() });
+        waiting.count(kind, Count { refusals: 1, first_at: now, last_at: now, request_id: String::new() });
     }
     assert_eq!(waiting.counted.len(), MAX_KINDS + 1);
-    assert_eq!(waiting.counted.values().map(|count| count.count).sum::<u64>(), 5_000);
+    assert_eq!(waiting.counted.values().map(|count| count.refusals).sum::<u64>(), 5_000);
 }
 
 #[test]

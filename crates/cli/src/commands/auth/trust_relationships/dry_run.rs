@@ -81,10 +81,10 @@ fn summary(preview: &PreviewTrustRelationshipResponse) -> String {
         summary.push_str(" There were more than are looked at, further back.");
     }
     if preview.left_out > 0 {
-        summary.push_str(&format!(" {} of them are not listed.", preview.left_out));
+        summary.extend([" ", &preview.left_out.to_string(), " of them are not listed."]);
     }
     if preview.counted_refusals > 0 {
-        summary.push_str(&format!(" {} refusals were only counted, and cannot be looked at.", preview.counted_refusals));
+        summary.extend([" ", &preview.counted_refusals.to_string(), " refusals were only counted, and cannot be looked at."]);
     }
     summary
 }
