@@ -20,7 +20,8 @@ fn command(scene: &Scene<'_>, line: &[&str]) -> (Option<i32>, String, String) {
 
 fn command_json(scene: &Scene<'_>, line: &[&str]) -> Value {
     let (_, results, messages) = command(scene, line);
-    serde_json::from_str(&results).unwrap_or_else(|error| panic!("{line:?}: {error}: {results}{messages}"))
+    assert!(!results.is_empty(), "{line:?}: {messages}");
+    serde_json::from_str(&results).unwrap()
 }
 
 async fn present(scene: &Scene<'_>, more: &[(&str, Value)]) -> Answer {
