@@ -1,5 +1,7 @@
 //! `countersign issuers …`.
 
+pub(crate) mod doctor;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -20,6 +22,15 @@ use crate::resources::{issuer_json, signing_key_json, signing_key_state};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IssuersCommand {
+    #[command(flatten)]
+    Resource(ResourceCommand),
+    /// Look at an issuer's documents as AWS, Google Cloud, Azure, Vault and Kubernetes would, and say what each would refuse. Works
+    /// for anybody's issuer. Fails when one of them would.
+    Doctor(doctor::DoctorArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ResourceCommand {
     /// Create an issuer. Prints its id; its URL is told on standard error.
     Create(CreateArgs),
     /// List the issuers of the workspace, oldest first.
@@ -83,6 +94,15 @@ type Client = IssuerServiceClient<Authorized>;
 
 impl IssuersCommand {
     pub(crate) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+        match self {
+            Self::Resource(command) => command.run(session, output).await,
+            Self::Doctor(args) => args.run(output).await,
+        }
+    }
+}
+
+impl ResourceCommand {
+    async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let workspace_id = session.connection.workspace(&session.clock)?;
         let channel = session.connection.authorized(Service::Issuer, &session.clock).await?;
         let mut client = IssuerServiceClient::new(channel.clone());
