@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
 use crate::commands::as_code::{ApplyArgs, ExportArgs};
-use crate::commands::{audit_events, auth, certs, health, issuers, presets, secrets, trusted_issuers, workspaces};
+use crate::commands::{audit_events, auth, certs, health, issuers, presets, secrets, setup, trusted_issuers, workspaces};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
 use crate::failure::{Failure, Result};
@@ -53,6 +53,11 @@ enum Command {
     /// Issuers: the identities this deployment signs ID tokens for.
     #[command(subcommand)]
     Issuers(issuers::IssuersCommand),
+    /// Say what has to be done at AWS, Google Cloud, Azure, Vault or Kubernetes, so that it trusts tokens of an issuer.
+    ///
+    /// Prints files, commands and variables, and changes nothing. What the relying party would not have, like a pattern in Azure, is
+    /// refused.
+    Setup(setup::SetupArgs),
     /// Certificates of a deployment's internal listeners.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -100,6 +105,7 @@ impl Arguments {
             Command::AuditEvents(command) => command.run(&session()?, output).await,
             Command::Apply(args) => args.run(&session()?, output).await,
             Command::Export(args) => args.run(&session()?, output).await,
+            Command::Setup(args) => args.run(&session()?, output).await,
             Command::Certs(command) => command.run(output),
             Command::Secrets(command) => command.run(output),
             Command::Health(args) => args.run(output).await,
@@ -172,6 +178,12 @@ mod tests {
             "--workspace ws_0 auth exchange-oidc-token --token-file -",
             "auth explain --request-id req-1",
             "audit-events list --decision refused --since 7d --limit 5 -o json",
+            "setup aws --issuer-url https://id.example.com --subject a:b --account-id 123456789012",
+            "setup azure --issuer-id is_0 --subject a --client-id c --azure-tenant-id t --to out -o json",
+            "setup gcp --issuer-id is_0 --subject a --project-number 1",
+            "setup vault --issuer-id is_0 --subject a --role r --policy p",
+            "setup kubernetes --issuer-id is_0 --subject a --cluster-role view --namespace n",
+            "issuers doctor https://id.example.com --for aws -o json",
             "workspaces create Demo",
             "apply -f trust --plan --prune --fail-on broader -o json",
             "apply --file a.yaml --file b.yaml --fail_on broader",

@@ -9,5 +9,6 @@ pub(crate) mod issuers;
 pub(crate) mod pages;
 pub(crate) mod presets;
 pub(crate) mod secrets;
+pub(crate) mod setup;
 pub(crate) mod trusted_issuers;
 pub(crate) mod workspaces;
