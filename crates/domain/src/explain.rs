@@ -10,6 +10,7 @@ mod candidate;
 mod nearness;
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 
@@ -147,12 +148,13 @@ pub fn explain(
 /// was not kept is not reached. `None` when too little was kept to tell anything.
 pub fn explain_kept(
     presentation: &Presentation,
-    policy: &WorkspacePolicy,
+    policy: &Arc<WorkspacePolicy>,
     deployment: &DeploymentAudience,
     presented_at: Timestamp,
 ) -> Option<(Explanation, Judgement)> {
     let claims = presentation.known_claims(SignedDuration::ZERO)?;
-    let judgement = Hindsight::new(policy, deployment).judge(presentation, SignedDuration::ZERO, presented_at);
+    let judgement =
+        Hindsight::new(Arc::clone(policy), deployment.clone()).judge(presentation, SignedDuration::ZERO, presented_at);
     let request = presentation.request.clone().unwrap_or_default();
     let outcome = match &judgement {
         Judgement::Decided(outcome) => outcome.clone(),

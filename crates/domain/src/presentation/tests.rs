@@ -66,6 +66,24 @@ fn s75_no_token_and_nothing_long_is_kept_and_neither_counts_as_absent() {
 }
 
 #[test]
+fn s75_no_disguise_gets_a_token_kept() {
+    let encoded = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+    let token = |header: &str| format!("{}.{}.c2ln", encoded(header), encoded(r#"{"sub":"s"}"#));
+    for header in [r#"{"alg":"RS256"}"#, "{\n \"alg\": \"RS256\"}", r#"{ "alg":"RS256"}"#, "\n\t {}"] {
+        let token = token(header);
+        for value in [json!(token), json!(format!("Bearer {token}")), json!([{"a": token}]), json!({ token.clone(): 1 })] {
+            let kept = KeptClaims::of(&claims(&json!({ "ref": value })), &paths(&["ref"])).unwrap();
+            assert!(kept.read().is_empty() && !kept.json().contains("c2ln"), "{header:?} {value}");
+        }
+        let request = ExchangeRequest { audiences: vec![token.parse().unwrap()], ..ExchangeRequest::default() };
+        assert_eq!(Presentation::request_to_keep(&request), None);
+    }
+    for harmless in ["refs/heads/v1.2.3", "my.org.example", "eyJ.eyJ", "https://api.example.com/a.b.c"] {
+        assert!(!looks_like_token(harmless), "{harmless}");
+    }
+}
+
+#[test]
 fn an_audience_that_is_too_long_leaves_nothing_to_decide_on() {
     let claims = claims(&json!({"aud": vec!["https://audience.example"; 100]}));
     assert_eq!(KeptClaims::of(&claims, &[]), None);
@@ -96,6 +114,25 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    /// Whoever is told what is kept takes it, however the claims are built: what one token makes must not harm others in a batch.
+    #[test]
+    fn what_is_kept_can_always_be_read_again(
+        names in prop::collection::vec(r#"[a-z"\\é]{1,60}"#, 1..60),
+        depth in 0..4_usize,
+        length in 0..400_usize,
+    ) {
+        let mut members = Map::new();
+        let mut read = Vec::new();
+        for name in names {
+            let pointer = format!("/{}", vec![name.replace('~', "~0").replace('/', "~1"); depth + 1].join("/"));
+            let Ok(path) = pointer.parse::<ClaimPath>() else { continue };
+            path.put(&mut members, "x".repeat(length).into());
+            read.push(path);
+        }
+        let kept = KeptClaims::of(&claims(&Value::Object(members)), &read).unwrap();
+        prop_assert_eq!(KeptClaims::from_parts(kept.json(), kept.read().clone()), Ok(kept.clone()));
+    }
+
     /// A condition on what was read is judged as it was on the whole token, and what was not read is said to be unknown.
     #[test]
     fn what_is_known_is_judged_alike(
