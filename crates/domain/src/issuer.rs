@@ -9,6 +9,7 @@ use crate::id::{IssuerId, WorkspaceId};
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
 use crate::profile::BuiltInProfile;
+use crate::signing_key::RotationPolicy;
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
@@ -47,6 +48,8 @@ pub struct IssuerSettings {
     pub default_token_duration: Duration,
     /// The longest a token may live.
     pub max_token_duration: Duration,
+    /// When its keys follow each other.
+    pub rotation: RotationPolicy,
 }
 
 /// Settings as somebody wrote them. Becomes [`IssuerSettings`] by [`IssuerSettings::create`] or [`IssuerSettings::update`].
@@ -62,6 +65,8 @@ pub struct IssuerDraft {
     pub default_token_duration: Given<Duration>,
     /// Not given: [`IssuerSettings::DEFAULT_TOKEN_DURATION`].
     pub max_token_duration: Given<Duration>,
+    /// Not given: [`RotationPolicy::DEFAULT_PERIOD`]. Zero: only on request.
+    pub rotation_period: Given<Duration>,
 }
 
 /// Where issuers may live: what the operator of the deployment decided.
@@ -113,8 +118,8 @@ impl IssuerSettings {
     pub const ALGORITHMS: [SignatureAlgorithm; 4] =
         [SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::EdDsa];
 
-    const SETTABLE: [&str; 5] =
-        ["display_name", "algorithms", "allowed_audiences", "default_token_duration", "max_token_duration"];
+    const SETTABLE: [&str; 6] =
+        ["display_name", "algorithms", "allowed_audiences", "default_token_duration", "max_token_duration", "rotation_period"];
     const IMMUTABLE: [&str; 7] = ["id", "workspace_id", "issuer_url", "profile", "etag", "create_time", "update_time"];
 
     /// Checks the settings of a new issuer. `None` when a violation was noted.
@@ -125,12 +130,14 @@ impl IssuerSettings {
         let allowed_audiences = draft.allowed_audiences(violations);
         let max_token_duration = draft.max_token_duration(violations);
         let default_token_duration = draft.default_token_duration(max_token_duration, violations);
+        let rotation = draft.rotation_period(violations);
         let settings = Self {
             display_name: display_name?,
             algorithms: algorithms?,
             allowed_audiences: allowed_audiences?,
             default_token_duration: default_token_duration?,
             max_token_duration: max_token_duration?,
+            rotation: rotation?,
         };
         settings.check_order(violations).then_some(settings)
     }
@@ -155,6 +162,11 @@ impl IssuerSettings {
             allowed_audiences();
             max_token_duration();
             default_token_duration(Some(self.max_token_duration));
+        }
+        if mask.names("rotation_period")
+            && let Some(rotation) = draft.rotation_period(violations)
+        {
+            self.rotation = rotation;
         }
         self.check_order(violations);
         self
@@ -202,6 +214,16 @@ impl IssuerDraft {
         let default = IssuerSettings::DEFAULT_TOKEN_DURATION;
         let default = max.map_or(default, |max| default.min(max));
         draft::whole_seconds("issuer.default_token_duration", self.default_token_duration, default, bounds, violations)
+    }
+
+    fn rotation_period(&self, violations: &mut Violations) -> Option<RotationPolicy> {
+        if self.rotation_period == Some(Ok(Duration::ZERO)) {
+            return Some(RotationPolicy::OnRequest);
+        }
+        let bounds = RotationPolicy::MIN_PERIOD..=RotationPolicy::MAX_PERIOD;
+        let default = RotationPolicy::DEFAULT_PERIOD;
+        draft::whole_seconds("issuer.rotation_period", self.rotation_period, default, bounds, violations)
+            .map(RotationPolicy::Every)
     }
 }
 
@@ -328,6 +350,7 @@ mod tests {
         assert_eq!(settings.algorithms, [SignatureAlgorithm::Rs256]);
         assert_eq!(settings.default_token_duration, Duration::from_hours(1));
         assert_eq!(settings.max_token_duration, Duration::from_hours(1));
+        assert_eq!(settings.rotation, RotationPolicy::Every(Duration::from_hours(90 * 24)));
         let short = create(&IssuerDraft { max_token_duration: given(300), ..IssuerDraft::default() }).unwrap();
         assert_eq!(short.default_token_duration, Duration::from_mins(5), "the default never exceeds the maximum");
     }
@@ -340,6 +363,7 @@ mod tests {
             allowed_audiences: ["a", "", "a"].map(str::to_owned).to_vec(),
             default_token_duration: given(59),
             max_token_duration: Some(Err(Unreadable("must be a duration"))),
+            rotation_period: given(86_399),
         };
         assert_eq!(
             create(&draft).unwrap_err(),
@@ -352,6 +376,7 @@ mod tests {
                 "issuer.allowed_audiences[2]",
                 "issuer.max_token_duration",
                 "issuer.default_token_duration",
+                "issuer.rotation_period",
             ]
         );
     }
@@ -370,6 +395,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_rotated_every_day_to_every_other_year_or_on_request() {
+        for (seconds, expected) in [
+            (0, Some(RotationPolicy::OnRequest)),
+            (1, None),
+            (86_399, None),
+            (86_400, Some(RotationPolicy::Every(Duration::from_hours(24)))),
+            (730 * 86_400, Some(RotationPolicy::Every(Duration::from_hours(730 * 24)))),
+            (730 * 86_400 + 1, None),
+        ] {
+            let created = create(&IssuerDraft { rotation_period: given(seconds), ..IssuerDraft::default() });
+            assert_eq!(created.map(|settings| settings.rotation).ok(), expected, "{seconds} s");
+        }
+    }
+
+    #[test]
     fn a_mask_changes_what_it_names_and_nothing_else() {
         let present = create(&IssuerDraft {
             display_name: "before".to_owned(),
@@ -377,6 +417,7 @@ mod tests {
             allowed_audiences: vec!["a".to_owned()],
             default_token_duration: given(120),
             max_token_duration: given(180),
+            rotation_period: given(0),
         });
         let present = present.unwrap();
         // Unreadable where it is not named.

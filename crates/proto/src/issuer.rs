@@ -25,6 +25,7 @@ impl From<&Issuer> for wire::Issuer {
             allowed_audiences: texts(&settings.allowed_audiences),
             default_token_duration: Some(duration(settings.default_token_duration)),
             max_token_duration: Some(duration(settings.max_token_duration)),
+            rotation_period: Some(duration(settings.rotation.period())),
             etag: Etag::of(&issuer.id, issuer.revision).to_string(),
             create_time: Some(timestamp(issuer.created_at)),
             update_time: Some(timestamp(issuer.updated_at)),
@@ -38,6 +39,7 @@ impl From<wire::Issuer> for IssuerDraft {
         Self {
             default_token_duration: given_duration(issuer.default_token_duration.as_ref()),
             max_token_duration: given_duration(issuer.max_token_duration.as_ref()),
+            rotation_period: given_duration(issuer.rotation_period.as_ref()),
             display_name: issuer.display_name,
             algorithms: issuer.algorithms,
             allowed_audiences: issuer.allowed_audiences,
@@ -75,6 +77,7 @@ impl From<SigningKeyState> for wire::SigningKeyState {
             SigningKeyState::Active => Self::Active,
             SigningKeyState::Retiring => Self::Retiring,
             SigningKeyState::Retired => Self::Retired,
+            SigningKeyState::Revoked => Self::Revoked,
         }
     }
 }
@@ -95,6 +98,7 @@ mod tests {
             display_name: "vaults".to_owned(),
             algorithms: ["ES256", "RS256"].map(str::to_owned).to_vec(),
             allowed_audiences: vec!["sts.amazonaws.com".to_owned()],
+            rotation_period: Some(Ok(std::time::Duration::ZERO)),
             ..IssuerDraft::default()
         };
         Issuer {
@@ -139,6 +143,7 @@ mod tests {
             created_at: at(100),
             activate_at: at(200),
             retirement: None,
+            revoked_at: None,
         };
         let state = |now| signing_key(&issuer().id, &record, at(now)).state();
         assert_eq!(state(199), wire::SigningKeyState::Prepared);

@@ -57,7 +57,15 @@ impl Custody {
         let key_id = key.key_id().clone();
         let sealed_private_key = self.key.seal(&plain, &context(issuer_id, &key_id, algorithm)).map_err(CustodyError::Seal)?;
         Ok(SealedSigningKey {
-            record: SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement: None },
+            record: SigningKeyRecord {
+                key_id,
+                algorithm,
+                generation,
+                created_at,
+                activate_at,
+                retirement: None,
+                revoked_at: None,
+            },
             public_jwk: serde_json::to_string(key.public_jwk()).unwrap_or_default(),
             sealed_private_key,
         })

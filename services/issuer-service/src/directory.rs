@@ -9,7 +9,7 @@ use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::signing_key::{self, KeyPolicy, KeyStep, SigningKeyRecord};
+use countersign_domain::signing_key::{self, KeyPolicy, Keyring, RotationPolicy, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_jose::{KeySet, SigningKey};
@@ -34,8 +34,10 @@ pub(crate) struct LoadedIssuer {
     pub(crate) identity: IssuerIdentity,
     /// The keys that open and match; nothing else is published or signs.
     pub(crate) keys: Vec<LoadedKey>,
-    /// All keys there are, usable or not.
+    /// All keys there ever were, usable or not, newest first.
     records: Vec<SigningKeyRecord>,
+    /// The revision of the database that it was read at.
+    as_of: i64,
     /// `None`: no key was ever made, or none is published any more.
     documents: Option<Documents>,
     /// When the documents will have changed by the passing of time alone.
@@ -94,7 +96,7 @@ impl Directory {
                 ChangedIssuer::Present(identity, sealed) => {
                     let known = next.by_id.get(identity.id()).cloned();
                     next.remove(identity.id());
-                    next.insert(LoadedIssuer::load(*identity, sealed, known.as_deref(), custody, now));
+                    next.insert(LoadedIssuer::load(*identity, sealed, revision, known.as_deref(), custody, now));
                 }
             }
         }
@@ -179,20 +181,38 @@ impl LoadedIssuer {
         signing_key::default_signer(now, &self.keys, self.algorithms()).map(|loaded| &loaded.key)
     }
 
-    /// What has to be written for it.
-    pub(crate) fn next_steps(&self, now: Timestamp, policy: KeyPolicy) -> Vec<KeyStep> {
-        signing_key::next_steps(now, self.algorithms(), &self.records, policy)
+    /// All keys there ever were, newest first.
+    pub(crate) fn records(&self) -> &[SigningKeyRecord] {
+        &self.records
+    }
+
+    /// The revision of the database that this picture of the issuer is good for.
+    pub(crate) const fn as_of(&self) -> i64 {
+        self.as_of
+    }
+
+    /// Its keys, with the rules they live by.
+    pub(crate) fn keyring(&self, policy: KeyPolicy) -> Keyring<'_, SigningKeyRecord> {
+        let rotation = match &self.identity {
+            IssuerIdentity::Workspace(issuer) => issuer.settings.rotation,
+            IssuerIdentity::AccessTokens { .. } => RotationPolicy::default(),
+        };
+        Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, policy }
     }
 
     fn load(
         identity: IssuerIdentity,
         sealed: Vec<SealedSigningKey>,
+        as_of: i64,
         known: Option<&Self>,
         custody: &Custody,
         now: Timestamp,
     ) -> Self {
-        let records = sealed.iter().map(|key| key.record.clone()).collect();
-        let keys = sealed.into_iter().filter_map(|sealed| {
+        let mut records: Vec<_> = sealed.iter().map(|key| key.record.clone()).collect();
+        records.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.key_id.cmp(&b.key_id)));
+        // Of one that is revoked there is nothing left to open.
+        let present = sealed.into_iter().filter(|sealed| sealed.record.revoked_at.is_none());
+        let keys = present.filter_map(|sealed| {
             let same = |known: &&LoadedKey| {
                 known.record.key_id == sealed.record.key_id
                     && known.record.algorithm == sealed.record.algorithm
@@ -208,7 +228,7 @@ impl LoadedIssuer {
         });
         let mut keys: Vec<_> = keys.collect();
         keys.sort_by(|a, b| (a.record.created_at, &a.record.key_id).cmp(&(b.record.created_at, &b.record.key_id)));
-        Self { identity, keys, records, documents: None, documents_until: None, verification: None }.rendered(now)
+        Self { identity, keys, records, as_of, documents: None, documents_until: None, verification: None }.rendered(now)
     }
 
     fn rendered_again(&self, now: Timestamp) -> Self {
@@ -222,6 +242,7 @@ impl LoadedIssuer {
             identity: self.identity.clone(),
             keys: keys.collect(),
             records: self.records.clone(),
+            as_of: self.as_of,
             documents: None,
             documents_until: None,
             verification: None,

@@ -131,7 +131,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let key_sets = KeySets { keeper: Arc::clone(&keeper) };
     let issuers = Issuers {
         keeper: Arc::clone(&keeper),
-        store: Arc::clone(&store),
+        store,
         namespace: Arc::clone(&namespace),
         page_tokens: page_tokens.clone(),
         clock: Arc::clone(&clock),
@@ -144,7 +144,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         issuer_id: access_token_issuer_id,
         callers: access_token_callers,
     };
-    let signing_keys = SigningKeys { store, page_tokens, clock };
+    let signing_keys = SigningKeys { keeper: Arc::clone(&keeper), page_tokens, clock };
     let public = Surface::new()
         .grpc(IssuerServiceServer::new(issuers))
         .grpc(TokenServiceServer::new(tokens))

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use countersign_domain::issuer::{IssuerDraft, IssuerSettings};
 use countersign_domain::profile::BuiltInProfile;
+use countersign_domain::signing_key::RotationPolicy;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_testkit::postgres::Postgres;
+use sea_orm::ConnectionTrait as _;
 
 use super::*;
 
@@ -19,6 +21,18 @@ struct Replicas {
     /// Runs SQL behind the store's back.
     database: SeaIssuerStore,
     _directory: Option<tempfile::TempDir>,
+}
+
+impl Replicas {
+    async fn execute(&self, sql: &str) {
+        self.database.database.writer().execute_unprepared(sql).await.unwrap();
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let database = &self.database.database;
+        let count = database.statement(format!("SELECT count(*) AS n FROM {table}"), []);
+        database.reader().query_one_raw(count).await.unwrap().unwrap().try_get("", "n").unwrap()
+    }
 }
 
 async fn replicas(url: &str, directory: Option<tempfile::TempDir>) -> Replicas {
@@ -64,9 +78,11 @@ on_every_database! {
     a_stale_write_changes_nothing
     a_deleted_issuer_takes_its_keys_along
     s57_of_concurrent_first_keys_one_set_remains
-    keys_are_added_all_or_none
-    a_retirement_is_set_once
-    keys_are_listed_newest_first
+    s57_keys_change_all_at_once_or_not_at_all
+    s57_a_plan_made_by_an_older_picture_changes_nothing
+    s57_of_concurrent_changes_by_one_picture_one_is_done
+    s59_a_revoked_key_loses_its_private_half_and_stays_revoked
+    s76_the_version_before_goes_on_creating_issuers
     every_change_is_seen_once_and_whole
     concurrent_writes_are_all_seen
     what_was_written_is_seen_by_whoever_asks_next
@@ -89,6 +105,7 @@ fn settings(name: &str) -> IssuerSettings {
         allowed_audiences: vec!["sts.amazonaws.com".to_owned(), "a, \"b\"".to_owned()],
         default_token_duration: Some(Ok(Duration::from_mins(2))),
         max_token_duration: Some(Ok(Duration::from_hours(3))),
+        rotation_period: Some(Ok(Duration::from_hours(48))),
     };
     IssuerSettings::create(&draft, &mut Violations::new()).unwrap()
 }
@@ -115,10 +132,35 @@ fn key(kid: &str, algorithm: SignatureAlgorithm, generation: i32) -> SealedSigni
             created_at: at(10),
             activate_at: at(20),
             retirement: None,
+            revoked_at: None,
         },
         public_jwk: "{}".to_owned(),
         sealed_private_key: vec![0, 159, 146, 150],
     }
+}
+
+/// Changes an issuer's keys by a picture of now.
+async fn change(store: &Arc<dyn IssuerStore>, id: &IssuerId, changes: &[KeyChange]) -> ChangeKeysOutcome {
+    let as_of = store.changes_since(0).await.unwrap().revision;
+    store.change_signing_keys(id, as_of, changes).await.unwrap()
+}
+
+fn add(keys: &[SealedSigningKey]) -> Vec<KeyChange> {
+    keys.iter().cloned().map(KeyChange::Add).collect()
+}
+
+/// The keys of an issuer that is there, oldest generation first.
+async fn keys_of(store: &Arc<dyn IssuerStore>, id: &IssuerId) -> Vec<SealedSigningKey> {
+    let all = store.changes_since(0).await.unwrap().changed;
+    let mut keys = all
+        .into_iter()
+        .find_map(|change| match change {
+            ChangedIssuer::Present(identity, keys) if identity.id() == id => Some(keys),
+            _ => None,
+        })
+        .expect("the issuer is there");
+    keys.sort_by_key(|key| (key.record.generation, key.record.key_id.clone()));
+    keys
 }
 
 async fn an_issuer_survives_a_round_trip(replicas: Replicas) {
@@ -126,8 +168,8 @@ async fn an_issuer_survives_a_round_trip(replicas: Replicas) {
     assert_eq!(replicas.one.create_issuer(&issuer).await.unwrap(), CreateOutcome::Created);
     assert_eq!(replicas.other.get_issuer(&workspace(1), &issuer.id).await.unwrap(), Some(issuer.clone()));
 
-    let changed =
-        Issuer { settings: IssuerSettings { display_name: None, ..settings("x") }, revision: 2, updated_at: at(50), ..issuer };
+    let settings = IssuerSettings { display_name: None, rotation: RotationPolicy::OnRequest, ..settings("x") };
+    let changed = Issuer { settings, revision: 2, updated_at: at(50), ..issuer };
     assert_eq!(replicas.other.update_issuer(&changed, 1).await.unwrap(), WriteOutcome::Done);
     assert_eq!(replicas.one.get_issuer(&workspace(1), &changed.id).await.unwrap(), Some(changed));
 }
@@ -190,12 +232,12 @@ async fn a_stale_write_changes_nothing(replicas: Replicas) {
 async fn a_deleted_issuer_takes_its_keys_along(replicas: Replicas) {
     let issuer = issuer(1);
     replicas.one.create_issuer(&issuer).await.unwrap();
-    let first = [key("a", SignatureAlgorithm::Es256, 1)];
-    assert_eq!(replicas.one.add_signing_keys(&issuer.id, &first).await.unwrap(), AddKeysOutcome::Added);
+    let first = add(&[key("a", SignatureAlgorithm::Es256, 1)]);
+    assert_eq!(change(&replicas.one, &issuer.id, &first).await, ChangeKeysOutcome::Done);
     replicas.one.delete_issuer(&workspace(1), &issuer.id, None, at(5)).await.unwrap();
-    assert_eq!(replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap(), []);
-    assert_eq!(replicas.one.add_signing_keys(&issuer.id, &first).await.unwrap(), AddKeysOutcome::IssuerGone);
+    assert_eq!(change(&replicas.one, &issuer.id, &first).await, ChangeKeysOutcome::IssuerGone);
     assert_eq!(replicas.one.changes_since(0).await.unwrap().changed, [ChangedIssuer::Gone(issuer.id)]);
+    assert_eq!(replicas.count("signing_keys").await, 0);
 }
 
 async fn s57_of_concurrent_first_keys_one_set_remains(replicas: Replicas) {
@@ -209,62 +251,127 @@ async fn s57_of_concurrent_first_keys_one_set_remains(replicas: Replicas) {
                 key(&format!("es-{number}"), SignatureAlgorithm::Es256, 1),
                 key(&format!("rs-{number}"), SignatureAlgorithm::Rs256, 1),
             ];
-            store.add_signing_keys(&id, &keys).await.unwrap()
+            // By a picture that is newer than all of them, so that only the generations tell.
+            store.change_signing_keys(&id, i64::MAX, &add(&keys)).await.unwrap()
         })
     });
     let outcomes: Vec<_> = futures::future::join_all(attempts).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == AddKeysOutcome::Added).count(), 1);
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == AddKeysOutcome::AlreadyThere).count(), 7);
-    let left = replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap();
-    let attempts: BTreeSet<_> = left.iter().map(|record| record.key_id.as_str()[3..].to_owned()).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == ChangeKeysOutcome::Done).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == ChangeKeysOutcome::Stale).count(), 7);
+    let left = keys_of(&replicas.one, &issuer.id).await;
+    let attempts: BTreeSet<_> = left.iter().map(|key| key.record.key_id.as_str()[3..].to_owned()).collect();
     assert_eq!((left.len(), attempts.len()), (2, 1), "both keys of one attempt");
 }
 
-async fn keys_are_added_all_or_none(replicas: Replicas) {
+async fn s57_keys_change_all_at_once_or_not_at_all(replicas: Replicas) {
     let issuer = issuer(1);
     replicas.one.create_issuer(&issuer).await.unwrap();
-    let add = async |keys: &[SealedSigningKey]| replicas.one.add_signing_keys(&issuer.id, keys).await.unwrap();
-    assert_eq!(add(&[key("a", SignatureAlgorithm::Es256, 1)]).await, AddKeysOutcome::Added);
-    let clash = [key("b", SignatureAlgorithm::Rs256, 1), key("c", SignatureAlgorithm::Es256, 1)];
-    assert_eq!(add(&clash).await, AddKeysOutcome::AlreadyThere);
-    assert_eq!(replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap().len(), 1);
-    assert_eq!(add(&[key("d", SignatureAlgorithm::Es256, 2)]).await, AddKeysOutcome::Added, "the next generation");
-    let unknown = IssuerId::from_random([9; 16]);
-    assert_eq!(replicas.one.add_signing_keys(&unknown, &clash).await.unwrap(), AddKeysOutcome::IssuerGone);
+    let [a, b] = [key("a", SignatureAlgorithm::Es256, 1), key("b", SignatureAlgorithm::Es256, 2)];
+    assert_eq!(change(&replicas.one, &issuer.id, &add(std::slice::from_ref(&a))).await, ChangeKeysOutcome::Done);
+    let end = |key: &SealedSigningKey, second| KeyChange::Retire {
+        key_id: key.record.key_id.clone(),
+        retirement: Retirement { sign_until: at(second), publish_until: at(second + 10) },
+    };
+    let revoke = |key: &SealedSigningKey| KeyChange::Revoke { key_id: key.record.key_id.clone(), revoked_at: at(60) };
+    let promote = |key: &SealedSigningKey| KeyChange::Promote { key_id: key.record.key_id.clone() };
+    let unknown = key("unknown", SignatureAlgorithm::Es256, 9);
+    let twin = key("twin", SignatureAlgorithm::Es256, 1);
+    for (last, why) in [
+        (KeyChange::Add(twin), "its generation is taken"),
+        (end(&unknown, 30), "there is no such key"),
+        (revoke(&unknown), "there is no such key"),
+        (promote(&unknown), "there is no such key"),
+        (KeyChange::Add(b.clone()), "it is added already"),
+    ] {
+        let changes = [KeyChange::Add(b.clone()), end(&a, 30), last];
+        assert_eq!(change(&replicas.one, &issuer.id, &changes).await, ChangeKeysOutcome::Stale, "{why}");
+        assert_eq!(keys_of(&replicas.other, &issuer.id).await, std::slice::from_ref(&a), "{why}");
+    }
+    let changes = [KeyChange::Add(b.clone()), end(&a, 30), promote(&b)];
+    assert_eq!(change(&replicas.one, &issuer.id, &changes).await, ChangeKeysOutcome::Done);
+    let retirement = Some(Retirement { sign_until: at(30), publish_until: at(40) });
+    let retired = SealedSigningKey { record: SigningKeyRecord { retirement, ..a.record.clone() }, ..a.clone() };
+    let activate_at = b.record.created_at;
+    let promoted = SealedSigningKey { record: SigningKeyRecord { activate_at, ..b.record.clone() }, ..b.clone() };
+    assert_eq!(keys_of(&replicas.other, &issuer.id).await, [retired.clone(), promoted.clone()]);
+    // An end is set once, and a key that has one signs no sooner.
+    for again in [end(&a, 50), promote(&a)] {
+        assert_eq!(change(&replicas.other, &issuer.id, &[again]).await, ChangeKeysOutcome::Stale);
+    }
+    assert_eq!(keys_of(&replicas.one, &issuer.id).await, [retired, promoted]);
+    let nobody = IssuerId::from_random([9; 16]);
+    assert_eq!(change(&replicas.one, &nobody, &add(&[b])).await, ChangeKeysOutcome::IssuerGone);
 }
 
-async fn a_retirement_is_set_once(replicas: Replicas) {
+async fn s57_a_plan_made_by_an_older_picture_changes_nothing(replicas: Replicas) {
+    let (first, second) = (issuer(1), issuer(2));
+    replicas.one.create_issuer(&first).await.unwrap();
+    let as_of = replicas.one.changes_since(0).await.unwrap().revision;
+    replicas.other.create_issuer(&second).await.unwrap();
+    let attempt = async |as_of: i64, kid: &str, generation: i32| {
+        let changes = add(&[key(kid, SignatureAlgorithm::Es256, generation)]);
+        replicas.one.change_signing_keys(&first.id, as_of, &changes).await.unwrap()
+    };
+    assert_eq!(attempt(as_of, "a", 1).await, ChangeKeysOutcome::Done, "another issuer's change is none of this one");
+    assert_eq!(attempt(as_of, "b", 2).await, ChangeKeysOutcome::Stale, "its keys changed");
+    let as_of = replicas.one.changes_since(0).await.unwrap().revision;
+    replicas.other.update_issuer(&Issuer { revision: 2, ..first.clone() }, 1).await.unwrap();
+    assert_eq!(attempt(as_of, "b", 2).await, ChangeKeysOutcome::Stale, "its settings changed");
+    assert_eq!(keys_of(&replicas.one, &first.id).await.len(), 1);
+}
+
+async fn s57_of_concurrent_changes_by_one_picture_one_is_done(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let as_of = replicas.one.changes_since(0).await.unwrap().revision;
+    let attempts = (1..9).map(|number| {
+        let store = Arc::clone(if number % 2 == 0 { &replicas.one } else { &replicas.other });
+        let id = issuer.id.clone();
+        tokio::spawn(async move {
+            let changes = add(&[key(&format!("es-{number}"), SignatureAlgorithm::Es256, number)]);
+            store.change_signing_keys(&id, as_of, &changes).await.unwrap()
+        })
+    });
+    let outcomes: Vec<_> = futures::future::join_all(attempts).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == ChangeKeysOutcome::Done).count(), 1, "{outcomes:?}");
+    assert_eq!(keys_of(&replicas.one, &issuer.id).await.len(), 1);
+}
+
+async fn s59_a_revoked_key_loses_its_private_half_and_stays_revoked(replicas: Replicas) {
     let issuer = issuer(1);
     replicas.one.create_issuer(&issuer).await.unwrap();
     let key = key("a", SignatureAlgorithm::Es256, 1);
-    replicas.one.add_signing_keys(&issuer.id, std::slice::from_ref(&key)).await.unwrap();
-    let retirement = Retirement { sign_until: at(30), publish_until: at(40) };
-    let later = Retirement { sign_until: at(50), publish_until: at(60) };
-    replicas.one.retire_signing_key(&issuer.id, &key.record.key_id, retirement).await.unwrap();
-    replicas.other.retire_signing_key(&issuer.id, &key.record.key_id, later).await.unwrap();
-    let found = replicas.one.list_signing_keys(&issuer.id, None, 10).await.unwrap();
-    assert_eq!(found, [SigningKeyRecord { retirement: Some(retirement), ..key.record }]);
+    let key_id = key.record.key_id.clone();
+    change(&replicas.one, &issuer.id, &add(std::slice::from_ref(&key))).await;
+    let revoke = |second| [KeyChange::Revoke { key_id: key_id.clone(), revoked_at: at(second) }];
+    assert_eq!(change(&replicas.one, &issuer.id, &revoke(60)).await, ChangeKeysOutcome::Done);
+    let record = SigningKeyRecord { revoked_at: Some(at(60)), ..key.record.clone() };
+    let revoked = SealedSigningKey { record, sealed_private_key: Vec::new(), ..key };
+    assert_eq!(keys_of(&replicas.other, &issuer.id).await, std::slice::from_ref(&revoked));
+    let retirement = Retirement { sign_until: at(70), publish_until: at(80) };
+    let retire = [KeyChange::Retire { key_id: key_id.clone(), retirement }];
+    for later in [revoke(90).as_slice(), &[KeyChange::Promote { key_id: key_id.clone() }], &retire] {
+        assert_eq!(change(&replicas.other, &issuer.id, later).await, ChangeKeysOutcome::Stale);
+    }
+    assert_eq!(keys_of(&replicas.one, &issuer.id).await, [revoked]);
 }
 
-async fn keys_are_listed_newest_first(replicas: Replicas) {
+async fn s76_the_version_before_goes_on_creating_issuers(replicas: Replicas) {
     let issuer = issuer(1);
     replicas.one.create_issuer(&issuer).await.unwrap();
-    let made = |kid: &str, generation, second| {
-        let mut key = key(kid, SignatureAlgorithm::Es256, generation);
-        key.record.created_at = at(second);
-        key
-    };
-    let keys = [made("d", 1, 10), made("b", 2, 20), made("a", 3, 20), made("c", 4, 30)];
-    replicas.one.add_signing_keys(&issuer.id, &keys).await.unwrap();
-    let mut seen = Vec::new();
-    let mut after = None;
-    loop {
-        let page = replicas.one.list_signing_keys(&issuer.id, after.as_ref(), 1).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some(SigningKeyPosition { created_at: last.created_at, key_id: last.key_id.clone() });
-        seen.extend(page.into_iter().map(|record| record.key_id.to_string()));
-    }
-    assert_eq!(seen, ["c", "a", "b", "d"]);
+    // As that version writes: without the columns it does not know.
+    let columns = "workspace_id, profile, display_name, algorithms, allowed_audiences, default_token_seconds, max_token_seconds, \
+                   revision, created_at, updated_at";
+    replicas
+        .execute(&format!(
+            "INSERT INTO issuers (id, issuer_url, {columns}) SELECT '{}', 'https://id.example.com/older', {columns} FROM issuers",
+            IssuerId::from_random([2; 16])
+        ))
+        .await;
+    let all = replicas.one.list_issuers(&workspace(1), None, 10).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let older = all.iter().find(|found| found.id != issuer.id).unwrap();
+    assert_eq!(older.settings.rotation, RotationPolicy::default());
 }
 
 async fn every_change_is_seen_once_and_whole(replicas: Replicas) {
@@ -275,7 +382,7 @@ async fn every_change_is_seen_once_and_whole(replicas: Replicas) {
     store.create_issuer(&first).await.unwrap();
     store.create_issuer(&second).await.unwrap();
     let key = key("a", SignatureAlgorithm::Es256, 1);
-    store.add_signing_keys(&first.id, std::slice::from_ref(&key)).await.unwrap();
+    change(store, &first.id, &add(std::slice::from_ref(&key))).await;
 
     let seen = replicas.other.changes_since(start.revision).await.unwrap();
     let present = |issuer: &Issuer, keys: &[SealedSigningKey]| {
@@ -293,7 +400,7 @@ async fn every_change_is_seen_once_and_whole(replicas: Replicas) {
     assert_eq!(store.changes_since(seen.revision).await.unwrap().changed, [present(&renamed, &[])], "only what changed");
     let retirement = Retirement { sign_until: at(30), publish_until: at(40) };
     let seen = store.changes_since(seen.revision).await.unwrap();
-    store.retire_signing_key(&first.id, &key.record.key_id, retirement).await.unwrap();
+    change(store, &first.id, &[KeyChange::Retire { key_id: key.record.key_id.clone(), retirement }]).await;
     store.delete_issuer(&workspace(1), &renamed.id, None, at(70)).await.unwrap();
     let last = store.changes_since(seen.revision).await.unwrap().changed;
     let retired = SealedSigningKey { record: SigningKeyRecord { retirement: Some(retirement), ..key.record }, ..key };
@@ -354,20 +461,18 @@ async fn what_was_written_is_seen_by_whoever_asks_next(replicas: Replicas) {
 }
 
 async fn damaged_rows_take_only_themselves_out(replicas: Replicas) {
-    use sea_orm::ConnectionTrait as _;
-
     let (sound, moved, damaged) = (issuer(1), issuer(2), issuer(3));
     for issuer in [&sound, &moved, &damaged] {
         replicas.one.create_issuer(issuer).await.unwrap();
     }
     let keys = [key("a", SignatureAlgorithm::Es256, 1), key("b", SignatureAlgorithm::Rs256, 1)];
-    replicas.one.add_signing_keys(&sound.id, &keys).await.unwrap();
+    change(&replicas.one, &sound.id, &add(&keys)).await;
     for sql in [
         format!("UPDATE issuers SET issuer_url = 'https://id.example.com/stolen' WHERE id = '{}'", moved.id),
         format!("UPDATE issuers SET algorithms = '[\"none\"]' WHERE id = '{}'", damaged.id),
         "UPDATE signing_keys SET algorithm = 'HS256' WHERE key_id = 'b'".to_owned(),
     ] {
-        replicas.database.database.writer().execute_unprepared(&sql).await.unwrap();
+        replicas.execute(&sql).await;
     }
     let changed = replicas.one.changes_since(0).await.unwrap().changed;
     assert_eq!(changed.len(), 3);
@@ -394,7 +499,7 @@ async fn the_access_token_issuer_is_one_and_owned_by_nobody(replicas: Replicas) 
 
     let identity = IssuerIdentity::AccessTokens { id: id.clone(), issuer_url: url.clone() };
     let keys = [key("a", SignatureAlgorithm::Es256, 1)];
-    assert_eq!(replicas.one.add_signing_keys(id, &keys).await.unwrap(), AddKeysOutcome::Added);
+    assert_eq!(change(&replicas.one, id, &add(&keys)).await, ChangeKeysOutcome::Done);
     let changed = replicas.one.changes_since(0).await.unwrap().changed;
     assert_eq!(changed, [ChangedIssuer::Present(Box::new(identity), keys.to_vec())]);
 

@@ -68,6 +68,8 @@ pub(super) mod issuer {
         pub allowed_audiences: String,
         pub default_token_seconds: i64,
         pub max_token_seconds: i64,
+        /// 0: only on request.
+        pub rotation_seconds: i64,
         pub revision: i64,
         pub created_at: i64,
         pub updated_at: i64,
@@ -93,11 +95,13 @@ pub(super) mod signing_key {
         pub algorithm: String,
         pub generation: i32,
         pub public_jwk: String,
+        /// Empty of a key that is revoked.
         pub sealed_private_key: Vec<u8>,
         pub created_at: i64,
         pub activate_at: i64,
         pub sign_until: Option<i64>,
         pub publish_until: Option<i64>,
+        pub revoked_at: Option<i64>,
     }
 
     impl std::fmt::Debug for Model {

@@ -7,7 +7,7 @@ use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 /// Every step, oldest first.
 pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateIssuers)]
+    vec![Box::new(CreateIssuers), Box::new(AddKeyLifecycle)]
 }
 
 struct CreateIssuers;
@@ -95,5 +95,25 @@ impl MigrationTrait for CreateIssuers {
             .col("generation")
             .to_owned();
         manager.create_index(one_a_generation).await
+    }
+}
+
+struct AddKeyLifecycle;
+
+impl MigrationName for AddKeyLifecycle {
+    fn name(&self) -> &'static str {
+        "m0002_add_key_lifecycle"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddKeyLifecycle {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // With a default, as the version before this one goes on creating issuers for a while: 90 days.
+        let rotation = big_integer("rotation_seconds").default(7_776_000).take();
+        manager.alter_table(Table::alter().table("issuers").add_column(rotation).to_owned()).await?;
+        let revoked_at = big_integer_null("revoked_at");
+        manager.alter_table(Table::alter().table("signing_keys").add_column(revoked_at).to_owned()).await
     }
 }

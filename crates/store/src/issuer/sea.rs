@@ -7,7 +7,6 @@ use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
-use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict};
@@ -18,8 +17,8 @@ use sea_orm::{
 
 use super::entity::{directory, issuer, issuer_url, signing_key};
 use super::{
-    AddKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, SealedSigningKey,
-    SigningKeyPosition, WriteOutcome, migration, row,
+    ChangeKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, KeyChange,
+    WriteOutcome, migration, row,
 };
 use crate::database::{Database, DatabaseUrl, StoreError};
 
@@ -65,15 +64,66 @@ impl SeaIssuerStore {
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
     }
 
-    /// Notes that an issuer changed; false when it is deleted.
-    async fn note_change(transaction: &DatabaseTransaction, issuer_id: &IssuerId, revision: i64) -> Result<bool, DbErr> {
-        let noted = issuer_url::Entity::update_many()
+    /// Notes that an issuer changed.
+    async fn note_change(transaction: &DatabaseTransaction, issuer_id: &IssuerId, revision: i64) -> Result<(), DbErr> {
+        issuer_url::Entity::update_many()
             .col_expr(issuer_url::Column::ChangeRevision, Expr::value(revision))
             .filter(issuer_url::Column::IssuerId.eq(issuer_id.as_str()))
-            .filter(issuer_url::Column::DeletedAt.is_null())
             .exec(transaction)
             .await?;
-        Ok(noted.rows_affected == 1)
+        Ok(())
+    }
+
+    async fn change_keys(
+        transaction: &DatabaseTransaction,
+        issuer_id: &IssuerId,
+        (as_of, revision): (i64, i64),
+        changes: &[KeyChange],
+    ) -> Result<ChangeKeysOutcome, DbErr> {
+        let found = issuer_url::Entity::find_by_id(issuer_id.as_str()).one(transaction).await?;
+        match found {
+            Some(found) if found.deleted_at.is_none() && found.change_revision <= as_of => {}
+            Some(found) if found.deleted_at.is_none() => return Ok(ChangeKeysOutcome::Stale),
+            _ => return Ok(ChangeKeysOutcome::IssuerGone),
+        }
+        Self::note_change(transaction, issuer_id, revision).await?;
+        for change in changes {
+            if !Self::change_key(transaction, issuer_id, change).await? {
+                return Ok(ChangeKeysOutcome::Stale);
+            }
+        }
+        Ok(ChangeKeysOutcome::Done)
+    }
+
+    /// False where the key is not as the change expects it.
+    async fn change_key(transaction: &DatabaseTransaction, issuer_id: &IssuerId, change: &KeyChange) -> Result<bool, DbErr> {
+        let unended = |key_id: &KeyId| {
+            signing_key::Entity::update_many()
+                .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
+                .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
+                .filter(signing_key::Column::RevokedAt.is_null())
+        };
+        let changed = match change {
+            KeyChange::Add(key) => {
+                let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
+                    .on_conflict(OnConflict::new().do_nothing().to_owned())
+                    .try_insert()
+                    .exec_without_returning(transaction)
+                    .await?;
+                return Ok(matches!(inserted, TryInsertResult::Inserted(1)));
+            }
+            KeyChange::Retire { key_id, retirement } => unended(key_id)
+                .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
+                .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
+                .filter(signing_key::Column::SignUntil.is_null()),
+            KeyChange::Revoke { key_id, revoked_at } => unended(key_id)
+                .col_expr(signing_key::Column::RevokedAt, Expr::value(revoked_at.as_microsecond()))
+                .col_expr(signing_key::Column::SealedPrivateKey, Expr::value(Vec::<u8>::new())),
+            KeyChange::Promote { key_id } => unended(key_id)
+                .col_expr(signing_key::Column::ActivateAt, Expr::col(signing_key::Column::CreatedAt))
+                .filter(signing_key::Column::SignUntil.is_null()),
+        };
+        Ok(changed.exec(transaction).await?.rows_affected == 1)
     }
 
     /// Why a guarded write touched no row.
@@ -230,64 +280,19 @@ impl IssuerStore for SeaIssuerStore {
             .transpose()
     }
 
-    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey]) -> Result<AddKeysOutcome, StoreError> {
-        let (transaction, revision) = self.begin_write().await?;
-        if !Self::note_change(&transaction, issuer_id, revision).await? {
-            transaction.rollback().await?;
-            return Ok(AddKeysOutcome::IssuerGone);
-        }
-        for key in keys {
-            let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
-                .on_conflict(OnConflict::new().do_nothing().to_owned())
-                .try_insert()
-                .exec_without_returning(&transaction)
-                .await?;
-            if !matches!(inserted, TryInsertResult::Inserted(1)) {
-                transaction.rollback().await?;
-                return Ok(AddKeysOutcome::AlreadyThere);
-            }
-        }
-        transaction.commit().await?;
-        Ok(AddKeysOutcome::Added)
-    }
-
-    async fn retire_signing_key(&self, issuer_id: &IssuerId, key_id: &KeyId, retirement: Retirement) -> Result<(), StoreError> {
-        let (transaction, revision) = self.begin_write().await?;
-        signing_key::Entity::update_many()
-            .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
-            .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
-            .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
-            .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
-            .filter(signing_key::Column::SignUntil.is_null())
-            .exec(&transaction)
-            .await?;
-        Self::note_change(&transaction, issuer_id, revision).await?;
-        Ok(transaction.commit().await?)
-    }
-
-    async fn list_signing_keys(
+    async fn change_signing_keys(
         &self,
         issuer_id: &IssuerId,
-        after: Option<&SigningKeyPosition>,
-        limit: u64,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
-        let behind = after.map(|SigningKeyPosition { created_at, key_id }| {
-            let created_at = created_at.as_microsecond();
-            Condition::any().add(signing_key::Column::CreatedAt.lt(created_at)).add(
-                Condition::all()
-                    .add(signing_key::Column::CreatedAt.eq(created_at))
-                    .add(signing_key::Column::KeyId.gt(key_id.as_str())),
-            )
-        });
-        let found = signing_key::Entity::find()
-            .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
-            .filter(behind.unwrap_or_else(Condition::all))
-            .order_by_desc(signing_key::Column::CreatedAt)
-            .order_by_asc(signing_key::Column::KeyId)
-            .limit(limit)
-            .all(self.database.reader())
-            .await?;
-        found.iter().map(row::to_record).collect()
+        as_of: i64,
+        changes: &[KeyChange],
+    ) -> Result<ChangeKeysOutcome, StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        let outcome = Self::change_keys(&transaction, issuer_id, (as_of, revision), changes).await?;
+        match outcome {
+            ChangeKeysOutcome::Done => transaction.commit().await?,
+            ChangeKeysOutcome::Stale | ChangeKeysOutcome::IssuerGone => transaction.rollback().await?,
+        }
+        Ok(outcome)
     }
 
     async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError> {

@@ -1,10 +1,12 @@
 //! `SigningKeyService`: the keys of an issuer, without their private halves.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use countersign_domain::caller::Caller;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::name::KeyId;
+use countersign_domain::signing_key::SigningKeyRecord;
 use countersign_domain::time::Clock;
 use countersign_domain::violation::Violations;
 use countersign_proto::common::read;
@@ -15,14 +17,14 @@ use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use countersign_runtime::page_request::{self, PageRequest, Position};
 use countersign_runtime::page_token::PageTokens;
-use countersign_store::issuer::{IssuerStore, SigningKeyPosition};
 use tonic::{Request, Response, Status};
 
-use super::{check_sees, database_trouble};
+use super::{check_sees, key_trouble};
+use crate::keeper::Keeper;
 
 #[derive(Debug)]
 pub(crate) struct SigningKeys {
-    pub(crate) store: Arc<dyn IssuerStore>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) page_tokens: PageTokens,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -42,19 +44,20 @@ impl SigningKeys {
             _ => return Err(Refusal::invalid(violations)),
         };
         check_sees(caller, &workspace_id)?;
-        let issuer = self.store.get_issuer(&workspace_id, &issuer_id).await.map_err(|error| database_trouble(&error))?;
-        if issuer.is_none() {
+        let issuer = self.keeper.read_again(&issuer_id).await.map_err(|error| key_trouble(&error, &issuer_id))?;
+        if issuer.of_workspace().is_none_or(|issuer| issuer.workspace_id != workspace_id) {
             return Err(Refusal::not_found("Issuer", &issuer_id));
         }
         let list: &[&[u8]] = &[b"ListSigningKeys", workspace_id.as_str().as_bytes(), issuer_id.as_str().as_bytes()];
         let page = PageRequest::<KeyId>::read(&self.page_tokens, list, request.page_size, &request.page_token)?;
-        let after = page.after().map(|last| SigningKeyPosition { created_at: last.created_at, key_id: last.id.clone() });
-        let listed = self.store.list_signing_keys(&issuer_id, after.as_ref(), page.limit()).await;
-        let mut records = listed.map_err(|error| database_trouble(&error))?;
+        let place = |key: &SigningKeyRecord| (Reverse(key.created_at), key.key_id.clone());
+        let after = page.after().map(|last| (Reverse(last.created_at), last.id.clone()));
+        let behind = issuer.records().iter().filter(|key| after.as_ref().is_none_or(|after| place(key) > *after));
+        let mut records: Vec<_> = behind.take(usize::try_from(page.limit()).unwrap_or(usize::MAX)).collect();
         let next_page_token = page.finish(&mut records, |last| Position { created_at: last.created_at, id: last.key_id.clone() });
         let now = self.clock.now();
         Ok(wire::ListSigningKeysResponse {
-            signing_keys: records.iter().map(|record| signing_key(&issuer_id, record, now)).collect(),
+            signing_keys: records.into_iter().map(|record| signing_key(&issuer_id, record, now)).collect(),
             next_page_token,
         })
     }

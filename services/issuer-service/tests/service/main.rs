@@ -8,4 +8,5 @@ mod harness;
 mod issuers;
 mod keys;
 mod outages;
+mod rotation;
 mod tokens;

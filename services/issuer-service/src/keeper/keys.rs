@@ -1,0 +1,177 @@
+//! What is done to the keys of issuers: the first ones made, what is due written.
+//!
+//! Everything is planned by [`Keyring`](countersign_domain::signing_key::Keyring), a pure function of the picture and the time,
+//! and written in one transaction, which the database refuses where the issuer changed since. So of two replicas that do the same
+//! thing one does it, and whoever is killed leaves all of it done or nothing.
+
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use countersign_domain::id::IssuerId;
+use countersign_domain::signing_key::KeyStep;
+use countersign_domain::time::Timestamp;
+use countersign_runtime::outage::Outage;
+use countersign_store::issuer::{ChangeKeysOutcome, KeyChange};
+use tokio::time::Instant;
+
+use super::{Keeper, KeeperError};
+use crate::causes::Causes;
+use crate::custody::{Custody, CustodyError};
+use crate::directory::LoadedIssuer;
+
+/// How often something is planned anew because another replica changed the issuer meanwhile.
+const ATTEMPTS: usize = 8;
+/// How long keys are made between two polls: many issuers may be due at once, and a revocation must not wait for them (SECURITY
+/// 59).
+const BUDGET: Duration = Duration::from_millis(500);
+
+impl Keeper {
+    /// This issuer with its keys, which are made if it never had any.
+    pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        if !issuer.is_unused() {
+            return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
+        }
+        // In a task of its own: a caller who goes away does not stop what others wait for.
+        let (keeper, id) = (Arc::clone(self), issuer.identity.id().clone());
+        tokio::spawn(async move { keeper.make_first_keys(id).await }).await?
+    }
+
+    /// Writes what is due for issuers, as much as fits between two polls. First keys wait for the first use.
+    pub(super) async fn take_due_steps(&self, writing: &Outage) {
+        let directory = self.directory.load_full();
+        let (mut any_taken, mut any_failed) = (false, false);
+        let began = Instant::now();
+        for issuer in directory.all().filter(|issuer| !issuer.is_unused()) {
+            let now = self.now();
+            let due = issuer.keyring(self.policy).next_steps(now);
+            if due.is_empty() {
+                continue;
+            }
+            if began.elapsed() > BUDGET {
+                break;
+            }
+            match self.carry_out(issuer, now, due).await {
+                Ok(_) => any_taken = true,
+                Err(error) => {
+                    any_failed = true;
+                    let id = issuer.identity.id();
+                    if writing.begins() {
+                        tracing::warn!(issuer.id = %id, %error, cause = %Causes(&error), "cannot bring an issuer's keys up to date; trying again");
+                    } else {
+                        tracing::debug!(issuer.id = %id, %error, "still cannot bring an issuer's keys up to date");
+                    }
+                }
+            }
+        }
+        if !any_failed && let Some(lasted) = writing.over() {
+            tracing::info!(lasted_ms = lasted.as_millis(), "the keys of all issuers are up to date again");
+        }
+        // In vain, the next poll reads them, and tells the outage.
+        if any_taken && let Err(error) = self.refresh().await {
+            tracing::debug!(%error, cause = %Causes(&error), "cannot read back new keys");
+        }
+    }
+
+    async fn make_first_keys(&self, id: IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        let turn = self.first_use_of(&id);
+        let result = self.make_keys_in_turn(&id, &turn).await;
+        self.forget_first_use(&id, turn);
+        result
+    }
+
+    async fn make_keys_in_turn(&self, id: &IssuerId, turn: &tokio::sync::Mutex<()>) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        let _turn = turn.lock().await;
+        for _ in 0..ATTEMPTS {
+            let issuer = self.directory.load().by_id(id).cloned().ok_or(KeeperError::Gone)?;
+            if !issuer.is_unused() {
+                return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
+            }
+            let now = self.now();
+            self.carry_out(&issuer, now, issuer.keyring(self.policy).next_steps(now)).await?;
+            self.refresh().await?;
+        }
+        Err(KeeperError::Contended)
+    }
+
+    /// An issuer as the database has it now.
+    pub(crate) async fn read_again(&self, id: &IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
+        self.refresh().await?;
+        self.directory()?.by_id(id).cloned().ok_or(KeeperError::Gone)
+    }
+
+    /// Writes what was planned for an issuer at a time, all of it or nothing.
+    async fn carry_out(
+        &self,
+        issuer: &LoadedIssuer,
+        now: Timestamp,
+        steps: Vec<KeyStep>,
+    ) -> Result<ChangeKeysOutcome, KeeperError> {
+        let id = issuer.identity.id();
+        let makes_keys = steps.iter().any(|step| matches!(step, KeyStep::Create { .. }));
+        let _permit = if makes_keys { self.making.acquire().await.ok() } else { None };
+        let (custody, owner) = (Arc::clone(&self.custody), id.clone());
+        let changes = tokio::task::spawn_blocking(move || {
+            steps.into_iter().map(|step| change(&custody, &owner, now, step)).collect::<Result<Vec<_>, _>>()
+        });
+        let changes = changes.await??;
+        let outcome = self.store.change_signing_keys(id, issuer.as_of(), &changes).await?;
+        match outcome {
+            ChangeKeysOutcome::Done => changes.iter().for_each(|change| tell(id, change)),
+            ChangeKeysOutcome::Stale => tracing::info!(issuer.id = %id, "another replica changed the issuer first"),
+            ChangeKeysOutcome::IssuerGone => return Err(KeeperError::Gone),
+        }
+        Ok(outcome)
+    }
+
+    /// The time to the microsecond: what is stored and what is held are the same.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or_default()
+    }
+
+    fn first_use_of(&self, id: &IssuerId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(first_uses.entry(id.clone()).or_default())
+    }
+
+    /// Drops the turn, and its entry when nobody else waits for one.
+    fn forget_first_use(&self, id: &IssuerId, turn: Arc<tokio::sync::Mutex<()>>) {
+        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(turn);
+        if let Entry::Occupied(entry) = first_uses.entry(id.clone())
+            && Arc::strong_count(entry.get()) == 1
+        {
+            entry.remove();
+        }
+    }
+}
+
+/// A step as it is stored; a key that is to be made is made here.
+fn change(custody: &Custody, issuer_id: &IssuerId, now: Timestamp, step: KeyStep) -> Result<KeyChange, CustodyError> {
+    Ok(match step {
+        KeyStep::Create { algorithm, generation, activate_at } => {
+            KeyChange::Add(custody.make(issuer_id, algorithm, generation, (now, activate_at))?)
+        }
+        KeyStep::Retire { key_id, retirement } => KeyChange::Retire { key_id, retirement },
+        KeyStep::Revoke { key_id, revoked_at } => KeyChange::Revoke { key_id, revoked_at },
+        KeyStep::Promote { key_id } => KeyChange::Promote { key_id },
+    })
+}
+
+fn tell(issuer_id: &IssuerId, change: &KeyChange) {
+    match change {
+        KeyChange::Add(key) => {
+            let (key_id, algorithm) = (&key.record.key_id, key.record.algorithm);
+            tracing::info!(issuer.id = %issuer_id, key.id = %key_id, %algorithm, signs_at = %key.record.activate_at, "made a signing key");
+        }
+        KeyChange::Retire { key_id, retirement } => {
+            tracing::info!(issuer.id = %issuer_id, key.id = %key_id, until = %retirement.publish_until, "retires a signing key");
+        }
+        KeyChange::Revoke { key_id, .. } => {
+            tracing::warn!(issuer.id = %issuer_id, key.id = %key_id, "revoked a signing key");
+        }
+        KeyChange::Promote { key_id } => {
+            tracing::warn!(issuer.id = %issuer_id, key.id = %key_id, "a prepared signing key signs at once in place of a revoked one");
+        }
+    }
+}
