@@ -87,6 +87,10 @@ permissions! {
     IdTokensIssue = "id_tokens.issue", Workspace;
     /// Read signing keys' states.
     SigningKeysGet = "signing_keys.get", Workspace;
+    /// Have a signing key followed by another.
+    SigningKeysRotate = "signing_keys.rotate", Workspace;
+    /// Revoke signing keys.
+    SigningKeysRevoke = "signing_keys.revoke", Workspace;
 }
 
 impl fmt::Display for Permission {

@@ -35,6 +35,8 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.issuer.v1.IssuerService/UpdateIssuer", Access::Requires(Permission::IssuersUpdate)),
     ("/countersign.issuer.v1.IssuerService/DeleteIssuer", Access::Requires(Permission::IssuersDelete)),
     ("/countersign.issuer.v1.SigningKeyService/ListSigningKeys", Access::Requires(Permission::SigningKeysGet)),
+    ("/countersign.issuer.v1.SigningKeyService/RotateSigningKey", Access::Requires(Permission::SigningKeysRotate)),
+    ("/countersign.issuer.v1.SigningKeyService/RevokeSigningKey", Access::Requires(Permission::SigningKeysRevoke)),
     ("/countersign.trust.v1.WorkspaceService/CreateWorkspace", Access::Requires(Permission::WorkspacesCreate)),
     ("/countersign.trust.v1.WorkspaceService/GetWorkspace", Access::Requires(Permission::WorkspacesGet)),
     ("/countersign.trust.v1.WorkspaceService/ListWorkspaces", Access::Requires(Permission::WorkspacesGet)),

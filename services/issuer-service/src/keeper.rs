@@ -3,7 +3,7 @@
 //! Every replica polls the database and asks it after its own writes. What is due of an issuer's keys is planned from its picture
 //! and written by whichever replica notices; the database takes it only where that picture still holds (SECURITY 57).
 
-mod keys;
+pub(crate) mod keys;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -141,10 +141,11 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let access_tokens = AccessTokens {
         keeper: Arc::clone(&keeper),
         clock: Arc::clone(&clock),
-        issuer_id: access_token_issuer_id,
+        issuer_id: access_token_issuer_id.clone(),
         callers: access_token_callers,
     };
-    let signing_keys = SigningKeys { keeper: Arc::clone(&keeper), page_tokens, clock };
+    let signing_keys =
+        SigningKeys { keeper: Arc::clone(&keeper), page_tokens, clock, access_token_issuer: access_token_issuer_id };
     let public = Surface::new()
         .grpc(IssuerServiceServer::new(issuers))
         .grpc(TokenServiceServer::new(tokens))

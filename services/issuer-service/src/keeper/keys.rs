@@ -1,4 +1,4 @@
-//! What is done to the keys of issuers: the first ones made, what is due written.
+//! What is done to the keys of issuers: the first ones made, what is due written, one followed by another, one revoked.
 //!
 //! Everything is planned by [`Keyring`](countersign_domain::signing_key::Keyring), a pure function of the picture and the time,
 //! and written in one transaction, which the database refuses where the issuer changed since. So of two replicas that do the same
@@ -9,8 +9,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use countersign_domain::id::IssuerId;
-use countersign_domain::signing_key::KeyStep;
+use countersign_domain::name::KeyId;
+use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused};
 use countersign_domain::time::Timestamp;
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_runtime::outage::Outage;
 use countersign_store::issuer::{ChangeKeysOutcome, KeyChange};
 use tokio::time::Instant;
@@ -26,6 +28,28 @@ const ATTEMPTS: usize = 8;
 /// 59).
 const BUDGET: Duration = Duration::from_millis(500);
 
+/// A key that was asked for.
+#[derive(Debug)]
+pub(crate) struct Rotated {
+    /// As of now.
+    pub(crate) issuer: Arc<LoadedIssuer>,
+    /// The next key.
+    pub(crate) key_id: KeyId,
+    /// Whether it was there before.
+    pub(crate) was_prepared: bool,
+}
+
+/// Why there is no next key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RotateError {
+    /// The wish cannot be granted.
+    #[error(transparent)]
+    Refused(#[from] RotationRefused),
+    /// It could be, but not now.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+}
+
 impl Keeper {
     /// This issuer with its keys, which are made if it never had any.
     pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, KeeperError> {
@@ -35,6 +59,40 @@ impl Keeper {
         // In a task of its own: a caller who goes away does not stop what others wait for.
         let (keeper, id) = (Arc::clone(self), issuer.identity.id().clone());
         tokio::spawn(async move { keeper.make_first_keys(id).await }).await?
+    }
+
+    /// Makes the next key of an algorithm, unless it is there already.
+    pub(crate) async fn rotate(&self, id: &IssuerId, algorithm: SignatureAlgorithm) -> Result<Rotated, RotateError> {
+        let mut was_prepared = true;
+        for _ in 0..ATTEMPTS {
+            let issuer = self.read_again(id).await?;
+            let now = self.now();
+            match issuer.keyring(self.policy).rotate(now, algorithm)? {
+                Rotation::Prepared(key_id) => return Ok(Rotated { issuer, key_id, was_prepared }),
+                // The next one follows the first ones.
+                Rotation::Prepare(_) if issuer.is_unused() => drop(self.make_first_keys(id.clone()).await?),
+                Rotation::Prepare(step) => {
+                    let outcome = self.carry_out(&issuer, now, vec![step]).await?;
+                    was_prepared = outcome != ChangeKeysOutcome::Done;
+                }
+            }
+        }
+        Err(KeeperError::Contended.into())
+    }
+
+    /// Revokes a key and has another sign in its place. Returns the issuer as it is then; nothing is done where the key is revoked
+    /// already. `None`: there is no such key.
+    pub(crate) async fn revoke(&self, id: &IssuerId, key_id: &KeyId) -> Result<Option<Arc<LoadedIssuer>>, KeeperError> {
+        for _ in 0..ATTEMPTS {
+            let issuer = self.read_again(id).await?;
+            let now = self.now();
+            let Some(steps) = issuer.keyring(self.policy).revoke(now, key_id) else { return Ok(None) };
+            if steps.is_empty() {
+                return Ok(Some(issuer));
+            }
+            self.carry_out(&issuer, now, steps).await?;
+        }
+        Err(KeeperError::Contended)
     }
 
     /// Writes what is due for issuers, as much as fits between two polls. First keys wait for the first use.

@@ -50,6 +50,14 @@ async fn call(service: &Service, method: &str, credential: Option<&str>, issuer:
             let request = wire::ListSigningKeysRequest { workspace_id, issuer_id, ..Default::default() };
             call!(signing_keys, list_signing_keys, request)
         }
+        "RotateSigningKey" => {
+            let request = wire::RotateSigningKeyRequest { workspace_id, issuer_id, algorithm: String::new() };
+            call!(signing_keys, rotate_signing_key, request)
+        }
+        "RevokeSigningKey" => {
+            let key_id = service.key_ids(&issuer.issuer_url).await.remove(0);
+            call!(signing_keys, revoke_signing_key, wire::RevokeSigningKeyRequest { workspace_id, issuer_id, key_id })
+        }
         other => panic!("{other} has no case here"),
     }
 }

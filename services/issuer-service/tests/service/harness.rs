@@ -200,6 +200,26 @@ impl Service {
         self.signing_keys().list_signing_keys(self.request(request)).await.unwrap().into_inner().signing_keys
     }
 
+    /// Asks for the next key. Returns it, and whether it was there already.
+    pub(crate) async fn rotate(&self, issuer: &wire::Issuer) -> Result<(wire::SigningKey, bool), Status> {
+        let request = wire::RotateSigningKeyRequest {
+            workspace_id: issuer.workspace_id.clone(),
+            issuer_id: issuer.id.clone(),
+            algorithm: issuer.algorithms.first().cloned().unwrap_or_default(),
+        };
+        let answer = self.signing_keys().rotate_signing_key(self.request(request)).await?.into_inner();
+        Ok((answer.signing_key.unwrap(), answer.already_prepared))
+    }
+
+    pub(crate) async fn revoke(&self, issuer: &wire::Issuer, key_id: &str) -> Result<wire::RevokeSigningKeyResponse, Status> {
+        let request = wire::RevokeSigningKeyRequest {
+            workspace_id: issuer.workspace_id.clone(),
+            issuer_id: issuer.id.clone(),
+            key_id: key_id.to_owned(),
+        };
+        Ok(self.signing_keys().revoke_signing_key(self.request(request)).await?.into_inner())
+    }
+
     /// One of our own access tokens for this workspace, with these scopes.
     pub(crate) async fn access_token(&self, workspace_id: &WorkspaceId, scope: &str) -> String {
         let mut claims = access_token_claims(workspace_id);
@@ -281,6 +301,11 @@ pub(crate) fn key_ids(key_set: &Value) -> Vec<String> {
 
 pub(crate) fn path_of(issuer: &wire::Issuer) -> &str {
     issuer.issuer_url.strip_prefix(BASE).unwrap()
+}
+
+/// The deployment's own issuer, as the operator names it.
+pub(crate) fn own_issuer() -> wire::Issuer {
+    wire::Issuer { issuer_url: GATEWAY.to_owned(), ..Default::default() }
 }
 
 /// An id that no issuer has.
