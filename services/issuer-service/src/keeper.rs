@@ -4,6 +4,8 @@
 //! and written by whichever replica notices; the database takes it only where that picture still holds (SECURITY 57).
 
 pub(crate) mod keys;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,6 +7,7 @@ mod documents;
 mod harness;
 mod issuers;
 mod keys;
+mod load;
 mod outages;
 mod rotation;
 mod tokens;
