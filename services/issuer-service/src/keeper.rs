@@ -145,6 +145,11 @@ impl Keeper {
         if self.age() > self.policy.staleness_limit { Err(KeeperError::Stale) } else { Ok(self.directory.load_full()) }
     }
 
+    /// The picture, however old: for figures.
+    pub(crate) fn latest(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
     /// Looks something up; where it is missing, asks the database once.
     pub(crate) async fn find<T>(&self, asker: Asker, find: impl Fn(&Directory) -> Option<T>) -> Result<Option<T>, KeeperError> {
         if let Some(found) = find(&*self.directory()?) {

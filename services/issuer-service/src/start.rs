@@ -27,6 +27,7 @@ use countersign_runtime::transport::Listeners;
 use countersign_store::issuer::IssuerStore;
 
 use crate::custody::Custody;
+use crate::figures::KeyFigures;
 use crate::http::routes;
 use crate::keeper::{Keeper, OwnKeys};
 use crate::rpc::access_tokens::AccessTokens;
@@ -144,8 +145,12 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         issuer_id: access_token_issuer_id.clone(),
         callers: access_token_callers,
     };
-    let signing_keys =
-        SigningKeys { keeper: Arc::clone(&keeper), page_tokens, clock, access_token_issuer: access_token_issuer_id };
+    let signing_keys = SigningKeys {
+        keeper: Arc::clone(&keeper),
+        page_tokens,
+        clock: Arc::clone(&clock),
+        access_token_issuer: access_token_issuer_id,
+    };
     let public = Surface::new()
         .grpc(IssuerServiceServer::new(issuers))
         .grpc(TokenServiceServer::new(tokens))
@@ -154,11 +159,25 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .http(routes(Arc::clone(&keeper), namespace));
     // The other services ask for the key set of access tokens here, so that they need no way to the public port.
     let internal = Surface::new().grpc(AccessTokenServiceServer::new(access_tokens)).grpc(KeySetServiceServer::new(key_sets));
-    Server::new("issuer-service")
-        .authenticator(authenticator)
-        .readiness(readiness)
-        .public(public)
-        .internal(internal)
-        .task("follow the database", keeper.follow(database))
-        .start(listeners, shutdown)
+    let server =
+        Server::new("issuer-service").authenticator(authenticator).readiness(readiness).public(public).internal(internal);
+    with_figures(server, &keeper, clock).task("follow the database", keeper.follow(database)).start(listeners, shutdown)
+}
+
+/// Adds what operators watch of signing keys.
+fn with_figures(server: Server, keeper: &Arc<Keeper>, clock: Arc<dyn Clock>) -> Server {
+    let keeper = Arc::clone(keeper);
+    let figures = move || KeyFigures::of(&keeper.latest(), keeper.policy(), clock.now());
+    let (by_state, age, next_changes) = (figures.clone(), figures.clone(), figures);
+    server
+        .gauge_by("issuer_keys", "Signing keys of all issuers, by state", "state", move || by_state().by_state())
+        .gauge("issuer_keys_oldest_active_age_seconds", "How long the oldest active signing key has been active", move || {
+            age().oldest_active_seconds()
+        })
+        .gauge_by(
+            "issuer_keys_next_change_seconds",
+            "Until the next signing key changes its state, by what it waits for; negative: overdue",
+            "wait",
+            move || next_changes().next_changes(),
+        )
 }

@@ -110,7 +110,7 @@ impl SigningKeys {
         let revoked = self.keeper.revoke(&named.issuer_id, &key_id).await;
         let revoked = revoked.map_err(|error| key_trouble(&error, &named.issuer_id))?;
         let issuer = revoked.ok_or_else(|| Refusal::not_found("SigningKey", &key_id))?;
-        tracing::warn!(issuer.id = %named.issuer_id, key.id = %key_id, by = caller.subject, "a signing key is revoked");
+        tracing::info!(issuer.id = %named.issuer_id, key.id = %key_id, by = caller.subject, "a signing key is revoked");
         let now = self.clock.now();
         let algorithm = issuer.records().iter().find(|key| key.key_id == key_id).map(|key| key.algorithm);
         let active = algorithm.and_then(|algorithm| signing_key::signer(now, issuer.records(), algorithm));

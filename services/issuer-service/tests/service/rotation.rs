@@ -13,7 +13,7 @@ use countersign_testkit::status::{assert_refused, violated_fields};
 use countersign_testkit::wait;
 use tonic::Code;
 
-use crate::harness::{GATEWAY, Ground, LEAD, Service, own_issuer, rwx, wish, workspace};
+use crate::harness::{GATEWAY, Ground, LEAD, Service, http, own_issuer, rwx, wish, workspace};
 
 /// The shortest rotation period, and a moment.
 const DAY: Duration = Duration::from_hours(24);
@@ -223,4 +223,32 @@ async fn s33_no_workspace_reaches_the_keys_of_access_tokens() {
     let disguised = wire::Issuer { id: key.issuer_id.clone(), workspace_id: workspace(1).to_string(), ..own_issuer() };
     assert_refused(&service.revoke(&disguised, &key.key_id).await.unwrap_err(), Code::NotFound, Reason::ResourceNotFound);
     assert_eq!(service.key_ids(GATEWAY).await, std::slice::from_ref(&key.key_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_how_keys_stand_and_name_none() {
+    let ground = Ground::sqlite();
+    ground.clock.set(Timestamp::from_second(ground.clock.now().as_second()).unwrap());
+    let service = ground.start().await;
+    let issuer = service.rwx(&workspace(1)).await;
+    let first = signer(&service, &issuer).await;
+    service.rotate(&issuer).await.unwrap();
+    service.revoke(&own_issuer(), &service.list_keys(&own_issuer()).await[0].key_id).await.unwrap();
+    ground.clock.advance(Duration::from_mins(5));
+    let metrics = http().get(format!("{}/metrics", service.private)).send().await.unwrap().text().await.unwrap();
+    let period = 90 * 86_400 - 300;
+    for line in [
+        "countersign_issuer_keys{state=\"prepared\"} 1",
+        "countersign_issuer_keys{state=\"active\"} 2",
+        "countersign_issuer_keys{state=\"retiring\"} 0",
+        "countersign_issuer_keys{state=\"retired\"} 0",
+        "countersign_issuer_keys{state=\"revoked\"} 1",
+        "countersign_issuer_keys_oldest_active_age_seconds 300",
+        "countersign_issuer_keys_next_change_seconds{wait=\"key_set_copies\"} 900",
+        &format!("countersign_issuer_keys_next_change_seconds{{wait=\"rotation_period\"}} {period}"),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("issued_tokens"), "nothing waits for that");
+    assert!(!metrics.contains(&first) && !metrics.contains(&issuer.id));
 }
