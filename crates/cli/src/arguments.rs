@@ -4,7 +4,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
 use crate::commands::as_code::{ApplyArgs, ExportArgs};
-use crate::commands::{audit_events, auth, certs, health, issuers, presets, secrets, setup, trusted_issuers, workspaces};
+use crate::commands::{
+    audit_events, auth, certs, health, issuers, presets, secrets, setup, signing_keys, trusted_issuers, workspaces,
+};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
 use crate::failure::{Failure, Result};
@@ -58,6 +60,9 @@ enum Command {
     /// Prints files, commands and variables, and changes nothing. What the relying party would not have, like a pattern in Azure, is
     /// refused.
     Setup(setup::SetupArgs),
+    /// Signing keys: what issuers sign with, one after the other.
+    #[command(subcommand)]
+    SigningKeys(signing_keys::SigningKeysCommand),
     /// Certificates of a deployment's internal listeners.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -103,6 +108,7 @@ impl Arguments {
             Command::Presets(command) => command.run(output),
             Command::Issuers(command) => command.run(&session()?, output).await,
             Command::AuditEvents(command) => command.run(&session()?, output).await,
+            Command::SigningKeys(command) => command.run(&session()?, output).await,
             Command::Apply(args) => args.run(&session()?, output).await,
             Command::Export(args) => args.run(&session()?, output).await,
             Command::Setup(args) => args.run(&session()?, output).await,
@@ -185,6 +191,13 @@ mod tests {
             "setup kubernetes --issuer-id is_0 --subject a --cluster-role view --namespace n",
             "issuers doctor https://id.example.com --for aws -o json",
             "workspaces create Demo",
+            "issuers create --profile rwx --rotation_period 30d",
+            "signing-keys list is_0 -o json",
+            "signing-keys list --access_tokens",
+            "signing-keys rotate is_0 --algorithm ES256",
+            "signing-keys rotate --access-tokens",
+            "signing-keys revoke is_0 --key_id -4HooOja06NOSqfYBH75",
+            "signing-keys revoke --access-tokens --key-id kid",
             "apply -f trust --plan --prune --fail-on broader -o json",
             "apply --file a.yaml --file b.yaml --fail_on broader",
             "export --to trust",
@@ -221,6 +234,9 @@ mod tests {
             "auth explain --request-id req-1 --token-file f",
             "auth issue-id-token",
             "auth issue-id-token --audience a --attribute org",
+            "signing-keys list",
+            "signing-keys list is_0 --access-tokens",
+            "signing-keys revoke is_0",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&words).expect_err(line);

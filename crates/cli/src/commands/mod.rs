@@ -10,5 +10,6 @@ pub(crate) mod pages;
 pub(crate) mod presets;
 pub(crate) mod secrets;
 pub(crate) mod setup;
+pub(crate) mod signing_keys;
 pub(crate) mod trusted_issuers;
 pub(crate) mod workspaces;
