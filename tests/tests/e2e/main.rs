@@ -20,6 +20,7 @@ mod refusals;
 mod replay;
 mod restart;
 mod secrets;
+mod signing_keys;
 mod surface;
 mod tidy;
 mod unknown_keys;
