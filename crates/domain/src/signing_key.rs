@@ -18,7 +18,9 @@ use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 
 pub use outlook::{KeyWait, Outlook};
-pub use plan::{KeyPolicy, KeyStep, Keyring, MAX_PUBLISHED, Rotation, RotationPolicy, RotationRefused};
+pub use plan::{
+    KeyPolicies, KeyPolicy, KeyStep, Keyring, MAX_PUBLISHED, Rotation, RotationPolicy, RotationRefused, ServedKeySets,
+};
 
 /// Where a key is in its life, with what is known of that stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::signing_key::{self, KeyPolicy, Keyring, RotationPolicy, SigningKeyRecord};
+use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_jose::{KeySet, SigningKey};
-use countersign_store::issuer::{ChangedIssuer, IssuerIdentity, SealedSigningKey};
+use countersign_store::issuer::{ChangedIssuer, IssuerChanges, IssuerIdentity, SealedSigningKey};
 
 use crate::causes::Causes;
 use crate::custody::Custody;
@@ -26,6 +26,8 @@ pub(crate) struct Directory {
     by_id: HashMap<IssuerId, Arc<LoadedIssuer>>,
     by_url: HashMap<IssuerUrl, IssuerId>,
     by_workspace: HashMap<WorkspaceId, BTreeSet<IssuerId>>,
+    /// Under which policies key sets were handed out.
+    served: Vec<ServedKeySets>,
 }
 
 /// One issuer with its keys.
@@ -36,8 +38,6 @@ pub(crate) struct LoadedIssuer {
     pub(crate) keys: Vec<LoadedKey>,
     /// All keys there ever were, usable or not, newest first.
     records: Vec<SigningKeyRecord>,
-    /// The revision of the database that it was read at.
-    as_of: i64,
     /// `None`: no key was ever made, or none is published any more.
     documents: Option<Documents>,
     /// When the documents will have changed by the passing of time alone.
@@ -69,6 +69,16 @@ impl Directory {
         self.revision
     }
 
+    /// Under which policies key sets were handed out, and until when they may be.
+    pub(crate) fn served(&self) -> &[ServedKeySets] {
+        &self.served
+    }
+
+    /// What has to be reckoned with by a replica with this policy.
+    pub(crate) fn policies(&self, own: KeyPolicy) -> KeyPolicies {
+        KeyPolicies { own, served: self.served.clone() }
+    }
+
     pub(crate) fn by_id(&self, id: &IssuerId) -> Option<&Arc<LoadedIssuer>> {
         self.by_id.get(id)
     }
@@ -87,16 +97,16 @@ impl Directory {
     }
 
     /// This picture with changes applied. Opens keys, which takes long for RSA: not for an async thread.
-    pub(crate) fn with(&self, revision: i64, changed: Vec<ChangedIssuer>, custody: &Custody, now: Timestamp) -> Self {
-        let mut next = self.clone();
-        next.revision = revision;
+    pub(crate) fn with(&self, changes: IssuerChanges, custody: &Custody, now: Timestamp) -> Self {
+        let IssuerChanges { revision, changed, served } = changes;
+        let mut next = Self { revision, served, ..self.clone() };
         for change in changed {
             match change {
                 ChangedIssuer::Gone(id) => next.remove(&id),
                 ChangedIssuer::Present(identity, sealed) => {
                     let known = next.by_id.get(identity.id()).cloned();
                     next.remove(identity.id());
-                    next.insert(LoadedIssuer::load(*identity, sealed, revision, known.as_deref(), custody, now));
+                    next.insert(LoadedIssuer::load(*identity, sealed, known.as_deref(), custody, now));
                 }
             }
         }
@@ -186,24 +196,18 @@ impl LoadedIssuer {
         &self.records
     }
 
-    /// The revision of the database that this picture of the issuer is good for.
-    pub(crate) const fn as_of(&self) -> i64 {
-        self.as_of
-    }
-
     /// Its keys, with the rules they live by.
-    pub(crate) fn keyring(&self, policy: KeyPolicy) -> Keyring<'_, SigningKeyRecord> {
+    pub(crate) fn keyring<'a>(&'a self, policies: &'a KeyPolicies) -> Keyring<'a, SigningKeyRecord> {
         let rotation = match &self.identity {
             IssuerIdentity::Workspace(issuer) => issuer.settings.rotation,
             IssuerIdentity::AccessTokens { .. } => RotationPolicy::default(),
         };
-        Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, policy }
+        Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, policies }
     }
 
     fn load(
         identity: IssuerIdentity,
         sealed: Vec<SealedSigningKey>,
-        as_of: i64,
         known: Option<&Self>,
         custody: &Custody,
         now: Timestamp,
@@ -228,7 +232,7 @@ impl LoadedIssuer {
         });
         let mut keys: Vec<_> = keys.collect();
         keys.sort_by(|a, b| (a.record.created_at, &a.record.key_id).cmp(&(b.record.created_at, &b.record.key_id)));
-        Self { identity, keys, records, as_of, documents: None, documents_until: None, verification: None }.rendered(now)
+        Self { identity, keys, records, documents: None, documents_until: None, verification: None }.rendered(now)
     }
 
     fn rendered_again(&self, now: Timestamp) -> Self {
@@ -242,7 +246,6 @@ impl LoadedIssuer {
             identity: self.identity.clone(),
             keys: keys.collect(),
             records: self.records.clone(),
-            as_of: self.as_of,
             documents: None,
             documents_until: None,
             verification: None,

@@ -21,9 +21,9 @@ pub(crate) struct KeyFigures {
 impl KeyFigures {
     /// Of the issuers in this picture.
     pub(crate) fn of(directory: &Directory, policy: KeyPolicy, now: Timestamp) -> Self {
-        let mut figures = Self::default();
+        let (mut figures, policies) = (Self::default(), directory.policies(policy));
         for issuer in directory.all() {
-            let keyring = issuer.keyring(policy);
+            let keyring = issuer.keyring(&policies);
             for key in issuer.records() {
                 let stage = key.stage(now);
                 *figures.states.entry(stage.state()).or_default() += 1;

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,14 +15,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use countersign_domain::id::IssuerId;
-use countersign_domain::signing_key::KeyPolicy;
+use countersign_domain::signing_key::{KeyPolicies, KeyPolicy};
 use countersign_domain::time::Clock;
 use countersign_jose::KeySet;
 use countersign_runtime::auth::KeySource;
 use countersign_runtime::health::Condition;
 use countersign_runtime::outage::Outage;
 use countersign_store::database::StoreError;
-use countersign_store::issuer::{ChangedIssuer, IssuerStore};
+use countersign_store::issuer::{IssuerChanges, IssuerStore};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -140,6 +141,11 @@ impl Keeper {
         self.policy
     }
 
+    /// All policies that planning has to reckon with, as far as they are known.
+    pub(crate) fn policies(&self) -> KeyPolicies {
+        self.directory.load().policies(self.policy)
+    }
+
     /// The picture, unless it is too old to sign or serve by.
     pub(crate) fn directory(&self) -> Result<Arc<Directory>, KeeperError> {
         if self.age() > self.policy.staleness_limit { Err(KeeperError::Stale) } else { Ok(self.directory.load_full()) }
@@ -205,20 +211,19 @@ impl Keeper {
         };
         let known = self.directory.load_full();
         let changes = changes_since(known.revision()).await?;
-        if changes.revision < known.revision() {
-            tracing::warn!("the database is older than it was, as if restored from a backup; reading everything again");
-            let all = changes_since(0).await?;
-            self.apply(Arc::default(), all.revision, all.changed).await
-        } else if changes.changed.is_empty() {
-            Ok(())
-        } else {
-            self.apply(known, changes.revision, changes.changed).await
+        match changes.revision.cmp(&known.revision()) {
+            Ordering::Greater => self.apply(known, changes).await,
+            Ordering::Equal => Ok(()),
+            Ordering::Less => {
+                tracing::warn!("the database is older than it was, as if restored from a backup; reading everything again");
+                self.apply(Arc::default(), changes_since(0).await?).await
+            }
         }
     }
 
-    async fn apply(&self, known: Arc<Directory>, revision: i64, changed: Vec<ChangedIssuer>) -> Result<(), KeeperError> {
+    async fn apply(&self, known: Arc<Directory>, changes: IssuerChanges) -> Result<(), KeeperError> {
         let (custody, now) = (Arc::clone(&self.custody), self.clock.now());
-        let next = tokio::task::spawn_blocking(move || known.with(revision, changed, &custody, now)).await?;
+        let next = tokio::task::spawn_blocking(move || known.with(changes, &custody, now)).await?;
         self.directory.store(Arc::new(next));
         Ok(())
     }

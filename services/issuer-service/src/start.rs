@@ -114,6 +114,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let custody = Custody::new(key_encryption_key);
     let keeper = Arc::new(Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy));
     keeper.refresh().await.context("cannot read the issuers")?;
+    keeper.note_serving().await.context("cannot note for how long key sets are handed out")?;
     let issuer = keeper.directory()?.by_id(&access_token_issuer_id).cloned().context("the access token issuer is gone")?;
     keeper
         .in_use(issuer)

@@ -60,7 +60,7 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
         }
         if signer(now, self.keys, key.algorithm).is_some_and(|signer| signer.as_ref().key_id != key.key_id) {
             // Taken over from a moment ago; its end is about to be written.
-            return (KeyWait::IssuedTokens, Some(self.policy.withdrawal(now)));
+            return (KeyWait::IssuedTokens, Some(self.policies.withdrawal(now)));
         }
         match (next_activation(now, self.keys, key.algorithm), self.period_end(now, key)) {
             (Some(next), _) => (KeyWait::KeySetCopies, Some(next)),

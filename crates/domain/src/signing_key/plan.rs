@@ -23,6 +23,25 @@ pub struct KeyPolicy {
     pub staleness_limit: Duration,
 }
 
+/// Key sets that were handed out, or may still be, under a policy: by replicas with other settings than ours, or by ourselves
+/// before they were changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServedKeySets {
+    /// What verifiers were told, and how stale the key sets may have been.
+    pub policy: KeyPolicy,
+    /// The last moment at which any may be handed out.
+    pub until: Timestamp,
+}
+
+/// The policies that have to be reckoned with: that of a replica, and every other under which key sets were handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPolicies {
+    /// That of the replica that plans.
+    pub own: KeyPolicy,
+    /// All that were ever noted.
+    pub served: Vec<ServedKeySets>,
+}
+
 /// When the keys of an issuer follow each other without being asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RotationPolicy {
@@ -42,7 +61,7 @@ pub struct Keyring<'a, K> {
     /// All keys there ever were.
     pub keys: &'a [K],
     /// How long a key is published before and after it signs.
-    pub policy: KeyPolicy,
+    pub policies: &'a KeyPolicies,
 }
 
 /// Something to be written. What is planned at once is written at once, or not at all.
@@ -98,18 +117,28 @@ pub enum RotationRefused {
     TooManyPublished,
 }
 
-impl KeyPolicy {
-    /// When a key that is published now may sign: when the last copy of a key set without it, handed out by the last replica to
-    /// learn of it, has expired.
-    pub fn activation(self, now: Timestamp) -> Timestamp {
-        later(now, self.key_set_max_age.saturating_add(self.staleness_limit))
+impl ServedKeySets {
+    /// When the last copy has expired that may lack what is published now: of a key set handed out by a replica that has not seen
+    /// the database since.
+    fn copies_end(self, now: Timestamp) -> Timestamp {
+        later(self.until.min(later(now, self.policy.staleness_limit)), self.policy.key_set_max_age)
+    }
+}
+
+impl KeyPolicies {
+    /// When a key that is published now may sign: when the last copy of a key set without it has expired, whatever its holder was
+    /// told and by whom.
+    pub fn activation(&self, now: Timestamp) -> Timestamp {
+        let own = ServedKeySets { policy: self.own, until: Timestamp::MAX };
+        self.served.iter().map(|served| served.copies_end(now)).fold(own.copies_end(now), Timestamp::max)
     }
 
     /// When a key that is told now to stop signing may be withdrawn: when a replica that has not heard of it must have stopped,
     /// and the longest token signed at that moment has expired even by the slowest clock.
-    pub fn withdrawal(self, now: Timestamp) -> Timestamp {
-        let tail = self
-            .staleness_limit
+    pub fn withdrawal(&self, now: Timestamp) -> Timestamp {
+        let others = self.served.iter().filter(|served| served.until > now).map(|served| served.policy.staleness_limit);
+        let tail = others
+            .fold(self.own.staleness_limit, Duration::max)
             .saturating_add(IssuerSettings::MAX_TOKEN_DURATION_LIMIT)
             .saturating_add(TrustedIssuerSettings::CLOCK_SKEW_LIMIT);
         later(now, tail)
@@ -165,7 +194,7 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
             } else {
                 is_replaced || !is_active
             };
-            let retirement = Retirement { sign_until: now, publish_until: self.policy.withdrawal(now) };
+            let retirement = Retirement { sign_until: now, publish_until: self.policies.withdrawal(now) };
             leaves.then(|| KeyStep::Retire { key_id: key.key_id.clone(), retirement })
         });
         create.chain(retire).collect()
@@ -223,20 +252,20 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
 
     /// When a key made now may sign.
     fn next_activation(&self, now: Timestamp) -> Timestamp {
-        if self.keys.is_empty() { now } else { self.policy.activation(now) }
+        if self.keys.is_empty() { now } else { self.policies.activation(now) }
     }
 
     /// When the period of a key ends, if it has one.
     pub(super) fn period_end(&self, now: Timestamp, key: &SigningKeyRecord) -> Option<Timestamp> {
         let RotationPolicy::Every(period) = self.rotation else { return None };
-        let lead = Duration::try_from(self.policy.activation(now).duration_since(now)).unwrap_or_default();
+        let lead = Duration::try_from(self.policies.activation(now).duration_since(now)).unwrap_or_default();
         Some(later(key.activate_at, period.max(lead.saturating_mul(2))))
     }
 
     /// Whether a key made now would take over no earlier than at the end of this key's period.
     fn is_due(&self, now: Timestamp, key: &SigningKeyRecord) -> bool {
         matches!(key.stage(now), SigningKeyStage::Active { .. })
-            && self.period_end(now, key).is_some_and(|end| end <= self.policy.activation(now))
+            && self.period_end(now, key).is_some_and(|end| end <= self.policies.activation(now))
     }
 
     /// The key of an algorithm that is to sign, now or soon.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 const POLICY: KeyPolicy = KeyPolicy { key_set_max_age: Duration::from_mins(5), staleness_limit: Duration::from_mins(15) };
+static POLICIES: KeyPolicies = KeyPolicies { own: POLICY, served: Vec::new() };
 
 /// What [`POLICY`] makes of them, in seconds.
 const LEAD: i64 = 1200;
@@ -29,7 +30,7 @@ fn key(algorithm: SignatureAlgorithm, generation: i32, created: i64, activate: i
 }
 
 fn ring<'a>(algorithms: &'a [SignatureAlgorithm], keys: &'a [SigningKeyRecord]) -> Keyring<'a, SigningKeyRecord> {
-    Keyring { algorithms, rotation: RotationPolicy::OnRequest, keys, policy: POLICY }
+    Keyring { algorithms, rotation: RotationPolicy::OnRequest, keys, policies: &POLICIES }
 }
 
 fn every_day<'a>(algorithms: &'a [SignatureAlgorithm], keys: &'a [SigningKeyRecord]) -> Keyring<'a, SigningKeyRecord> {
@@ -165,11 +166,41 @@ fn s56_a_key_follows_another_at_the_end_of_its_period_and_was_published_before()
 }
 
 #[test]
+fn s56_a_key_waits_for_copies_that_were_handed_out_under_other_settings() {
+    let served = |max_age: u64, staleness: u64, until: i64| ServedKeySets {
+        policy: KeyPolicy { key_set_max_age: Duration::from_secs(max_age), staleness_limit: Duration::from_secs(staleness) },
+        until: at(until),
+    };
+    let activation = |served: &[ServedKeySets]| {
+        let policies = KeyPolicies { own: POLICY, served: served.to_vec() };
+        policies.activation(at(10_000)).as_second() - 10_000
+    };
+    assert_eq!(activation(&[]), LEAD);
+    // Handed out until a moment ago, or long ago, under a longer max-age.
+    assert_eq!(activation(&[served(7200, 900, 10_000)]), 7200);
+    assert_eq!(activation(&[served(7200, 900, 4001)]), 1201);
+    assert_eq!(activation(&[served(7200, 900, 3000)]), LEAD);
+    // Still handed out: by replicas that may be as stale as theirs may be.
+    assert_eq!(activation(&[served(7200, 900, 1_000_000)]), 8100);
+    assert_eq!(activation(&[served(7200, 60, 1_000_000), served(60, 3600, 1_000_000)]), 7260);
+    // Of a shorter one, copies are gone before ours are.
+    assert_eq!(activation(&[served(10, 10, 1_000_000)]), LEAD);
+
+    let withdrawal = |served: &[ServedKeySets]| {
+        let policies = KeyPolicies { own: POLICY, served: served.to_vec() };
+        policies.withdrawal(at(10_000)).as_second() - 10_000
+    };
+    assert_eq!(withdrawal(&[served(7200, 3600, 10_000), served(7200, 60, 1_000_000)]), TAIL);
+    assert_eq!(withdrawal(&[served(10, 3600, 10_001)]), TAIL + 2700);
+}
+
+#[test]
 fn a_period_that_leaves_no_time_to_publish_is_stretched() {
-    let slow = KeyPolicy { key_set_max_age: Duration::from_hours(24), staleness_limit: Duration::from_hours(24) };
+    let own = KeyPolicy { key_set_max_age: Duration::from_hours(24), staleness_limit: Duration::from_hours(24) };
+    let slow = KeyPolicies { own, served: Vec::new() };
     let mut keys = vec![key(Rs256, 1, 0, 0)];
     for day in 0..20 {
-        let ring = Keyring { policy: slow, ..every_day(&[Rs256], &keys) };
+        let ring = Keyring { policies: &slow, ..every_day(&[Rs256], &keys) };
         let steps = ring.next_steps(at(day * DAY));
         apply(&mut keys, day * DAY, steps);
     }

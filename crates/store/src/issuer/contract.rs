@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_domain::issuer::{IssuerDraft, IssuerSettings};
 use countersign_domain::profile::BuiltInProfile;
-use countersign_domain::signing_key::RotationPolicy;
+use countersign_domain::signing_key::{KeyPolicy, RotationPolicy};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_testkit::postgres::Postgres;
@@ -81,6 +81,8 @@ on_every_database! {
     s57_keys_change_all_at_once_or_not_at_all
     s57_a_plan_made_by_an_older_picture_changes_nothing
     s57_of_concurrent_changes_by_one_picture_one_is_done
+    s56_it_is_remembered_until_when_key_sets_may_be_handed_out
+    s56_a_plan_that_knows_not_of_all_served_key_sets_changes_nothing
     s59_a_revoked_key_loses_its_private_half_and_stays_revoked
     s76_the_version_before_goes_on_creating_issuers
     every_change_is_seen_once_and_whole
@@ -356,6 +358,43 @@ async fn s59_a_revoked_key_loses_its_private_half_and_stays_revoked(replicas: Re
     assert_eq!(keys_of(&replicas.one, &issuer.id).await, [revoked]);
 }
 
+fn served(max_age: u64, staleness: u64, until: i64) -> ServedKeySets {
+    let policy = KeyPolicy { key_set_max_age: Duration::from_secs(max_age), staleness_limit: Duration::from_secs(staleness) };
+    ServedKeySets { policy, until: at(until) }
+}
+
+async fn s56_it_is_remembered_until_when_key_sets_may_be_handed_out(replicas: Replicas) {
+    let noted = async || {
+        let mut served = replicas.other.changes_since(0).await.unwrap().served;
+        served.sort_by_key(|served| (served.policy.key_set_max_age, served.policy.staleness_limit));
+        served
+    };
+    let note = async |served| replicas.one.note_served_key_sets(served).await.unwrap();
+    note(served(300, 900, 10)).await;
+    assert_eq!(noted().await, [served(300, 900, 10)]);
+    let known = replicas.other.changes_since(0).await.unwrap();
+    note(served(300, 900, 20)).await;
+    note(served(300, 900, 15)).await;
+    note(served(300, 60, 5)).await;
+    note(served(3600, 900, 7)).await;
+    assert_eq!(noted().await, [served(300, 60, 5), served(300, 900, 20), served(3600, 900, 7)]);
+    // Whoever follows is told of all.
+    let news = replicas.other.changes_since(known.revision).await.unwrap();
+    assert_eq!((news.changed.len(), news.served.len()), (0, 3));
+    assert!(news.revision > known.revision);
+}
+
+async fn s56_a_plan_that_knows_not_of_all_served_key_sets_changes_nothing(replicas: Replicas) {
+    let issuer = issuer(1);
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let as_of = replicas.one.changes_since(0).await.unwrap().revision;
+    replicas.other.note_served_key_sets(served(3600, 900, 10)).await.unwrap();
+    let first = add(&[key("a", SignatureAlgorithm::Es256, 1)]);
+    let outcome = replicas.one.change_signing_keys(&issuer.id, as_of, &first).await.unwrap();
+    assert_eq!(outcome, ChangeKeysOutcome::Stale);
+    assert_eq!(change(&replicas.one, &issuer.id, &first).await, ChangeKeysOutcome::Done);
+}
+
 async fn s76_the_version_before_goes_on_creating_issuers(replicas: Replicas) {
     let issuer = issuer(1);
     replicas.one.create_issuer(&issuer).await.unwrap();
@@ -393,7 +432,7 @@ async fn every_change_is_seen_once_and_whole(replicas: Replicas) {
     assert!(seen.changed.contains(&present(&second, &[])));
 
     let nothing = replicas.other.changes_since(seen.revision).await.unwrap();
-    assert_eq!(nothing, IssuerChanges { revision: seen.revision, changed: Vec::new() });
+    assert_eq!(nothing, IssuerChanges { revision: seen.revision, changed: Vec::new(), served: Vec::new() });
 
     let renamed = Issuer { settings: settings("renamed"), revision: 2, ..second };
     store.update_issuer(&renamed, 1).await.unwrap();

@@ -118,3 +118,25 @@ pub(super) mod signing_key {
 
     impl ActiveModelBehavior for ActiveModel {}
 }
+
+/// Under which settings key sets were handed out, and until when that may go on.
+pub(super) mod served_key_sets {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "served_key_sets")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub max_age_seconds: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub staleness_limit_seconds: i64,
+        pub served_until: i64,
+        /// The directory's revision at the last change.
+        pub change_revision: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -7,7 +7,7 @@ use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 /// Every step, oldest first.
 pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateIssuers), Box::new(AddKeyLifecycle)]
+    vec![Box::new(CreateIssuers), Box::new(AddKeyLifecycle), Box::new(AddServedKeySets)]
 }
 
 struct CreateIssuers;
@@ -115,5 +115,29 @@ impl MigrationTrait for AddKeyLifecycle {
         manager.alter_table(Table::alter().table("issuers").add_column(rotation).to_owned()).await?;
         let revoked_at = big_integer_null("revoked_at");
         manager.alter_table(Table::alter().table("signing_keys").add_column(revoked_at).to_owned()).await
+    }
+}
+
+struct AddServedKeySets;
+
+impl MigrationName for AddServedKeySets {
+    fn name(&self) -> &'static str {
+        "m0003_add_served_key_sets"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddServedKeySets {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let served_key_sets = Table::create()
+            .table("served_key_sets")
+            .col(big_integer("max_age_seconds"))
+            .col(big_integer("staleness_limit_seconds"))
+            .col(big_integer("served_until"))
+            .col(big_integer("change_revision"))
+            .primary_key(Index::create().col("max_age_seconds").col("staleness_limit_seconds"))
+            .to_owned();
+        manager.create_table(served_key_sets).await
     }
 }

@@ -19,7 +19,7 @@ use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
-use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::signing_key::{Retirement, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 
 use crate::database::StoreError;
@@ -70,14 +70,17 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
 
     /// Changes an issuer's keys: everything at once, or nothing.
     ///
-    /// Nothing, where the issuer or its keys changed after revision `as_of`: what was planned by an older picture may be wrong by
-    /// now, and another replica may have done it already.
+    /// Nothing, where the issuer, its keys, or what is noted of served key sets changed after revision `as_of`: what was planned by
+    /// an older picture may be wrong by now, and another replica may have done it already.
     async fn change_signing_keys(
         &self,
         issuer_id: &IssuerId,
         as_of: i64,
         changes: &[KeyChange],
     ) -> Result<ChangeKeysOutcome, StoreError>;
+
+    /// Notes until when key sets may be handed out under a policy. An end that was noted before is never moved forward.
+    async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError>;
 
     /// Everything that changed after `revision`, each issuer once and whole. From revision 0 it is all there is.
     async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError>;
@@ -205,6 +208,8 @@ pub struct IssuerChanges {
     pub revision: i64,
     /// The issuers that changed.
     pub changed: Vec<ChangedIssuer>,
+    /// Under which policies key sets were handed out: all of them, whatever changed. Empty where nothing did.
+    pub served: Vec<ServedKeySets>,
 }
 
 /// An issuer that changed.

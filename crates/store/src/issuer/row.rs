@@ -7,14 +7,14 @@ use std::time::Duration;
 use countersign_domain::id::IssuerId;
 use countersign_domain::issuer::{Issuer, IssuerSettings};
 use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::signing_key::{Retirement, RotationPolicy, SigningKeyRecord};
+use countersign_domain::signing_key::{KeyPolicy, Retirement, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use sea_orm::ActiveValue::Set;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::SealedSigningKey;
-use super::entity::{issuer, issuer_url, signing_key};
+use super::entity::{issuer, issuer_url, served_key_sets, signing_key};
 use crate::database::StoreError;
 
 /// Reads the columns of one row.
@@ -144,6 +144,33 @@ pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signin
         sign_until: Set(retirement.map(|end| end.sign_until.as_microsecond())),
         publish_until: Set(retirement.map(|end| end.publish_until.as_microsecond())),
         revoked_at: Set(revoked_at.map(Timestamp::as_microsecond)),
+    }
+}
+
+pub(super) fn to_served(model: &served_key_sets::Model) -> Result<ServedKeySets, StoreError> {
+    let row = Row { table: "served key sets", key: "of a policy" };
+    Ok(ServedKeySets {
+        policy: KeyPolicy {
+            key_set_max_age: row.seconds("max_age_seconds", model.max_age_seconds)?,
+            staleness_limit: row.seconds("staleness_limit_seconds", model.staleness_limit_seconds)?,
+        },
+        until: row.time("served_until", model.served_until)?,
+    })
+}
+
+/// What names a row of served key sets.
+pub(super) fn served_key(policy: KeyPolicy) -> (i64, i64) {
+    (seconds(policy.key_set_max_age), seconds(policy.staleness_limit))
+}
+
+pub(super) fn from_served(served: ServedKeySets, revision: i64) -> served_key_sets::ActiveModel {
+    let ServedKeySets { policy, until } = served;
+    let (max_age_seconds, staleness_limit_seconds) = served_key(policy);
+    served_key_sets::ActiveModel {
+        max_age_seconds: Set(max_age_seconds),
+        staleness_limit_seconds: Set(staleness_limit_seconds),
+        served_until: Set(until.as_microsecond()),
+        change_revision: Set(revision),
     }
 }
 

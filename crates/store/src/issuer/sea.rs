@@ -7,6 +7,7 @@ use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
+use countersign_domain::signing_key::ServedKeySets;
 use countersign_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict};
@@ -15,7 +16,7 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _, TryInsertResult,
 };
 
-use super::entity::{directory, issuer, issuer_url, signing_key};
+use super::entity::{directory, issuer, issuer_url, served_key_sets, signing_key};
 use super::{
     ChangeKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, KeyChange,
     WriteOutcome, migration, row,
@@ -85,6 +86,10 @@ impl SeaIssuerStore {
             Some(found) if found.deleted_at.is_none() && found.change_revision <= as_of => {}
             Some(found) if found.deleted_at.is_none() => return Ok(ChangeKeysOutcome::Stale),
             _ => return Ok(ChangeKeysOutcome::IssuerGone),
+        }
+        let served_since = served_key_sets::Entity::find().filter(served_key_sets::Column::ChangeRevision.gt(as_of));
+        if served_since.one(transaction).await?.is_some() {
+            return Ok(ChangeKeysOutcome::Stale);
         }
         Self::note_change(transaction, issuer_id, revision).await?;
         for change in changes {
@@ -295,10 +300,27 @@ impl IssuerStore for SeaIssuerStore {
         Ok(outcome)
     }
 
+    async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError> {
+        use served_key_sets::Column::{ChangeRevision, MaxAgeSeconds, ServedUntil, StalenessLimitSeconds};
+
+        let (transaction, revision) = self.begin_write().await?;
+        let known = served_key_sets::Entity::find_by_id(row::served_key(served.policy));
+        if known.one(&transaction).await?.is_some_and(|known| known.served_until >= served.until.as_microsecond()) {
+            return Ok(transaction.rollback().await?);
+        }
+        let replace =
+            OnConflict::columns([MaxAgeSeconds, StalenessLimitSeconds]).update_columns([ServedUntil, ChangeRevision]).to_owned();
+        served_key_sets::Entity::insert(row::from_served(served, revision))
+            .on_conflict(replace)
+            .exec_without_returning(&transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
     async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError> {
         // Nothing new is the rule: one cheap statement finds it out.
         if revision == current_revision(self.database.reader()).await? {
-            return Ok(IssuerChanges { revision, changed: Vec::new() });
+            return Ok(IssuerChanges { revision, changed: Vec::new(), served: Vec::new() });
         }
         let moment = self.database.begin_read().await?;
         let now = current_revision(&moment).await?;
@@ -311,6 +333,7 @@ impl IssuerStore for SeaIssuerStore {
             let own = signing_key::Entity::find().filter(signing_key::Column::IssuerId.is_in(chunk()));
             keys.extend(own.all(&moment).await?);
         }
+        let served = served_key_sets::Entity::find().all(&moment).await?;
         moment.commit().await?;
         let issuers: HashMap<_, _> = issuers.into_iter().map(|model| (model.id.clone(), model)).collect();
         let mut keys_of: HashMap<_, Vec<_>> = HashMap::new();
@@ -322,7 +345,8 @@ impl IssuerStore for SeaIssuerStore {
             let keys = keys_of.remove(&url.issuer_id).unwrap_or_default();
             changed_issuer(url, issuer, keys)
         });
-        Ok(IssuerChanges { revision: now, changed: changed.collect() })
+        let served = served.iter().filter_map(|model| row::to_served(model).inspect_err(report).ok());
+        Ok(IssuerChanges { revision: now, changed: changed.collect(), served: served.collect() })
     }
 }
 

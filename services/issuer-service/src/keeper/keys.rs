@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use countersign_domain::id::IssuerId;
 use countersign_domain::name::KeyId;
-use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused};
+use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused, ServedKeySets};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_runtime::outage::Outage;
@@ -20,10 +20,13 @@ use tokio::time::Instant;
 use super::{Keeper, KeeperError};
 use crate::causes::Causes;
 use crate::custody::{Custody, CustodyError};
-use crate::directory::LoadedIssuer;
+use crate::directory::{Directory, LoadedIssuer};
 
 /// How often something is planned anew because another replica changed the issuer meanwhile.
 const ATTEMPTS: usize = 8;
+/// For how much longer than a replica can go without the database it notes that key sets may be handed out: twice the time between
+/// two notes.
+const NOTED_AHEAD: Duration = Duration::from_hours(1);
 /// How long keys are made between two polls: many issuers may be due at once, and a revocation must not wait for them (SECURITY
 /// 59).
 const BUDGET: Duration = Duration::from_millis(500);
@@ -65,14 +68,14 @@ impl Keeper {
     pub(crate) async fn rotate(&self, id: &IssuerId, algorithm: SignatureAlgorithm) -> Result<Rotated, RotateError> {
         let mut was_prepared = true;
         for _ in 0..ATTEMPTS {
-            let issuer = self.read_again(id).await?;
+            let (directory, issuer) = self.picture_of(id).await?;
             let now = self.now();
-            match issuer.keyring(self.policy).rotate(now, algorithm)? {
+            match issuer.keyring(&directory.policies(self.policy)).rotate(now, algorithm)? {
                 Rotation::Prepared(key_id) => return Ok(Rotated { issuer, key_id, was_prepared }),
                 // The next one follows the first ones.
                 Rotation::Prepare(_) if issuer.is_unused() => drop(self.make_first_keys(id.clone()).await?),
                 Rotation::Prepare(step) => {
-                    let outcome = self.carry_out(&issuer, now, vec![step]).await?;
+                    let outcome = self.carry_out(&directory, &issuer, now, vec![step]).await?;
                     was_prepared = outcome != ChangeKeysOutcome::Done;
                 }
             }
@@ -84,32 +87,39 @@ impl Keeper {
     /// already. `None`: there is no such key.
     pub(crate) async fn revoke(&self, id: &IssuerId, key_id: &KeyId) -> Result<Option<Arc<LoadedIssuer>>, KeeperError> {
         for _ in 0..ATTEMPTS {
-            let issuer = self.read_again(id).await?;
+            let (directory, issuer) = self.picture_of(id).await?;
             let now = self.now();
-            let Some(steps) = issuer.keyring(self.policy).revoke(now, key_id) else { return Ok(None) };
+            let Some(steps) = issuer.keyring(&directory.policies(self.policy)).revoke(now, key_id) else { return Ok(None) };
             if steps.is_empty() {
                 return Ok(Some(issuer));
             }
-            self.carry_out(&issuer, now, steps).await?;
+            self.carry_out(&directory, &issuer, now, steps).await?;
         }
         Err(KeeperError::Contended)
     }
 
-    /// Writes what is due for issuers, as much as fits between two polls. First keys wait for the first use.
+    /// Writes what is due, for issuers as much as fits between two polls. First keys wait for the first use.
     pub(super) async fn take_due_steps(&self, writing: &Outage) {
-        let directory = self.directory.load_full();
         let (mut any_taken, mut any_failed) = (false, false);
+        if let Err(error) = self.note_serving().await {
+            any_failed = true;
+            if writing.begins() {
+                tracing::warn!(%error, cause = %Causes(&error), "cannot note for how long key sets are handed out; trying again");
+            }
+        }
+        let directory = self.directory.load_full();
+        let policies = directory.policies(self.policy);
         let began = Instant::now();
         for issuer in directory.all().filter(|issuer| !issuer.is_unused()) {
             let now = self.now();
-            let due = issuer.keyring(self.policy).next_steps(now);
+            let due = issuer.keyring(&policies).next_steps(now);
             if due.is_empty() {
                 continue;
             }
             if began.elapsed() > BUDGET {
                 break;
             }
-            match self.carry_out(issuer, now, due).await {
+            match self.carry_out(&directory, issuer, now, due).await {
                 Ok(_) => any_taken = true,
                 Err(error) => {
                     any_failed = true;
@@ -141,12 +151,14 @@ impl Keeper {
     async fn make_keys_in_turn(&self, id: &IssuerId, turn: &tokio::sync::Mutex<()>) -> Result<Arc<LoadedIssuer>, KeeperError> {
         let _turn = turn.lock().await;
         for _ in 0..ATTEMPTS {
-            let issuer = self.directory.load().by_id(id).cloned().ok_or(KeeperError::Gone)?;
+            let directory = self.directory.load_full();
+            let issuer = directory.by_id(id).cloned().ok_or(KeeperError::Gone)?;
             if !issuer.is_unused() {
                 return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
             }
             let now = self.now();
-            self.carry_out(&issuer, now, issuer.keyring(self.policy).next_steps(now)).await?;
+            let steps = issuer.keyring(&directory.policies(self.policy)).next_steps(now);
+            self.carry_out(&directory, &issuer, now, steps).await?;
             self.refresh().await?;
         }
         Err(KeeperError::Contended)
@@ -154,13 +166,36 @@ impl Keeper {
 
     /// An issuer as the database has it now.
     pub(crate) async fn read_again(&self, id: &IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        self.refresh().await?;
-        self.directory()?.by_id(id).cloned().ok_or(KeeperError::Gone)
+        Ok(self.picture_of(id).await?.1)
     }
 
-    /// Writes what was planned for an issuer at a time, all of it or nothing.
+    /// The same, with the picture that it is part of.
+    async fn picture_of(&self, id: &IssuerId) -> Result<(Arc<Directory>, Arc<LoadedIssuer>), KeeperError> {
+        self.refresh().await?;
+        let directory = self.directory()?;
+        let issuer = directory.by_id(id).cloned().ok_or(KeeperError::Gone)?;
+        Ok((directory, issuer))
+    }
+
+    /// Notes in good time until when key sets may be handed out under this replica's policy, so that replicas with other settings,
+    /// and those that come after, reckon with the copies. Nothing is served before the first time.
+    pub(crate) async fn note_serving(&self) -> Result<(), KeeperError> {
+        let now = self.now();
+        let until =
+            |ahead: Duration| now.checked_add(ahead.saturating_add(self.policy.staleness_limit)).unwrap_or(Timestamp::MAX);
+        let noted = self.directory.load().served().iter().find(|served| served.policy == self.policy).map(|served| served.until);
+        if noted.is_none_or(|noted| noted < until(NOTED_AHEAD / 2)) {
+            let served = ServedKeySets { policy: self.policy, until: until(NOTED_AHEAD) };
+            self.store.note_served_key_sets(served).await?;
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was planned for an issuer by a picture, all of it or nothing.
     async fn carry_out(
         &self,
+        directory: &Directory,
         issuer: &LoadedIssuer,
         now: Timestamp,
         steps: Vec<KeyStep>,
@@ -173,7 +208,7 @@ impl Keeper {
             steps.into_iter().map(|step| change(&custody, &owner, now, step)).collect::<Result<Vec<_>, _>>()
         });
         let changes = changes.await??;
-        let outcome = self.store.change_signing_keys(id, issuer.as_of(), &changes).await?;
+        let outcome = self.store.change_signing_keys(id, directory.revision(), &changes).await?;
         match outcome {
             ChangeKeysOutcome::Done => changes.iter().for_each(|change| tell(id, change)),
             ChangeKeysOutcome::Stale => tracing::info!(issuer.id = %id, "another replica changed the issuer first"),

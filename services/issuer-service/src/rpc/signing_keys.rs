@@ -148,7 +148,7 @@ impl SigningKeys {
     }
 
     fn shown(&self, issuer: &LoadedIssuer, record: &SigningKeyRecord, now: Timestamp) -> wire::SigningKey {
-        let outlook = issuer.keyring(self.keeper.policy()).outlook(now, record);
+        let outlook = issuer.keyring(&self.keeper.policies()).outlook(now, record);
         issuer::signing_key(issuer.identity.id(), record, outlook, now)
     }
 

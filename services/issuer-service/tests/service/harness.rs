@@ -40,6 +40,7 @@ pub(crate) struct Ground {
     pub(crate) url: String,
     pub(crate) clock: TestClock,
     pub(crate) key_encryption_key: [u8; 32],
+    pub(crate) key_set_max_age: Duration,
     pub(crate) staleness_limit: Duration,
     /// Removed when neither the ground nor a service on it is left.
     pub(crate) folder: Option<Arc<tempfile::TempDir>>,
@@ -61,6 +62,7 @@ impl Ground {
             url,
             clock: TestClock::system(),
             key_encryption_key: [7; 32],
+            key_set_max_age: Config::DEFAULT_KEY_SET_MAX_AGE,
             staleness_limit: Config::DEFAULT_STALENESS_LIMIT,
             folder: None,
         }
@@ -82,6 +84,7 @@ impl Ground {
         let _ = tracing_subscriber::fmt().with_env_filter("warn").with_test_writer().try_init();
         let mut config = Config::new(BASE.parse().unwrap(), GATEWAY.parse().unwrap());
         config.loopback_http = LoopbackHttp::Allowed;
+        config.key_set_max_age = self.key_set_max_age;
         config.staleness_limit = self.staleness_limit;
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),

@@ -87,6 +87,29 @@ async fn s56_the_next_key_takes_over_when_it_was_published_long_enough_and_each_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s56_copies_that_were_handed_out_before_max_age_was_lowered_are_waited_for() {
+    let mut ground = Ground { key_set_max_age: Duration::from_hours(2), ..Ground::sqlite() };
+    let service = ground.start().await;
+    let issuer = service.rwx(&workspace(1)).await;
+    signer(&service, &issuer).await;
+    service.stop().await;
+    ground.key_set_max_age = Duration::from_mins(5);
+    let service = ground.start().await;
+    let lead = async || {
+        let (next, was_prepared) = service.rotate(&issuer).await.unwrap();
+        assert!(!was_prepared);
+        next.activate_time.unwrap().seconds - ground.clock.now().as_second()
+    };
+    let longest = 7200 + 900;
+    let first = lead().await;
+    assert!((longest - 1..=longest).contains(&first), "{first} s");
+    // Another replica may go on for a while; when that is over, so are its copies two hours later.
+    ground.clock.advance(Duration::from_hours(4));
+    let second = lead().await;
+    assert!((1199..=1200).contains(&second), "{second} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wish_for_the_next_key_names_an_algorithm_of_the_issuer() {
     let service = Ground::sqlite().start().await;
     let algorithms = ["ES256", "EdDSA"].map(str::to_owned).to_vec();
