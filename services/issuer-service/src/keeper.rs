@@ -3,6 +3,8 @@
 //! Every replica polls the database and asks it after its own writes. What is due of an issuer's keys is planned from its picture
 //! and written by whichever replica notices; the database takes it only where that picture still holds (SECURITY 57).
 
+#[cfg(test)]
+mod canary;
 pub(crate) mod keys;
 #[cfg(test)]
 mod tests;
