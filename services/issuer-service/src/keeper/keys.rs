@@ -201,13 +201,7 @@ impl Keeper {
         steps: Vec<KeyStep>,
     ) -> Result<ChangeKeysOutcome, KeeperError> {
         let id = issuer.identity.id();
-        let makes_keys = steps.iter().any(|step| matches!(step, KeyStep::Create { .. }));
-        let _permit = if makes_keys { self.making.acquire().await.ok() } else { None };
-        let (custody, owner) = (Arc::clone(&self.custody), id.clone());
-        let changes = tokio::task::spawn_blocking(move || {
-            steps.into_iter().map(|step| change(&custody, &owner, now, step)).collect::<Result<Vec<_>, _>>()
-        });
-        let changes = changes.await??;
+        let changes = self.make(id, now, steps).await?;
         let outcome = self.store.change_signing_keys(id, directory.revision(), &changes).await?;
         match outcome {
             ChangeKeysOutcome::Done => changes.iter().for_each(|change| tell(id, change)),
@@ -215,6 +209,19 @@ impl Keeper {
             ChangeKeysOutcome::IssuerGone => return Err(KeeperError::Gone),
         }
         Ok(outcome)
+    }
+
+    /// Steps as they are stored, with the keys that have to be made.
+    async fn make(&self, id: &IssuerId, now: Timestamp, steps: Vec<KeyStep>) -> Result<Vec<KeyChange>, KeeperError> {
+        // A revocation waits for nobody's keys (SECURITY 59).
+        let is_emergency = steps.iter().any(|step| matches!(step, KeyStep::Revoke { .. }));
+        let makes_keys = steps.iter().any(|step| matches!(step, KeyStep::Create { .. }));
+        let _permit = if makes_keys && !is_emergency { self.making.acquire().await.ok() } else { None };
+        let (custody, owner) = (Arc::clone(&self.custody), id.clone());
+        let changes = tokio::task::spawn_blocking(move || {
+            steps.into_iter().map(|step| change(&custody, &owner, now, step)).collect::<Result<Vec<_>, _>>()
+        });
+        Ok(changes.await??)
     }
 
     /// The time to the microsecond: what is stored and what is held are the same.
