@@ -1,5 +1,6 @@
 //! Signing keys, as separate services and the command line see them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use countersign_domain::permission::Permission::{ExchangesExplain, IssuersGet, TrustedIssuersGet};
@@ -20,15 +21,18 @@ use tonic::service::interceptor::InterceptedService;
 use crate::deployments::Scene;
 use crate::verify;
 
-/// Runs `countersign signing-keys …` about the keys of access tokens.
+/// Runs `countersign signing-keys …`.
 fn signing_keys(deployment: &Deployment, arguments: &[&str]) -> String {
-    let output = deployment.command_line(&[&["signing-keys"], arguments, &["--access-tokens"]].concat()).output().unwrap();
+    let output = deployment.command_line(&[&["signing-keys"], arguments].concat()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-fn list(deployment: &Deployment) -> Vec<Value> {
-    serde_json::from_str(&signing_keys(deployment, &["list", "-o", "json"])).unwrap()
+/// The states of the keys of an issuer, by their ids.
+fn states(deployment: &Deployment, of: &[&str]) -> BTreeMap<String, String> {
+    let list: Vec<Value> = serde_json::from_str(&signing_keys(deployment, &[&["list", "-o", "json"], of].concat())).unwrap();
+    let text = |key: &Value, name: &str| key[name].as_str().unwrap().to_owned();
+    list.iter().map(|key| (text(key, "key_id"), text(key, "state"))).collect()
 }
 
 fn kid(token: &str) -> String {
@@ -75,8 +79,8 @@ async fn s59_a_revoked_key_of_access_tokens_is_refused_by_every_service_within_f
     assert_eq!(answers(&scene, &stolen).await, [Code::Ok; 3]);
 
     // A key that is on its way is published by the gateways, and takes over in an emergency.
-    let next = signing_keys(&deployment, &["rotate"]);
-    assert_eq!(signing_keys(&deployment, &["rotate"]), next);
+    let next = signing_keys(&deployment, &["rotate", "--access-tokens"]);
+    assert_eq!(signing_keys(&deployment, &["rotate", "--access-tokens"]), next);
     let published = async |instance| -> Vec<String> {
         let key_set = document(&format!("{}/.well-known/jwks.json", deployment.url(instance))).await;
         key_set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
@@ -88,7 +92,7 @@ async fn s59_a_revoked_key_of_access_tokens_is_refused_by_every_service_within_f
     assert_eq!(kid(&access_token().await), kid(&stolen), "and does not sign yet");
 
     let began = Instant::now();
-    signing_keys(&deployment, &["revoke", "--key-id", &kid(&stolen)]);
+    signing_keys(&deployment, &["revoke", "--access-tokens", "--key-id", &kid(&stolen)]);
     wait::until("every service refuses the token", async || answers(&scene, &stolen).await == [Code::Unauthenticated; 3]).await;
     for gateway in gateways {
         wait::until("the gateway does not publish the key", async || published(gateway).await == [next.as_str()]).await;
@@ -100,9 +104,15 @@ async fn s59_a_revoked_key_of_access_tokens_is_refused_by_every_service_within_f
     let public_url = deployment.public_url();
     verify::access_token(&good, &public_url, &public_url).await;
     assert_eq!(answers(&scene, &good).await, [Code::Ok; 3]);
-    let states: Vec<_> = list(&deployment).into_iter().map(|key| (key["key_id"].clone(), key["state"].clone())).collect();
-    assert!(
-        states.contains(&(kid(&stolen).into(), "REVOKED".into())) && states.contains(&(next.into(), "ACTIVE".into())),
-        "{states:?}"
-    );
+    let expected = BTreeMap::from([(kid(&stolen), "REVOKED".to_owned()), (next, "ACTIVE".to_owned())]);
+    assert_eq!(states(&deployment, &["--access-tokens"]), expected);
+
+    // The same of an issuer of a workspace.
+    let issuer = scene.operator.create_rwx_issuer(&scene.trust.workspace_id, &["ES256"]).await;
+    let of = [issuer.id.as_str(), "--workspace", &scene.trust.workspace_id];
+    let next = signing_keys(&deployment, &[&["rotate"], &of[..]].concat());
+    let first = states(&deployment, &of).into_iter().find(|(_, state)| state == "ACTIVE").unwrap().0;
+    signing_keys(&deployment, &[&["revoke", "--key-id", &first], &of[..]].concat());
+    let expected = BTreeMap::from([(first, "REVOKED".to_owned()), (next, "ACTIVE".to_owned())]);
+    assert_eq!(states(&deployment, &of), expected);
 }
