@@ -184,12 +184,17 @@ impl Keeper {
         let until =
             |ahead: Duration| now.checked_add(ahead.saturating_add(self.policy.staleness_limit)).unwrap_or(Timestamp::MAX);
         let noted = self.directory.load().served().iter().find(|served| served.policy == self.policy).map(|served| served.until);
-        if noted.is_none_or(|noted| noted < until(NOTED_AHEAD / 2)) {
-            let served = ServedKeySets { policy: self.policy, until: until(NOTED_AHEAD) };
-            self.store.note_served_key_sets(served).await?;
-            self.refresh().await?;
+        if noted.is_some_and(|noted| noted >= until(NOTED_AHEAD / 2)) {
+            return Ok(());
         }
-        Ok(())
+        match self.store.note_served_key_sets(ServedKeySets { policy: self.policy, until: until(NOTED_AHEAD) }).await {
+            Ok(()) => self.refresh().await,
+            Err(error) if noted.is_some_and(|noted| noted >= until(Duration::ZERO)) => {
+                tracing::debug!(%error, "cannot note for how long key sets are handed out; what was noted is enough for now");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes what was planned for an issuer by a picture, all of it or nothing.
