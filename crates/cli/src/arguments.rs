@@ -196,6 +196,7 @@ mod tests {
             "signing-keys list --access_tokens",
             "signing-keys rotate is_0 --algorithm ES256",
             "signing-keys rotate --access-tokens",
+            "signing-keys rewrap",
             "signing-keys revoke is_0 --key_id -4HooOja06NOSqfYBH75",
             "signing-keys revoke --access-tokens --key-id kid",
             "apply -f trust --plan --prune --fail-on broader -o json",

@@ -91,6 +91,8 @@ permissions! {
     SigningKeysRotate = "signing_keys.rotate", Workspace;
     /// Revoke signing keys.
     SigningKeysRevoke = "signing_keys.revoke", Workspace;
+    /// Have private keys sealed anew under the present key-encryption key.
+    SigningKeysRewrap = "signing_keys.rewrap", Deployment;
 }
 
 impl fmt::Display for Permission {

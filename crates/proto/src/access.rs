@@ -37,6 +37,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.issuer.v1.SigningKeyService/ListSigningKeys", Access::Requires(Permission::SigningKeysGet)),
     ("/countersign.issuer.v1.SigningKeyService/RotateSigningKey", Access::Requires(Permission::SigningKeysRotate)),
     ("/countersign.issuer.v1.SigningKeyService/RevokeSigningKey", Access::Requires(Permission::SigningKeysRevoke)),
+    ("/countersign.issuer.v1.SigningKeyService/RewrapSigningKeys", Access::Requires(Permission::SigningKeysRewrap)),
     ("/countersign.trust.v1.WorkspaceService/CreateWorkspace", Access::Requires(Permission::WorkspacesCreate)),
     ("/countersign.trust.v1.WorkspaceService/GetWorkspace", Access::Requires(Permission::WorkspacesGet)),
     ("/countersign.trust.v1.WorkspaceService/ListWorkspaces", Access::Requires(Permission::WorkspacesGet)),

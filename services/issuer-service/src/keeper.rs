@@ -20,6 +20,7 @@ use countersign_domain::id::IssuerId;
 use countersign_domain::signing_key::{KeyPolicies, KeyPolicy};
 use countersign_domain::time::Clock;
 use countersign_jose::KeySet;
+use countersign_jose::sealed::KeyEncryptionKeyId;
 use countersign_runtime::auth::KeySource;
 use countersign_runtime::health::Condition;
 use countersign_runtime::outage::Outage;
@@ -146,6 +147,11 @@ impl Keeper {
     /// All policies that planning has to reckon with, as far as they are known.
     pub(crate) fn policies(&self) -> KeyPolicies {
         self.directory.load().policies(self.policy)
+    }
+
+    /// Names the key that private keys are sealed under.
+    pub(crate) fn key_encryption_key_id(&self) -> KeyEncryptionKeyId {
+        self.custody.key_encryption_key_id()
     }
 
     /// The picture, unless it is too old to sign or serve by.

@@ -10,7 +10,7 @@ use countersign_domain::issuer::IssuerNamespace;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::signing_key::KeyPolicy;
 use countersign_domain::time::{Clock, Entropy};
-use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::sealed::KeyEncryptionKeys;
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1::access_token_service_server::AccessTokenServiceServer;
 use countersign_proto::issuer_v1::issuer_service_server::IssuerServiceServer;
@@ -86,8 +86,8 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     /// Keeps issuers and sealed keys.
     pub store: Arc<dyn IssuerStore>,
-    /// Seals private keys.
-    pub key_encryption_key: KeyEncryptionKey,
+    /// Seal and open private keys.
+    pub key_encryption_keys: KeyEncryptionKeys,
     /// Authenticates page tokens.
     pub deployment_secret: DeploymentSecret,
     /// The operator's first credential, unless it is switched off.
@@ -101,7 +101,7 @@ pub struct Deps {
 /// sealed under.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config { base_url, access_token_issuer, loopback_http, key_set_max_age, staleness_limit, access_token_callers } = config;
-    let Deps { clock, entropy, store, key_encryption_key, deployment_secret, bootstrap_token } = deps;
+    let Deps { clock, entropy, store, key_encryption_keys, deployment_secret, bootstrap_token } = deps;
     let namespace = Arc::new(IssuerNamespace { base_url, gateway_url: access_token_issuer.clone(), loopback_http });
     let policy = KeyPolicy { key_set_max_age, staleness_limit };
 
@@ -111,7 +111,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .await
         .context("cannot find the access token issuer")?
         .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
-    let custody = Custody::new(key_encryption_key);
+    let custody = Custody::new(key_encryption_keys);
     let keeper = Arc::new(Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy));
     keeper.refresh().await.context("cannot read the issuers")?;
     keeper.note_serving().await.context("cannot note for how long key sets are handed out")?;

@@ -2,13 +2,15 @@
 
 use clap::{Args, Subcommand};
 use countersign_proto::issuer_v1::signing_key_service_client::SigningKeyServiceClient;
-use countersign_proto::issuer_v1::{ListSigningKeysRequest, RevokeSigningKeyRequest, RotateSigningKeyRequest, SigningKey};
+use countersign_proto::issuer_v1::{
+    ListSigningKeysRequest, RevokeSigningKeyRequest, RewrapSigningKeysRequest, RotateSigningKeyRequest, SigningKey,
+};
 
 use super::pages;
 use crate::arguments::Session;
 use crate::connection::{Authorized, Service};
 use crate::duration::moment_from_wire;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{ListFormat, Output};
 use crate::resources::{signing_key_json, signing_key_state, signing_key_wait};
 
@@ -26,6 +28,10 @@ pub(crate) enum SigningKeysCommand {
     /// Another key signs at once. Verifiers refuse its tokens until they fetch the key set again, and go on accepting tokens of the
     /// revoked key until their copy expires.
     Revoke(RevokeArgs),
+    /// Seal the private keys of all issuers anew under the present key-encryption key, so that the former one can go. For the operator.
+    ///
+    /// Fails while a key is left that could not be opened.
+    Rewrap,
 }
 
 /// Whose keys.
@@ -92,6 +98,16 @@ impl SigningKeysCommand {
                 let answer = client.revoke_signing_key(request).await?.into_inner();
                 let signs = answer.active_signing_key.map(|key| format!(" Key {} signs now.", key.key_id));
                 output.message(format!("Revoked {key_id}.{}", signs.unwrap_or_default()));
+            }
+            Self::Rewrap => {
+                let answer = client.rewrap_signing_keys(RewrapSigningKeysRequest {}).await?.into_inner();
+                output.message(format!(
+                    "Under the key-encryption key {}: {} sealed anew, {} before, {} could not be opened.",
+                    answer.key_encryption_key_id, answer.rewrapped, answer.already_wrapped, answer.not_opened,
+                ));
+                if answer.not_opened > 0 {
+                    return Err(Failure::Exit(2));
+                }
             }
         }
         Ok(())

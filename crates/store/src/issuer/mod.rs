@@ -79,6 +79,16 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         changes: &[KeyChange],
     ) -> Result<ChangeKeysOutcome, StoreError>;
 
+    /// Puts another sealed form of a private key in place of this one, and nothing else: no replica need read it. `false`: it is
+    /// another by now.
+    async fn reseal_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        sealed: &[u8],
+        resealed: Vec<u8>,
+    ) -> Result<bool, StoreError>;
+
     /// Notes until when key sets may be handed out under a policy. An end that was noted before is never moved forward.
     async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError>;
 

@@ -300,6 +300,25 @@ impl IssuerStore for SeaIssuerStore {
         Ok(outcome)
     }
 
+    async fn reseal_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        sealed: &[u8],
+        resealed: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        use signing_key::Column;
+
+        let updated = signing_key::Entity::update_many()
+            .col_expr(Column::SealedPrivateKey, Expr::value(resealed))
+            .filter(Column::IssuerId.eq(issuer_id.as_str()))
+            .filter(Column::KeyId.eq(key_id.as_str()))
+            .filter(Column::SealedPrivateKey.eq(sealed))
+            .exec(self.database.writer())
+            .await?;
+        Ok(updated.rows_affected == 1)
+    }
+
     async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError> {
         use served_key_sets::Column::{ChangeRevision, MaxAgeSeconds, ServedUntil, StalenessLimitSeconds};
 

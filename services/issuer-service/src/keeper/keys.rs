@@ -14,7 +14,7 @@ use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused, Served
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_runtime::outage::Outage;
-use countersign_store::issuer::{ChangeKeysOutcome, KeyChange};
+use countersign_store::issuer::{ChangeKeysOutcome, ChangedIssuer, KeyChange};
 use tokio::time::Instant;
 
 use super::{Keeper, KeeperError};
@@ -53,7 +53,50 @@ pub(crate) enum RotateError {
     Keeper(#[from] KeeperError),
 }
 
+/// What became of sealing keys anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rewrapped {
+    pub(crate) done: u64,
+    pub(crate) already: u64,
+    /// They are as they were, and do not sign.
+    pub(crate) not_opened: u64,
+}
+
 impl Keeper {
+    /// Seals every private key anew that is not sealed under the present key-encryption key. Whoever is killed in between leaves
+    /// each key sealed under one or the other.
+    pub(crate) async fn rewrap(&self) -> Result<Rewrapped, KeeperError> {
+        let all = self.store.changes_since(0).await?;
+        let mut result = Rewrapped::default();
+        for changed in all.changed {
+            let ChangedIssuer::Present(issuer, keys) = changed else { continue };
+            let issuer_id = issuer.id().clone();
+            // Those that were revoked have no private half.
+            for key in keys.into_iter().filter(|key| !key.sealed_private_key.is_empty()) {
+                let (custody, id) = (Arc::clone(&self.custody), issuer_id.clone());
+                let (key, resealed) = tokio::task::spawn_blocking(move || {
+                    let resealed = custody.reseal(&id, &key);
+                    (key, resealed)
+                })
+                .await?;
+                let key_id = &key.record.key_id;
+                match resealed {
+                    Ok(None) => result.already += 1,
+                    Ok(Some(resealed)) => {
+                        // Another replica may have been first, which is as good.
+                        self.store.reseal_signing_key(&issuer_id, key_id, &key.sealed_private_key, resealed).await?;
+                        result.done += 1;
+                    }
+                    Err(error) => {
+                        result.not_opened += 1;
+                        tracing::warn!(issuer.id = %issuer_id, key.id = %key_id, %error, cause = %Causes(&error), "cannot seal a key anew");
+                    }
+                }
+            }
+        }
+        Ok(result)
+    }
+
     /// This issuer with its keys, which are made if it never had any.
     pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, KeeperError> {
         if !issuer.is_unused() {

@@ -109,6 +109,16 @@ impl IssuerStore for Mortal {
         self.call(self.store.change_signing_keys(issuer_id, as_of, changes)).await
     }
 
+    async fn reseal_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        sealed: &[u8],
+        resealed: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        self.call(self.store.reseal_signing_key(issuer_id, key_id, sealed, resealed)).await
+    }
+
     async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError> {
         self.call(self.store.note_served_key_sets(served)).await
     }

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use super::{check_sees, key_trouble};
 use crate::directory::LoadedIssuer;
 use crate::keeper::Keeper;
-use crate::keeper::keys::{RotateError, Rotated};
+use crate::keeper::keys::{Rewrapped, RotateError, Rotated};
 
 #[derive(Debug)]
 pub(crate) struct SigningKeys {
@@ -182,5 +182,22 @@ impl SigningKeyService for SigningKeys {
     ) -> Result<Response<wire::RevokeSigningKeyResponse>, Status> {
         let caller = auth::caller(&request)?.clone();
         Ok(Response::new(self.revoke(&caller, request.into_inner()).await?))
+    }
+
+    async fn rewrap_signing_keys(
+        &self,
+        request: Request<wire::RewrapSigningKeysRequest>,
+    ) -> Result<Response<wire::RewrapSigningKeysResponse>, Status> {
+        let caller = auth::caller(&request)?;
+        let Rewrapped { done: rewrapped, already, not_opened } =
+            self.keeper.rewrap().await.map_err(|error| key_trouble(&error, &self.access_token_issuer))?;
+        tracing::info!(rewrapped, already, not_opened, by = caller.subject, "sealed signing keys anew");
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Ok(Response::new(wire::RewrapSigningKeysResponse {
+            rewrapped: count(rewrapped),
+            already_wrapped: count(already),
+            not_opened: count(not_opened),
+            key_encryption_key_id: self.keeper.key_encryption_key_id().to_string(),
+        }))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::permission::{Access, Permission};
+use countersign_domain::permission::{Access, Permission, Reach};
 use countersign_domain::reason::Reason;
 use countersign_proto::access;
 use countersign_proto::issuer_v1 as wire;
@@ -62,12 +62,14 @@ async fn call(service: &Service, method: &str, credential: Option<&str>, issuer:
     }
 }
 
-/// The methods of this package that need a permission, deletion last.
+/// The methods of this package that need a permission which a workspace can give, deletion last.
 fn administrative() -> Vec<(&'static str, Permission)> {
     let mut methods: Vec<_> = access::TABLE
         .iter()
         .filter_map(|(path, access)| match access {
-            Access::Requires(permission) if path.starts_with("/countersign.issuer.v1.") => {
+            Access::Requires(permission)
+                if path.starts_with("/countersign.issuer.v1.") && permission.reach() == Reach::Workspace =>
+            {
                 Some((path.rsplit('/').next().unwrap(), *permission))
             }
             _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_domain::id::{IssuerId, TrustRelationshipId, WorkspaceId};
 use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
@@ -40,6 +40,8 @@ pub(crate) struct Ground {
     pub(crate) url: String,
     pub(crate) clock: TestClock,
     pub(crate) key_encryption_key: [u8; 32],
+    /// Those that only open.
+    pub(crate) other_key_encryption_keys: Vec<[u8; 32]>,
     pub(crate) key_set_max_age: Duration,
     pub(crate) staleness_limit: Duration,
     /// Removed when neither the ground nor a service on it is left.
@@ -62,6 +64,7 @@ impl Ground {
             url,
             clock: TestClock::system(),
             key_encryption_key: [7; 32],
+            other_key_encryption_keys: Vec::new(),
             key_set_max_age: Config::DEFAULT_KEY_SET_MAX_AGE,
             staleness_limit: Config::DEFAULT_STALENESS_LIMIT,
             folder: None,
@@ -73,6 +76,11 @@ impl Ground {
         let database = self.url.rsplit('/').next().unwrap().to_owned();
         let sql = format!("SET search_path TO countersign_issuer; {sql}");
         tokio::task::spawn_blocking(move || Postgres::shared().execute(&database, &sql)).await.unwrap();
+    }
+
+    fn key_encryption_keys(&self) -> KeyEncryptionKeys {
+        let key = |bytes: &[u8; 32]| KeyEncryptionKey::from_bytes(bytes).unwrap();
+        KeyEncryptionKeys::new(key(&self.key_encryption_key), self.other_key_encryption_keys.iter().map(key).collect())
     }
 
     pub(crate) async fn start(&self) -> Service {
@@ -90,7 +98,7 @@ impl Ground {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
             store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap()),
-            key_encryption_key: KeyEncryptionKey::from_bytes(&self.key_encryption_key).unwrap(),
+            key_encryption_keys: self.key_encryption_keys(),
             deployment_secret: DeploymentSecret::from_bytes(&[9; 32]).unwrap(),
             bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
         };

@@ -9,5 +9,6 @@ mod issuers;
 mod keys;
 mod load;
 mod outages;
+mod rewrap;
 mod rotation;
 mod tokens;

@@ -11,6 +11,7 @@ on_every_database! {
     s57_of_concurrent_changes_by_one_picture_one_is_done
     s56_it_is_remembered_until_when_key_sets_may_be_handed_out
     s56_a_plan_that_knows_not_of_all_served_key_sets_changes_nothing
+    s58_a_sealed_key_is_replaced_only_where_it_is_still_the_one_that_was_read
     s59_a_revoked_key_loses_its_private_half_and_stays_revoked
 }
 
@@ -35,6 +36,22 @@ async fn s57_of_concurrent_first_keys_one_set_remains(replicas: Replicas) {
     let left = keys_of(&replicas.one, &issuer.id).await;
     let attempts: BTreeSet<_> = left.iter().map(|key| key.record.key_id.as_str()[3..].to_owned()).collect();
     assert_eq!((left.len(), attempts.len()), (2, 1), "both keys of one attempt");
+}
+
+async fn s58_a_sealed_key_is_replaced_only_where_it_is_still_the_one_that_was_read(replicas: Replicas) {
+    let (issuer, other) = (issuer(1), IssuerId::from_random([9; 16]));
+    replicas.one.create_issuer(&issuer).await.unwrap();
+    let key = key("a", SignatureAlgorithm::Es256, 1);
+    change(&replicas.one, &issuer.id, &add(std::slice::from_ref(&key))).await;
+    let (id, sealed) = (&key.record.key_id, &key.sealed_private_key);
+    let reseal = async |issuer_id: &IssuerId, sealed: &[u8], to: u8| {
+        replicas.other.reseal_signing_key(issuer_id, id, sealed, vec![to]).await.unwrap()
+    };
+    assert!(!reseal(&other, sealed, 1).await && !reseal(&issuer.id, &[0], 1).await);
+    assert!(reseal(&issuer.id, sealed, 2).await);
+    assert!(!reseal(&issuer.id, sealed, 3).await, "another was first");
+    let [now] = keys_of(&replicas.one, &issuer.id).await.try_into().unwrap();
+    assert_eq!(now, SealedSigningKey { sealed_private_key: vec![2], ..key });
 }
 
 async fn s57_keys_change_all_at_once_or_not_at_all(replicas: Replicas) {
