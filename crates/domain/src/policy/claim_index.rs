@@ -1,5 +1,7 @@
 //! Finds what is filed under values that it asks of claims.
 
+use std::collections::BTreeSet;
+
 use rpds::HashTrieMapSync;
 use serde_json::{Map, Value};
 
@@ -64,7 +66,7 @@ impl<V: Clone> ClaimIndex<V> {
     }
 }
 
-/// The claims and values under which a condition can be filed.
-pub(super) fn keys(condition: &ClaimCondition) -> Option<(&ClaimPath, &[ClaimValue])> {
-    condition.values().map(|values| (&condition.claim, values))
+/// The claim and the values under which a condition can be filed. Each value once, though a condition may repeat it.
+pub(super) fn keys(condition: &ClaimCondition) -> Option<(&ClaimPath, BTreeSet<&ClaimValue>)> {
+    condition.values().map(|values| (&condition.claim, values.iter().collect()))
 }

@@ -1,5 +1,7 @@
-//! A persistent map from literal text that finds every key with which a given text begins.
+//! A persistent map from literal text that finds every key with which a given text begins, or which it holds anywhere.
 
+use std::collections::HashSet;
+use std::ptr;
 use std::sync::Arc;
 
 /// Values by non-empty literal keys. Cloning is cheap and shares everything.
@@ -74,6 +76,30 @@ impl<V: Clone> LiteralMap<V> {
         while let Some((next, after)) = node.step(rest) {
             next.value.iter().for_each(&mut found);
             (node, rest) = (next, after);
+        }
+    }
+
+    /// Calls `found` with the value of every key that `text` holds anywhere: once, however often the key occurs.
+    ///
+    /// There is a walk from every place in the text, so the cost is bounded by its length times that of the longest key. Who files
+    /// strangers' text here keeps the keys short.
+    pub(super) fn for_each_part_of<'a>(&'a self, text: &[u8], mut found: impl FnMut(&'a V)) {
+        // By where they lie, which is another place for each. Seldom is more than one met, for which no set is made.
+        let (mut first, mut others) = (None, HashSet::new());
+        for at in 0..text.len() {
+            self.for_each_start_of(&text[at..], |value| {
+                let place = ptr::from_ref(value);
+                let is_new = match first {
+                    None => {
+                        first = Some(place);
+                        true
+                    }
+                    Some(first) => place != first && others.insert(place),
+                };
+                if is_new {
+                    found(value);
+                }
+            });
         }
     }
 }
@@ -186,6 +212,13 @@ mod tests {
         found
     }
 
+    fn found_anywhere(map: &LiteralMap<String>, text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        map.for_each_part_of(text.as_bytes(), |key| found.push(key.clone()));
+        found.sort_unstable();
+        found
+    }
+
     /// The keys that a text begins with, the shortest first.
     fn expected(keys: &BTreeSet<String>, text: &str) -> Vec<String> {
         keys.iter().filter(|key| text.starts_with(*key)).cloned().collect()
@@ -193,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_key_the_text_begins_with_and_no_other(
+        fn finds_every_key_the_text_begins_with_or_holds_and_no_other(
             history in prop::collection::vec(("[abc]{1,6}|a{1,9}", prop::bool::weighted(0.4)), 0..60),
             text in "[abcd]{0,12}|a{0,12}",
         ) {
@@ -212,6 +245,8 @@ mod tests {
                 prop_assert_eq!(found(&map, &text), expected(&keys, &text));
                 prop_assert_eq!(map.get(text.as_bytes()), keys.get(&text));
             }
+            let held: Vec<String> = keys.iter().filter(|key| text.contains(*key)).cloned().collect();
+            prop_assert_eq!(found_anywhere(&map, &text), held);
             for key in &keys {
                 prop_assert_eq!(map.get(key.as_bytes()), Some(key));
                 map.remove(key.as_bytes());
