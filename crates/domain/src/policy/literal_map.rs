@@ -49,22 +49,12 @@ impl<V: Clone> LiteralMap<V> {
         node.value.as_ref()
     }
 
-    /// Sets the value of a key, which must not be empty.
-    pub(super) fn insert(&mut self, key: &[u8], value: V) {
-        Arc::make_mut(&mut self.root).insert(key, value);
-        self.find_first_bytes();
-    }
-
     pub(super) fn remove(&mut self, key: &[u8]) {
         // Nothing that is shared is copied for nothing.
         if self.get(key).is_some() {
             Arc::make_mut(&mut self.root).remove(key);
-            self.find_first_bytes();
+            self.first_bytes = self.root.children.iter().map(|(first, _)| *first).collect();
         }
-    }
-
-    fn find_first_bytes(&mut self) {
-        self.first_bytes = self.root.children.iter().map(|(first, _)| *first).collect();
     }
 
     /// Calls `found` with the value of every key that `text` begins with, from the shortest up.
@@ -104,18 +94,33 @@ impl<V: Clone> LiteralMap<V> {
     }
 }
 
+impl<V: Clone + Default> LiteralMap<V> {
+    /// The value of a key, which must not be empty; the default, if there was none. It is changed where it lies, unless a snapshot
+    /// shares it.
+    pub(super) fn entry(&mut self, key: &[u8]) -> &mut V {
+        self.first_bytes.extend(key.first().copied());
+        Arc::make_mut(&mut self.root).entry(key)
+    }
+}
+
 impl ByteSet {
     fn holds(self, byte: u8) -> bool {
         self.0[usize::from(byte / 64)] & 1 << (byte % 64) != 0
     }
 }
 
+impl Extend<u8> for ByteSet {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
+        for byte in bytes {
+            self.0[usize::from(byte / 64)] |= 1 << (byte % 64);
+        }
+    }
+}
+
 impl FromIterator<u8> for ByteSet {
     fn from_iter<T: IntoIterator<Item = u8>>(bytes: T) -> Self {
         let mut set = Self::default();
-        for byte in bytes {
-            set.0[usize::from(byte / 64)] |= 1 << (byte % 64);
-        }
+        set.extend(bytes);
         set
     }
 }
@@ -132,24 +137,21 @@ impl<V: Clone> Node<V> {
         self.children.binary_search_by_key(&first, |(byte, _)| *byte)
     }
 
-    /// Sets the value of a key, of which `rest` comes behind this node.
-    fn insert(&mut self, rest: &[u8], value: V) {
-        let Some(first) = rest.first() else {
-            self.value = Some(value);
-            return;
-        };
-        match self.place_of(*first) {
-            Err(place) => {
-                let child = Self { label: rest.into(), value: Some(value), children: Vec::new() };
-                self.children.insert(place, (*first, Arc::new(child)));
-            }
-            Ok(place) => {
-                let child = Arc::make_mut(&mut self.children[place].1);
-                let shared = child.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
-                child.split(shared);
-                child.insert(&rest[shared..], value);
-            }
-        }
+    /// The value of a key, of which `rest` comes behind this node.
+    fn entry(&mut self, rest: &[u8]) -> &mut V
+    where
+        V: Default,
+    {
+        let Some(first) = rest.first() else { return self.value.get_or_insert_default() };
+        let place = self.place_of(*first).unwrap_or_else(|place| {
+            let child = Self { label: rest.into(), value: None, children: Vec::new() };
+            self.children.insert(place, (*first, Arc::new(child)));
+            place
+        });
+        let child = Arc::make_mut(&mut self.children[place].1);
+        let shared = child.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
+        child.split(shared);
+        child.entry(&rest[shared..])
     }
 
     /// Puts a node where `at` bytes of the label end, unless this one is there.
@@ -230,14 +232,14 @@ mod tests {
             history in prop::collection::vec(("[abc]{1,6}|a{1,9}", prop::bool::weighted(0.4)), 0..60),
             text in "[abcd]{0,12}|a{0,12}",
         ) {
-            let (mut map, mut keys) = (LiteralMap::default(), BTreeSet::new());
+            let (mut map, mut keys) = (LiteralMap::<String>::default(), BTreeSet::new());
             for (key, removed) in history {
                 let (before, found_before) = (map.clone(), expected(&keys, &text));
                 if removed {
                     map.remove(key.as_bytes());
                     keys.remove(&key);
                 } else {
-                    map.insert(key.as_bytes(), key.clone());
+                    map.entry(key.as_bytes()).clone_from(&key);
                     keys.insert(key);
                 }
                 map.root.check_form();
@@ -255,12 +257,32 @@ mod tests {
         }
     }
 
+    /// A value that nobody may copy.
+    #[derive(Default)]
+    struct Uncopied(usize);
+
+    impl Clone for Uncopied {
+        fn clone(&self) -> Self {
+            unreachable!("copied, though nothing shares it")
+        }
+    }
+
+    #[test]
+    fn what_no_snapshot_shares_is_changed_where_it_lies() {
+        let mut map = LiteralMap::<Uncopied>::default();
+        for key in ["abc", "abd", "ab", "abc", "x", "abc"] {
+            map.entry(key.as_bytes()).0 += 1;
+        }
+        map.remove(b"abd");
+        assert_eq!(map.get(b"abc").map(|value| value.0), Some(3));
+    }
+
     #[test]
     fn a_key_of_every_length_is_found_on_one_walk() {
-        let (mut map, text) = (LiteralMap::default(), "a".repeat(1024));
+        let (mut map, text) = (LiteralMap::<String>::default(), "a".repeat(1024));
         let keys: BTreeSet<String> = (1..=text.len()).map(|length| text[..length].to_owned()).collect();
         for key in keys.iter().rev() {
-            map.insert(key.as_bytes(), key.clone());
+            map.entry(key.as_bytes()).clone_from(key);
         }
         assert_eq!(found(&map, &text), expected(&keys, &text));
         for key in &keys {

@@ -102,7 +102,7 @@ impl SubjectIndex {
                 CompiledMatch::Pattern(pattern) => {
                     let entry = Entry { relationship: Arc::clone(&relationship), position };
                     match self.least_crowded_place(&relationship, pattern) {
-                        Some(place) => self.change(&place, |entries| entries.push(entry.clone())),
+                        Some(place) => self.file(&place, entry),
                         None => self.everywhere.push(entry),
                     }
                 }
@@ -119,7 +119,7 @@ impl SubjectIndex {
                 CompiledMatch::Pattern(pattern) => {
                     for place in places(relationship, pattern) {
                         if self.crowd(&place) > 0 {
-                            self.change(&place, |entries| entries.retain(|entry| entry.relationship.id != relationship.id));
+                            self.forget(&place, relationship);
                         }
                     }
                     self.everywhere.retain(|entry| entry.relationship.id != relationship.id);
@@ -187,30 +187,40 @@ impl SubjectIndex {
         }
     }
 
-    fn change(&mut self, place: &Place<'_>, change: impl Fn(&mut Entries)) {
+    fn file(&mut self, place: &Place<'_>, entry: Entry) {
+        match place {
+            Place::Prefix(key) => self.by_prefix.entry(key).push(entry),
+            Place::Suffix(key) => self.by_suffix.entry(key).push(entry),
+            Place::Infix(key) => self.by_infix.entry(key).push(entry),
+            Place::Claim(path, values) => {
+                for value in values {
+                    self.by_claim.change(path, value, |entries| entries.push(entry.clone()));
+                }
+            }
+        }
+    }
+
+    /// Removes what a relationship has in a place.
+    fn forget(&mut self, place: &Place<'_>, relationship: &CompiledRelationship) {
+        let is_left = |entry: &Entry| entry.relationship.id != relationship.id;
         let (map, key) = match place {
             Place::Prefix(key) => (&mut self.by_prefix, key),
             Place::Suffix(key) => (&mut self.by_suffix, key),
             Place::Infix(key) => (&mut self.by_infix, key),
             Place::Claim(path, values) => {
                 for value in values {
-                    let mut entries = self.by_claim.get(path, value).cloned().unwrap_or_default();
-                    change(&mut entries);
-                    if entries.is_empty() {
+                    self.by_claim.change(path, value, |entries| entries.retain(is_left));
+                    if self.by_claim.get(path, value).is_some_and(Vec::is_empty) {
                         self.by_claim.remove(path, value);
-                    } else {
-                        self.by_claim.insert(path, value, entries);
                     }
                 }
                 return;
             }
         };
-        let mut entries = map.get(key).cloned().unwrap_or_default();
-        change(&mut entries);
+        let entries = map.entry(key);
+        entries.retain(is_left);
         if entries.is_empty() {
             map.remove(key);
-        } else {
-            map.insert(key, entries);
         }
     }
 }
