@@ -4,7 +4,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
 
 use crate::commands::as_code::{ApplyArgs, ExportArgs};
-use crate::commands::{audit_events, auth, certs, health, issuers, presets, secrets, trusted_issuers, workspaces};
+use crate::commands::{
+    audit_events, auth, certs, health, issuers, presets, secrets, setup, signing_keys, trusted_issuers, workspaces,
+};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
 use crate::failure::{Failure, Result};
@@ -53,6 +55,14 @@ enum Command {
     /// Issuers: the identities this deployment signs ID tokens for.
     #[command(subcommand)]
     Issuers(issuers::IssuersCommand),
+    /// Say what has to be done at AWS, Google Cloud, Azure, Vault or Kubernetes, so that it trusts tokens of an issuer.
+    ///
+    /// Prints files, commands and variables, and changes nothing. What the relying party would not have, like a pattern in Azure, is
+    /// refused.
+    Setup(setup::SetupArgs),
+    /// Signing keys: what issuers sign with, one after the other.
+    #[command(subcommand)]
+    SigningKeys(signing_keys::SigningKeysCommand),
     /// Certificates of a deployment's internal listeners.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -98,8 +108,10 @@ impl Arguments {
             Command::Presets(command) => command.run(output),
             Command::Issuers(command) => command.run(&session()?, output).await,
             Command::AuditEvents(command) => command.run(&session()?, output).await,
+            Command::SigningKeys(command) => command.run(&session()?, output).await,
             Command::Apply(args) => args.run(&session()?, output).await,
             Command::Export(args) => args.run(&session()?, output).await,
+            Command::Setup(args) => args.run(&session()?, output).await,
             Command::Certs(command) => command.run(output),
             Command::Secrets(command) => command.run(output),
             Command::Health(args) => args.run(output).await,
@@ -172,7 +184,21 @@ mod tests {
             "--workspace ws_0 auth exchange-oidc-token --token-file -",
             "auth explain --request-id req-1",
             "audit-events list --decision refused --since 7d --limit 5 -o json",
+            "setup aws --issuer-url https://id.example.com --subject a:b --account-id 123456789012",
+            "setup azure --issuer-id is_0 --subject a --client-id c --azure-tenant-id t --to out -o json",
+            "setup gcp --issuer-id is_0 --subject a --project-number 1",
+            "setup vault --issuer-id is_0 --subject a --role r --policy p",
+            "setup kubernetes --issuer-id is_0 --subject a --cluster-role view --namespace n",
+            "issuers doctor https://id.example.com --for aws -o json",
             "workspaces create Demo",
+            "issuers create --profile rwx --rotation_period 30d",
+            "signing-keys list is_0 -o json",
+            "signing-keys list --access_tokens",
+            "signing-keys rotate is_0 --algorithm ES256",
+            "signing-keys rotate --access-tokens",
+            "signing-keys rewrap",
+            "signing-keys revoke is_0 --key_id -4HooOja06NOSqfYBH75",
+            "signing-keys revoke --access-tokens --key-id kid",
             "apply -f trust --plan --prune --fail-on broader -o json",
             "apply --file a.yaml --file b.yaml --fail_on broader",
             "export --to trust",
@@ -209,6 +235,9 @@ mod tests {
             "auth explain --request-id req-1 --token-file f",
             "auth issue-id-token --audience a --attribute org",
             "issuers create --display-name a",
+            "signing-keys list",
+            "signing-keys list is_0 --access-tokens",
+            "signing-keys revoke is_0",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&words).expect_err(line);

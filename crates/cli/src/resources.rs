@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_domain::claim_condition::ClaimConditionDraft;
 use countersign_domain::profile::ProfileDefinition;
 use countersign_proto::common_v1::Grant;
-use countersign_proto::issuer_v1::{FormerSubjectForms, Issuer, SigningKey};
+use countersign_proto::issuer_v1::{FormerSubjectForms, Issuer, SigningKey, SigningKeyWait};
 use countersign_proto::trust_v1::{
     ReplayPolicy, TrustRelationship, TrustedIssuer, TrustedIssuerHealth, TrustedIssuerProblem, Workspace, WorkspaceState,
 };
@@ -110,6 +110,7 @@ pub(crate) fn trust_relationship_json(relationship: &TrustRelationship, issuer_u
         "creator": relationship.creator,
         "create_time": moment(relationship.create_time.as_ref()),
         "update_time": moment(relationship.update_time.as_ref()),
+        "last_use_time": moment(relationship.last_use_time.as_ref()),
     })
 }
 
@@ -128,6 +129,7 @@ pub(crate) fn issuer_json(issuer: &Issuer) -> Value {
         "allowed_audiences": issuer.allowed_audiences,
         "default_token_duration": length(issuer.default_token_duration.as_ref()),
         "max_token_duration": length(issuer.max_token_duration.as_ref()),
+        "rotation_period": length(issuer.rotation_period.as_ref()),
         "etag": issuer.etag,
         "create_time": moment(issuer.create_time.as_ref()),
         "update_time": moment(issuer.update_time.as_ref()),
@@ -138,9 +140,20 @@ fn former_subjects_json(former: &FormerSubjectForms) -> Value {
     json!({"templates": former.templates, "replace_time": moment(former.replace_time.as_ref())})
 }
 
-/// A signing key's state: `PREPARED`, `ACTIVE`, `RETIRING`, `RETIRED`.
+/// A signing key's state: `PREPARED`, `ACTIVE`, `RETIRING`, `RETIRED`, `REVOKED`.
 pub(crate) fn signing_key_state(key: &SigningKey) -> &'static str {
     short(key.state().as_str_name(), "SIGNING_KEY_STATE_")
+}
+
+/// What a signing key waits for, for people; empty when its state is final.
+pub(crate) fn signing_key_wait(key: &SigningKey) -> &'static str {
+    match key.wait() {
+        SigningKeyWait::Unspecified => "",
+        SigningKeyWait::KeySetCopies => "verifiers' copies of the key set to expire",
+        SigningKeyWait::RotationPeriod => "the end of the rotation period",
+        SigningKeyWait::RotationRequest => "somebody to rotate it",
+        SigningKeyWait::IssuedTokens => "the tokens it signed to expire",
+    }
 }
 
 /// A signing key as JSON. There is nothing secret in it.
@@ -152,6 +165,11 @@ pub(crate) fn signing_key_json(key: &SigningKey) -> Value {
         "state": signing_key_state(key),
         "create_time": moment(key.create_time.as_ref()),
         "activate_time": moment(key.activate_time.as_ref()),
+        "retire_time": moment(key.retire_time.as_ref()),
+        "withdraw_time": moment(key.withdraw_time.as_ref()),
+        "revoke_time": moment(key.revoke_time.as_ref()),
+        "next_change_time": moment(key.next_change_time.as_ref()),
+        "wait": (key.wait() != SigningKeyWait::Unspecified).then(|| short(key.wait().as_str_name(), "SIGNING_KEY_WAIT_")),
     })
 }
 

@@ -19,9 +19,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_domain::issuer_url::{InvalidUrl, KeySetUrl};
 use futures::future::{Either, select};
-use http::header::{ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, HOST, USER_AGENT};
-use http::{Request, StatusCode};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, USER_AGENT};
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -33,6 +34,7 @@ use crate::address::AddressRules;
 use crate::egress_proxy::EgressProxy;
 use crate::fetch::{Fetch, FetchError, Fetched, Stored, Wanted};
 use crate::freshness;
+use crate::inspect::Answer;
 
 pub(crate) use self::error::RequestError;
 pub(crate) use self::resolver::UnknownHost;
@@ -41,6 +43,8 @@ pub(crate) use self::resolver::UnknownHost;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// For one request; a refresh of two requests has the same limit for both.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// For one request of somebody who wants to know how slow the answer is.
+const INSPECT_LIMIT: Duration = Duration::from_secs(15);
 const MAX_HEADERS: usize = 64;
 /// For the head of an answer, and for what is read ahead.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -81,6 +85,52 @@ impl HttpFetcher {
     }
 
     async fn request(&self, url: &Url, wanted: Wanted<'_>) -> Result<Fetched, FetchError> {
+        self.exchange(url, wanted, async |response| {
+            // The content type is not looked at: honest issuers serve any, and what is not a strict JSON document fails anyway.
+            if response.status() != StatusCode::OK {
+                return Err(FetchError::Status(response.status().as_u16()));
+            }
+            let (head, body) = response.into_parts();
+            let cache_control = head.headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
+            let age = head.headers.get(AGE).and_then(|value| value.to_str().ok());
+            let lifetime = freshness::lifetime(cache_control, age);
+            Ok(Fetched { bytes: body::read(&head.headers, body).await?, lifetime })
+        })
+        .await
+    }
+
+    /// What a server answers, whatever it is.
+    pub(crate) async fn inspect(&self, url: &str) -> Result<Answer, FetchError> {
+        let parsed = self.check(url)?;
+        let wanted = Wanted { url, stored: Stored::Acceptable, authorities: None };
+        let answer = self.exchange(&parsed, wanted, async |response| {
+            let (head, body) = response.into_parts();
+            let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Ok(Answer {
+                status: head.status.as_u16(),
+                content_type: text(CONTENT_TYPE),
+                cache_control: text(CACHE_CONTROL),
+                has_etag: head.headers.contains_key(ETAG),
+                bytes: body::read(&head.headers, body).await?,
+            })
+        });
+        timeout(INSPECT_LIMIT, answer).await.map_err(|_| RequestError::TimedOut)?
+    }
+
+    /// The certificates that the server of a URL shows, its own first.
+    pub(crate) async fn certificates(&self, url: &str) -> Result<Vec<Vec<u8>>, FetchError> {
+        let url = self.check(url)?;
+        let certificates = timeout(CONNECT_LIMIT, self.connector.certificates(&url));
+        Ok(certificates.await.map_err(|_| RequestError::NotConnected)??)
+    }
+
+    /// Asks for a document, and reads the answer.
+    async fn exchange<T>(
+        &self,
+        url: &Url,
+        wanted: Wanted<'_>,
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
+    ) -> Result<T, FetchError> {
         let stream = timeout(CONNECT_LIMIT, self.connector.connect(url, wanted.authorities));
         let stream = stream.await.map_err(|_| RequestError::NotConnected)??;
         let (mut sender, connection) = http1::Builder::new()
@@ -91,15 +141,7 @@ impl HttpFetcher {
             .map_err(RequestError::Exchange)?;
         let answer = async {
             let response = sender.send_request(request(url, wanted.stored)?).await.map_err(RequestError::Exchange)?;
-            // The content type is not looked at: honest issuers serve any, and what is not a strict JSON document fails anyway.
-            if response.status() != StatusCode::OK {
-                return Err(FetchError::Status(response.status().as_u16()));
-            }
-            let (head, body) = response.into_parts();
-            let cache_control = head.headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
-            let age = head.headers.get(AGE).and_then(|value| value.to_str().ok());
-            let lifetime = freshness::lifetime(cache_control, age);
-            Ok(Fetched { bytes: body::read(&head.headers, body).await?, lifetime })
+            read(response).await
         };
         // The connection does the work, and ends with the answer. When it ends before, with or without an error, the answer knows.
         match select(pin!(answer), pin!(connection)).await {

@@ -29,6 +29,7 @@ mod freshness;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod http_fetcher;
+mod inspect;
 mod negative_cache;
 mod origin;
 mod problem;
@@ -44,5 +45,6 @@ pub use crate::authorities::{Authorities, InvalidAuthorities};
 pub use crate::discovery::{Discovery, DiscoveryError, DiscoverySettings, KeysUnavailable, SourceHealth};
 pub use crate::egress_proxy::{EgressProxy, InvalidProxyUrl};
 pub use crate::examine::{Examination, NotExamined};
+pub use crate::inspect::Inspector;
 pub use crate::origin::{InvalidOrigin, KeyOrigin, held_keys};
 pub use crate::source::KeySetSource;

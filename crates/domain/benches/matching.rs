@@ -1,5 +1,7 @@
-//! What a decision costs, what a change costs, and what policies take of memory, as a workspace grows to 100,000 trust relationships: 90 % exact
-//! subjects, 9 % that begin with literal text, 1 % that begin with `*`; a CEL condition on 1 % of them, of 100 distinct texts.
+//! What a decision costs, what a change costs, and what policies take of memory, as a workspace grows to 100,000 trust
+//! relationships: 90 % exact subjects, 9 % that begin with literal text, 1 % that begin with `*`; a CEL condition on 1 % of them, of
+//! 100 distinct texts. And what the dearest decision costs, when subject and patterns are made to share as much text as they can,
+//! and the loading of relationships that are all alike.
 //!
 //! `cargo bench -p countersign-domain`. DESIGN, section 10: at most 1.2 times what one relationship costs, at most 150 MiB.
 
@@ -7,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use countersign_domain::claims::Claims;
@@ -56,6 +59,40 @@ fn main() {
     println!("{:<12} {one:>11} ns {many:>11} ns {:>8.2}   (budget 1.20)", "the mix", ratio(total_one, total_large));
     println!("one changed of 100,000 takes {} us", changed(&large).as_nanos() / 1_000);
     println!("100,000 compiled relationships take {} MiB   (budget 150)", memory / 1024 / 1024);
+    println!();
+    hostile();
+    for subject_match in ["repo:my-org/repo:ref:refs/heads/main", "repo:my-org/*"] {
+        let alike = (0..10_000).map(|number| relationship_accepting(number, subject_match)).collect();
+        let start = Instant::now();
+        black_box(policy_of(alike));
+        println!("10,000 of `{subject_match}` take {} us to load", start.elapsed().as_micros());
+    }
+}
+
+/// What a decision costs about the longest subject there is, of one letter, among patterns that are written to meet it everywhere.
+fn hostile() {
+    println!("{:<44} {:>14} {:>14} {:>14}", "1,024 times `a`, among patterns of the form", "patterns", "a decision", "a pattern");
+    let a = |count: usize| "a".repeat(count);
+    let lengths = || 1..=1_000_usize;
+    // None of their keys is found, but every look for one goes on to the last byte, through nodes with many children.
+    let others = || (b'+'..b'a').map(char::from);
+    let beside = (0..31).flat_map(|length| others().map(move |other| format!("*{}{other}*", a(length))));
+    check_hostile("a...a*", lengths().map(|length| a(length) + "*"));
+    check_hostile("*a...a", lengths().map(|length| format!("*{}", a(length))));
+    check_hostile("*a...a*", lengths().map(|length| format!("*{}*", a(length))));
+    check_hostile("*a*", lengths().map(|_| "*a*".to_owned()));
+    check_hostile("*a*a*...*", lengths().map(|length| "*a".repeat(length / 2 + 1) + "*"));
+    check_hostile("*a...a+* and the like, which refuse, and *", beside.chain(["*".to_owned()]));
+}
+
+fn check_hostile(form: &str, patterns: impl Iterator<Item = String>) {
+    let patterns: Vec<String> = patterns.collect();
+    let count = u32::try_from(patterns.len()).unwrap();
+    let relationships = patterns.iter().enumerate();
+    let policy = policy_of(relationships.map(|(number, pattern)| relationship_accepting(number, pattern)).collect());
+    let token = claims_of(0, &"a".repeat(1024));
+    let decision = fastest((0..ROUNDS).map(|_| measured(iter::once((&token, &policy)))).collect());
+    println!("{form:<44} {count:>14} {:>11} us {:>11} ns", decision.as_micros(), (decision / count).as_nanos());
 }
 
 fn ratio(one: Duration, many: Duration) -> f64 {
@@ -130,6 +167,12 @@ fn relationship(number: usize) -> TrustRelationship {
         let program = (number / 100) % 100;
         format!("assertion.run_attempt < {} && assertion.ref.startsWith('refs/heads/')", program + 2).parse().unwrap()
     });
+    let mut relationship = relationship_accepting(number, &subject(number).0);
+    relationship.settings.cel_condition = cel_condition;
+    relationship
+}
+
+fn relationship_accepting(number: usize, subject_match: &str) -> TrustRelationship {
     TrustRelationship {
         id: TrustRelationshipId::from_random((number as u128).to_be_bytes()),
         workspace_id: WorkspaceId::from_random([1; 16]),
@@ -137,9 +180,9 @@ fn relationship(number: usize) -> TrustRelationship {
         settings: TrustRelationshipSettings {
             display_name: None,
             key: None,
-            subject_matches: vec![subject(number).0.parse().unwrap()],
+            subject_matches: vec![subject_match.parse().unwrap()],
             claim_conditions: vec![],
-            cel_condition,
+            cel_condition: None,
             attribute_mapping: BTreeMap::new(),
             subject_audiences: vec![],
             access_token_audiences: vec![],
@@ -157,6 +200,10 @@ fn relationship(number: usize) -> TrustRelationship {
 }
 
 fn policy(numbers: Vec<usize>) -> WorkspacePolicy {
+    policy_of(numbers.into_iter().map(relationship).collect())
+}
+
+fn policy_of(trust_relationships: Vec<TrustRelationship>) -> WorkspacePolicy {
     let trusted_issuer = TrustedIssuer {
         id: TrustedIssuerId::from_random([2; 16]),
         workspace_id: WorkspaceId::from_random([1; 16]),
@@ -182,13 +229,17 @@ fn policy(numbers: Vec<usize>) -> WorkspacePolicy {
         state: WorkspaceState::Active,
         policy_revision: 1,
         trusted_issuers: vec![trusted_issuer],
-        trust_relationships: numbers.into_iter().map(relationship).collect(),
+        trust_relationships,
     })
 }
 
 fn claims(number: usize) -> Claims {
+    claims_of(number, &subject(number).1)
+}
+
+fn claims_of(number: usize, subject: &str) -> Claims {
     let members = json!({
-        "iss": ISSUER, "sub": subject(number).1, "aud": "https://gateway.example", "iat": NOW - 10, "exp": NOW + 290,
+        "iss": ISSUER, "sub": subject, "aud": "https://gateway.example", "iat": NOW - 10, "exp": NOW + 290,
         "jti": format!("token-{number}"), "run_attempt": 1, "ref": "refs/heads/main", "repository_owner_id": "123",
         "workflow": "deploy", "actor": "octocat", "sha": "0123456789abcdef0123456789abcdef01234567",
     });

@@ -7,7 +7,7 @@
 //! - the text, before the parser sees it ([`lexical`]): its length, the number of tokens, the depth of brackets;
 //! - the tree ([`form`]): number of nodes and depth, an allow-list of functions, one comprehension that is not nested, few
 //!   additions (which could make ever longer texts), and claims that are read by name, so that what an expression reads is known;
-//! - the input ([`Assertion`]): arrays beyond a length are not read.
+//! - the input ([`Assertion`]): arrays beyond a length are not read, and objects not gone through.
 //!
 //! An expression that fails on a token refuses that token. Equality is CEL's: `assertion.groups != 'admin'` is true of every array.
 
@@ -75,6 +75,9 @@ pub enum CelFailure {
     /// The token has an array that is longer than what is read.
     #[error("it reads an array of more than {} elements", value::MAX_ELEMENTS)]
     TooLarge,
+    /// What it goes through one by one is an object, whose members have no order: what comes of it could differ each time.
+    #[error("it goes through an object as if it were an array")]
+    Unordered,
     /// The result is of another type than is needed.
     #[error("its result is not of the type that is needed")]
     ResultType,
@@ -136,6 +139,12 @@ impl CelExpression {
         if !self.attributes().is_empty() {
             let (value, _) = value::members(attributes);
             context.add_variable_from_value("attribute", value);
+        }
+        if self.0.form.comprehends
+            && let Some(range) = form::range(self.0.program.expression())
+            && matches!(context.resolve(range), Ok(Value::Map(_)))
+        {
+            return Err(CelFailure::Unordered);
         }
         self.0.program.execute(&context).map_err(|error| failure(&error))
     }

@@ -125,8 +125,9 @@ pub enum Refused {
     /// Relationships accept the subject, but none of them accepts the audiences.
     #[error("the token's audiences are not accepted by {0}")]
     AudienceNotAcceptedBy(TrustRelationshipId),
-    /// The named relationship does not exist, or is not for this issuer.
-    #[error("{0} is no trust relationship of this workspace and issuer")]
+    /// The named relationship does not exist, or is not for this issuer. Not named again, as what a caller says does not belong into
+    /// logs, and would be a cause of its own each time.
+    #[error("the named trust relationship is none of this workspace and issuer")]
     RelationshipUnknown(TrustRelationshipId),
     /// The named relationship is disabled or has expired.
     #[error("{0} is disabled or has expired")]

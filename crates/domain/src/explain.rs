@@ -10,6 +10,7 @@ mod candidate;
 mod nearness;
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 
@@ -147,12 +148,13 @@ pub fn explain(
 /// was not kept is not reached. `None` when too little was kept to tell anything.
 pub fn explain_kept(
     presentation: &Presentation,
-    policy: &WorkspacePolicy,
+    policy: &Arc<WorkspacePolicy>,
     deployment: &DeploymentAudience,
     presented_at: Timestamp,
 ) -> Option<(Explanation, Judgement)> {
     let claims = presentation.known_claims(SignedDuration::ZERO)?;
-    let judgement = Hindsight::new(policy, deployment).judge(presentation, SignedDuration::ZERO, presented_at);
+    let judgement =
+        Hindsight::new(Arc::clone(policy), deployment.clone()).judge(presentation, SignedDuration::ZERO, presented_at);
     let request = presentation.request.clone().unwrap_or_default();
     let outcome = match &judgement {
         Judgement::Decided(outcome) => outcome.clone(),
@@ -187,7 +189,7 @@ fn look(
         times(claims, issuer, now),
         token_id(claims, issuer),
         audience(claims, issuer, deployment),
-        relationship(&candidates),
+        relationship(&candidates, named),
     ];
     if let Some(deciding) = candidates.first().filter(|candidate| candidate.accepts()) {
         stages.push(grant(&deciding.id, &outcome));
@@ -241,10 +243,13 @@ fn audience(claims: &Claims, issuer: &TrustedIssuer, deployment: &DeploymentAudi
     }
 }
 
-fn relationship(candidates: &[Candidate]) -> Stage {
+fn relationship(candidates: &[Candidate], named: Option<&TrustRelationshipId>) -> Stage {
     let kind = StageKind::Relationship;
     match candidates.first() {
-        None => Stage::failed(kind, "the workspace has no trust relationship with this issuer"),
+        None => match named {
+            Some(id) => Stage::failed(kind, format!("{id}, which was named, is no trust relationship with this issuer")),
+            None => Stage::failed(kind, "the workspace has no trust relationship with this issuer"),
+        },
         Some(first) if first.accepts() => Stage::passed(kind, format!("{} decides", first.id)),
         Some(first) => match first.failures().next() {
             Some(check) => Stage::failed(kind, format!("the nearest is {}: {}", first.id, check.sentence())),

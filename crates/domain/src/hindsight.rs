@@ -35,6 +35,9 @@ pub enum Unknown {
     /// What was asked for was too long to keep.
     #[error("what was asked for was not kept")]
     Request,
+    /// Tokens were kept in more ways than are looked through.
+    #[error("tokens were kept in too many different ways")]
+    TooManyKinds,
     /// A relationship that could decide reads a claim that was not kept.
     #[error("{relationship} reads the claim `{claim}`, which was not kept")]
     Claim {
@@ -46,16 +49,19 @@ pub enum Unknown {
 }
 
 /// Looks at past tokens under one policy.
-pub struct Hindsight<'a> {
-    policy: &'a WorkspacePolicy,
-    deployment: &'a DeploymentAudience,
+pub struct Hindsight {
+    policy: Arc<WorkspacePolicy>,
+    deployment: DeploymentAudience,
     /// The relationships that read more than was kept, by issuer and what was kept. Tokens of one time were kept alike.
     blind: HashMap<(TrustedIssuerId, BTreeSet<ClaimPath>), Vec<Arc<CompiledRelationship>>>,
 }
 
-impl<'a> Hindsight<'a> {
+impl Hindsight {
+    /// The most kinds of what was kept that are looked through. Who presents tokens has a say in what is kept of them.
+    const MAX_KINDS: usize = 64;
+
     /// Looks under this policy.
-    pub fn new(policy: &'a WorkspacePolicy, deployment: &'a DeploymentAudience) -> Self {
+    pub fn new(policy: Arc<WorkspacePolicy>, deployment: DeploymentAudience) -> Self {
         Self { policy, deployment, blind: HashMap::new() }
     }
 
@@ -64,18 +70,18 @@ impl<'a> Hindsight<'a> {
         let Some(claims) = presentation.known_claims(later) else { return Judgement::Undecided(Unknown::Token) };
         let Some(request) = &presentation.request else { return Judgement::Undecided(Unknown::Request) };
         let presented = PresentedToken { claims: &claims, signing_input_hash: presentation.subject_token_hash };
-        let decided = exchange::decide(presented, request, self.policy, self.deployment, now);
-        if decided.as_ref().is_err_and(is_before_matching) {
-            return Judgement::Decided(decided.map(Box::new));
+        let outcome = exchange::decide(presented, request, &self.policy, &self.deployment, now);
+        if outcome.as_ref().is_err_and(is_before_matching) {
+            return Judgement::Decided(outcome.map(Box::new));
         }
-        let decider = match &decided {
+        let decider = match &outcome {
             Ok(decision) => Some(&decision.trust_relationship_id),
             Err(Refused::AudienceNotGiven { id, .. } | Refused::ScopesNotGiven(id) | Refused::NothingToGive(id)) => Some(id),
             Err(_) => None,
         };
         match self.unknown(presentation, &claims, request, decider, now) {
             Some(unknown) => Judgement::Undecided(unknown),
-            None => Judgement::Decided(decided.map(Box::new)),
+            None => Judgement::Decided(outcome.map(Box::new)),
         }
     }
 
@@ -88,28 +94,38 @@ impl<'a> Hindsight<'a> {
         decider: Option<&TrustRelationshipId>,
         now: Timestamp,
     ) -> Option<Unknown> {
-        let issuer = self.policy.issuer(&claims.issuer)?;
-        let subject = claims.subject.as_str();
-        let matched = |relationship: &'a Arc<CompiledRelationship>| {
-            Some(MatchedRelationship { relationship, specificity: relationship.accepts(subject)? })
-        };
-        let decider = decider.and_then(|id| matched(self.policy.relationship(id)?));
-        let token = TokenView::new(claims);
+        let policy = Arc::clone(&self.policy);
+        let issuer_id = &policy.issuer(&claims.issuer)?.id;
+        if policy.reads_only(issuer_id, |claim| presentation.knows(claim)) {
+            return None;
+        }
         let read = presentation.claims.as_ref().map(|kept| kept.read().clone()).unwrap_or_default();
-        let (policy, issuer_id) = (self.policy, &issuer.id);
-        let blind = self.blind.entry((issuer_id.clone(), read)).or_insert_with(|| {
+        let kind = (issuer_id.clone(), read);
+        if self.blind.len() >= Self::MAX_KINDS && !self.blind.contains_key(&kind) {
+            return Some(Unknown::TooManyKinds);
+        }
+        let blind = self.blind.entry(kind).or_insert_with(|| {
             let all = policy.relationships_of(issuer_id);
             all.filter(|relationship| relationship.reads().any(|claim| !presentation.knows(&claim))).cloned().collect()
         });
+        let subject = claims.subject.as_str();
+        let decider = decider.and_then(|id| {
+            let relationship = policy.relationship(id)?;
+            Some(MatchedRelationship { relationship, specificity: relationship.accepts(subject)? })
+        });
+        let token = TokenView::new(claims);
         blind.iter().find_map(|relationship| {
+            let specificity = relationship.accepts(subject)?;
             let could_decide = request.trust_relationship_id.as_ref().is_none_or(|named| *named == relationship.id)
                 && relationship.is_live(now)
-                && exchange::accepts_audiences(relationship, claims, self.deployment)
+                && exchange::accepts_audiences(relationship, claims, &self.deployment)
                 && !fails_what_is_known(relationship, presentation, &token);
-            let specificity = relationship.accepts(subject).filter(|_| could_decide)?;
-            let comes_first = decider
-                .is_none_or(|decider| MatchedRelationship { relationship, specificity }.cmp_by_narrowness(&decider).is_le());
-            let claim = relationship.reads().find(|claim| !presentation.knows(claim)).filter(|_| comes_first)?;
+            let this = MatchedRelationship { relationship, specificity };
+            let comes_first = decider.is_none_or(|decider| this.cmp_by_narrowness(&decider).is_le());
+            if !could_decide || !comes_first {
+                return None;
+            }
+            let claim = relationship.reads().find(|claim| !presentation.knows(claim))?;
             Some(Unknown::Claim { relationship: relationship.id.clone(), claim })
         })
     }

@@ -39,6 +39,11 @@ pub struct Usage<'a> {
 pub struct Window {
     /// From when on every exchange was seen.
     pub since: Timestamp,
+    /// Whether that is all that was asked for. There may have been too many exchanges to look at; what nobody used in their short time
+    /// says little.
+    pub is_whole: bool,
+    /// Since when it is recorded when relationships decide.
+    pub recorded_since: Timestamp,
     /// How long a relationship may go unused before that is told.
     pub unused_for: Duration,
 }
@@ -139,6 +144,14 @@ fn unused(usage: &Usage<'_>, findings: &mut Vec<Finding>) {
     let risk = "whatever it lets in, nobody needs";
     match last_used_at {
         _ if !is_old || changed => {}
+        // Before, it may have.
+        None if relationship.created_at < window.recorded_since => {
+            if now.duration_since(window.recorded_since) >= patience {
+                let risk =
+                    format!("it decided no exchange since {}, when that began to be recorded; {risk}", window.recorded_since);
+                add(findings, Rule::UnusedLately, Severity::Warning, "", risk, "remove it, or give it an end");
+            }
+        }
         None => {
             let risk = format!("it never decided an exchange since it was created at {}; {risk}", relationship.created_at);
             let fix = "remove it, or find out with `explain` why its tokens are refused";
@@ -156,7 +169,8 @@ fn unused(usage: &Usage<'_>, findings: &mut Vec<Finding>) {
 fn too_wide(usage: &Usage<'_>, findings: &mut Vec<Finding>) {
     let Usage { relationship, seen, window, .. } = usage;
     // What was written since may be for what is yet to come.
-    if seen.exchanges < ENOUGH_EXCHANGES || seen.has_more || relationship.updated_at > window.since {
+    let enough = window.is_whole && seen.exchanges >= ENOUGH_EXCHANGES && !seen.has_more;
+    if !enough || relationship.updated_at > window.since {
         return;
     }
     let patterns = &relationship.settings.subject_matches;

@@ -9,6 +9,7 @@ use crate::id::{IssuerId, WorkspaceId};
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use crate::name::{Audience, DisplayName};
 use crate::profile::{Profile, ProfileDefinition, SubjectChange};
+use crate::signing_key::RotationPolicy;
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
@@ -58,6 +59,8 @@ pub struct IssuerSettings {
     pub default_token_duration: Duration,
     /// The longest a token may live.
     pub max_token_duration: Duration,
+    /// When its keys follow each other.
+    pub rotation: RotationPolicy,
 }
 
 /// Settings as somebody wrote them. Becomes [`IssuerSettings`] by [`IssuerSettings::create`] or [`IssuerSettings::update`].
@@ -78,6 +81,8 @@ pub struct IssuerDraft {
     /// Not given: the profile's default or [`IssuerSettings::DEFAULT_TOKEN_DURATION`], whichever is longer, within the profile's
     /// maximum.
     pub max_token_duration: Given<Duration>,
+    /// Not given: [`RotationPolicy::DEFAULT_PERIOD`]. Zero: only on request.
+    pub rotation_period: Given<Duration>,
 }
 
 /// Where issuers may live: what the operator of the deployment decided.
@@ -120,7 +125,7 @@ impl Issuer {
     /// How often the subjects of an issuer may change.
     pub const MAX_FORMER_SUBJECTS: usize = 32;
 
-    const SETTABLE: [&str; 7] = [
+    const SETTABLE: [&str; 8] = [
         "display_name",
         "profile",
         "profile_definition",
@@ -128,6 +133,7 @@ impl Issuer {
         "allowed_audiences",
         "default_token_duration",
         "max_token_duration",
+        "rotation_period",
     ];
     const IMMUTABLE: [&str; 8] =
         ["id", "workspace_id", "issuer_url", "subject_templates", "former_subject_forms", "etag", "create_time", "update_time"];
@@ -238,12 +244,14 @@ impl IssuerSettings {
         let allowed_audiences = draft.allowed_audiences(violations);
         let max_token_duration = draft.max_token_duration(profile, violations);
         let default_token_duration = draft.default_token_duration(profile, max_token_duration, violations);
+        let rotation = draft.rotation_period(violations);
         let settings = Self {
             display_name: display_name?,
             algorithms: algorithms?,
             allowed_audiences: allowed_audiences?,
             default_token_duration: default_token_duration?,
             max_token_duration: max_token_duration?,
+            rotation: rotation?,
         };
         settings.check_together(profile, violations).then_some(settings)
     }
@@ -266,6 +274,11 @@ impl IssuerSettings {
             allowed_audiences();
             max_token_duration(profile);
             default_token_duration(profile, Some(self.max_token_duration));
+        }
+        if mask.names("rotation_period")
+            && let Some(rotation) = draft.rotation_period(violations)
+        {
+            self.rotation = rotation;
         }
         self.check_together(profile, violations);
         self
@@ -336,6 +349,16 @@ impl IssuerDraft {
         let default = profile.and_then(Profile::default_token_duration).unwrap_or(IssuerSettings::DEFAULT_TOKEN_DURATION);
         let default = max.map_or(default, |max| default.min(max));
         draft::whole_seconds("issuer.default_token_duration", self.default_token_duration, default, bounds, violations)
+    }
+
+    fn rotation_period(&self, violations: &mut Violations) -> Option<RotationPolicy> {
+        if self.rotation_period == Some(Ok(Duration::ZERO)) {
+            return Some(RotationPolicy::OnRequest);
+        }
+        let bounds = RotationPolicy::MIN_PERIOD..=RotationPolicy::MAX_PERIOD;
+        let default = RotationPolicy::DEFAULT_PERIOD;
+        draft::whole_seconds("issuer.rotation_period", self.rotation_period, default, bounds, violations)
+            .map(RotationPolicy::Every)
     }
 }
 

@@ -42,6 +42,7 @@ pub mod preset;
 pub mod preview;
 pub mod profile;
 pub mod reason;
+pub mod relying_party;
 pub mod signing_key;
 pub mod subject_match;
 pub mod time;

@@ -87,6 +87,12 @@ permissions! {
     IdTokensIssue = "id_tokens.issue", Workspace;
     /// Read signing keys' states.
     SigningKeysGet = "signing_keys.get", Workspace;
+    /// Have a signing key followed by another.
+    SigningKeysRotate = "signing_keys.rotate", Workspace;
+    /// Revoke signing keys.
+    SigningKeysRevoke = "signing_keys.revoke", Workspace;
+    /// Have private keys sealed anew under the present key-encryption key.
+    SigningKeysRewrap = "signing_keys.rewrap", Deployment;
 }
 
 impl fmt::Display for Permission {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rpds::HashTrieMapSync;
 
 use crate::cel::CelExpression;
+use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::policy_feed::{PolicyChange, PolicySnapshot};
@@ -124,6 +125,11 @@ impl WorkspacePolicy {
         }
     }
 
+    /// Whether everything that relationships of the issuer read of a token is known.
+    pub(crate) fn reads_only(&self, issuer: &TrustedIssuerId, knows: impl Fn(&ClaimPath) -> bool) -> bool {
+        self.reads.get(issuer).is_none_or(|reads| reads.are_known(knows))
+    }
+
     /// The number of relationships.
     pub fn relationship_count(&self) -> usize {
         self.relationships.size()
@@ -192,7 +198,7 @@ impl WorkspacePolicy {
         for issuer in trusted_issuers {
             self.remove_issuer(&issuer.id);
             let issuer = Arc::new(issuer);
-            self.change_reads(&issuer.id, |reads| reads.add(claim_reads::of_issuer(&issuer)));
+            self.change_reads(&issuer.id, |reads| reads.set_tenants(claim_reads::of_issuer(&issuer)));
             self.issuers_by_url.insert_mut(issuer.settings.issuer_url.as_str().to_owned(), Arc::clone(&issuer));
             self.issuers.insert_mut(issuer.id.clone(), issuer);
         }
@@ -214,7 +220,7 @@ impl WorkspacePolicy {
     fn remove_issuer(&mut self, id: &TrustedIssuerId) {
         let Some(issuer) = self.issuers.get(id).cloned() else { return };
         self.issuers.remove_mut(id);
-        self.change_reads(id, |reads| reads.remove(claim_reads::of_issuer(&issuer)));
+        self.change_reads(id, |reads| reads.set_tenants(Vec::new()));
         let url = issuer.settings.issuer_url.as_str();
         if self.issuers_by_url.get(url).is_some_and(|current| current.id == *id) {
             self.issuers_by_url.remove_mut(url);

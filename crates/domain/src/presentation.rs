@@ -6,17 +6,19 @@
 
 use std::collections::BTreeSet;
 
+use data_encoding::BASE64URL_NOPAD;
 use jiff::SignedDuration;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::exchange::ExchangeRequest;
 use crate::issuer_url::IssuerUrl;
-use crate::name::{KeyId, Subject, TokenId};
+use crate::name::{Audience, KeyId, Scope, Subject, TokenId};
 
 /// One presentation of a token whose signature verified, as the audit log keeps it. Never the token itself.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presentation {
     /// Joins the event to the caller's answer and the traces.
     pub request_id: String,
@@ -36,17 +38,17 @@ pub struct Presentation {
     pub request: Option<ExchangeRequest>,
 }
 
-/// The claims that were kept of one token.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// The claims that were kept of one token. As text, which is what is told and stored, and takes a small part of the memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptClaims {
-    members: Map<String, Value>,
+    json: Box<str>,
     read: BTreeSet<ClaimPath>,
 }
 
-/// Members and paths that no [`KeptClaims`] can be.
+/// A text and paths that no [`KeptClaims`] can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must hold at most {} bytes of claims and {} paths", KeptClaims::MAX_BYTES, KeptClaims::MAX_PATHS)]
-pub struct TooManyClaims;
+#[error("must be a JSON object of at most {} bytes with at most {} paths", KeptClaims::MAX_BYTES, KeptClaims::MAX_PATHS)]
+pub struct NotKept;
 
 /// Kept of every token. `iss`, `sub` and `jti` are too, beside the claims.
 const ALWAYS: [&str; 4] = ["aud", "exp", "iat", "nbf"];
@@ -59,17 +61,18 @@ impl Presentation {
     /// The most bytes of audiences and scopes asked for that are kept.
     pub const MAX_REQUEST_BYTES: usize = 2 * 1024;
 
-    /// What was asked for, unless it is too long to keep.
+    /// What was asked for, unless it is too long to keep, or a token stands where none belongs.
     pub fn request_to_keep(request: &ExchangeRequest) -> Option<ExchangeRequest> {
-        let audiences = request.audiences.iter().map(|audience| audience.as_str().len());
-        let scopes = request.scopes.iter().map(|scope| scope.as_str().len());
-        (audiences.chain(scopes).sum::<usize>() <= Self::MAX_REQUEST_BYTES).then(|| request.clone())
+        let audiences = request.audiences.iter().map(Audience::as_str);
+        let texts: Vec<&str> = audiences.chain(request.scopes.iter().map(Scope::as_str)).collect();
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        (bytes <= Self::MAX_REQUEST_BYTES && !texts.into_iter().any(looks_like_token)).then(|| request.clone())
     }
 
     /// The claims as far as they are known; `None` when too little was kept to decide anything. With `shifted_by` the token's
     /// times are moved, as if it had been issued that much later.
     pub fn known_claims(&self, shifted_by: SignedDuration) -> Option<Claims> {
-        let mut members = self.claims.as_ref()?.members.clone();
+        let mut members = self.claims.as_ref()?.members();
         for time in ["exp", "iat", "nbf"] {
             if let Some(shifted) = members.get(time).and_then(|value| shifted(value, shifted_by)) {
                 members.insert(time.to_owned(), shifted);
@@ -98,57 +101,74 @@ fn shifted(value: &Value, by: SignedDuration) -> Option<Value> {
 }
 
 impl KeptClaims {
-    /// The most bytes that the kept claims of one token take as JSON, a few for punctuation aside.
+    /// The most bytes that the kept claims of one token take as JSON.
     pub const MAX_BYTES: usize = 4 * 1024;
     /// The most bytes of one claim, as JSON.
     pub const MAX_CLAIM_BYTES: usize = 1024;
     /// The most paths that are looked at.
-    pub const MAX_PATHS: usize = 32;
+    pub const MAX_PATHS: usize = 48;
 
-    /// What is kept of a token, of the claims at these paths. `None` when what every decision needs is too long.
+    /// What is kept of a token, of the claims at these paths, those that come first first. `None` when what every decision needs is
+    /// too long.
     ///
     /// A claim that is too long, or looks like a token, is passed over: of such a one nothing is known.
     pub fn of<'a>(claims: &Claims, paths: impl IntoIterator<Item = &'a ClaimPath>) -> Option<Self> {
-        let mut kept = Self::default();
-        let mut room = Self::MAX_BYTES;
+        let mut members = Map::new();
+        let mut known = Known::default();
+        // Two braces.
+        let mut room = Self::MAX_BYTES - 2;
         for name in ALWAYS {
             if let Some(value) = claims.members.get(name) {
-                room = room.checked_sub(weight(value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES)?)?;
-                kept.members.insert(name.to_owned(), value.clone());
+                let bytes = weight(value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES)?;
+                room = room.checked_sub(bytes + name.len() + PUNCTUATION)?;
+                members.insert(name.to_owned(), value.clone());
             }
         }
         let (nested, whole): (Vec<_>, Vec<_>) = paths.into_iter().take(Self::MAX_PATHS).partition(|path| path.is_nested());
         // What is kept whole need not be kept in parts.
         for path in whole.into_iter().chain(nested) {
-            if kept.knows(path) {
+            if known.knows(path) {
                 continue;
             }
+            // The path is kept itself, whether there is something or not.
+            let Some(mut left) = room.checked_sub(path.as_str().len() + PUNCTUATION) else { continue };
             if let Some(value) = path.find(&claims.members) {
                 let fits = weight(value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES);
-                let Some(left) = fits.and_then(|bytes| room.checked_sub(bytes)) else { continue };
-                room = left;
-                path.put(&mut kept.members, value.clone());
+                // Its names stand in the text again, each perhaps with escapes.
+                let names = 2 * path.as_str().len() + PUNCTUATION * path.as_str().split('/').count();
+                let Some(rest) = fits.and_then(|bytes| left.checked_sub(bytes + names)) else { continue };
+                left = rest;
+                path.put(&mut members, value.clone());
             }
-            kept.read.insert(one_of_its_kind(path));
+            room = left;
+            known.0.insert(one_of_its_kind(path));
         }
-        Some(kept)
+        let json = Value::Object(members).to_string().into();
+        Some(Self { json, read: known.0 })
     }
 
     /// What was kept earlier.
     ///
     /// # Errors
-    /// When it is more than is ever kept.
-    pub fn from_parts(members: Map<String, Value>, read: BTreeSet<ClaimPath>) -> Result<Self, TooManyClaims> {
-        let bytes: usize = members.values().map(|value| weight(value).unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
-        if bytes > Self::MAX_BYTES || read.len() > Self::MAX_PATHS {
-            return Err(TooManyClaims);
+    /// When it is more than is ever kept, or no JSON object.
+    pub fn from_parts(json: &str, read: BTreeSet<ClaimPath>) -> Result<Self, NotKept> {
+        let paths: usize = read.iter().map(|path| path.as_str().len()).sum();
+        let fits = json.len() <= Self::MAX_BYTES && paths <= Self::MAX_BYTES && read.len() <= Self::MAX_PATHS;
+        if !fits || !is_object(json) {
+            return Err(NotKept);
         }
-        Ok(Self { members, read })
+        Ok(Self { json: json.into(), read })
     }
 
-    /// The values, where they stood in the token. An object that is known in parts holds those parts alone.
-    pub fn members(&self) -> &Map<String, Value> {
-        &self.members
+    /// The values as a JSON object, where they stood in the token. An object that is known in parts holds those parts alone.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// The object of [`json`](Self::json).
+    pub fn members(&self) -> Map<String, Value> {
+        // Either made from an object, or found to be one.
+        serde_json::from_str(&self.json).unwrap_or_default()
     }
 
     /// Every path that was looked at: what is not among the [`members`](Self::members) was not in the token.
@@ -157,9 +177,31 @@ impl KeptClaims {
     }
 
     fn knows(&self, path: &ClaimPath) -> bool {
-        let whole = || ClaimPath::of_top_level(&path.top_level()).is_ok_and(|whole| self.read.contains(&whole));
-        is_registered(path) || self.read.contains(path) || whole()
+        knows(&self.read, path)
     }
+}
+
+/// Whether the text is a JSON object. Its values are looked through, and not kept.
+fn is_object(json: &str) -> bool {
+    json.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(json).is_ok()
+}
+
+/// Room for quotation marks, colons, commas and braces around one name.
+const PUNCTUATION: usize = 8;
+
+/// Paths that were looked at.
+#[derive(Default)]
+struct Known(BTreeSet<ClaimPath>);
+
+impl Known {
+    fn knows(&self, path: &ClaimPath) -> bool {
+        knows(&self.0, path)
+    }
+}
+
+fn knows(read: &BTreeSet<ClaimPath>, path: &ClaimPath) -> bool {
+    let whole = || ClaimPath::of_top_level(&path.top_level()).is_ok_and(|whole| read.contains(&whole));
+    is_registered(path) || read.contains(path) || whole()
 }
 
 /// `/ref` and `ref` lead to one claim, so one of them stands for both.
@@ -177,14 +219,30 @@ fn weight(value: &Value) -> Option<usize> {
     if holds_token(value) { None } else { serde_json::to_string(value).ok().map(|json| json.len()) }
 }
 
-/// Whether a text in it begins like a JWS: `eyJ` is how an encoded JSON object begins.
 fn holds_token(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.contains("eyJ") && text.contains('.'),
+        Value::String(text) => looks_like_token(text),
         Value::Array(elements) => elements.iter().any(holds_token),
-        Value::Object(members) => members.values().any(holds_token),
+        Value::Object(members) => members.iter().any(|(name, value)| looks_like_token(name) || holds_token(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// Whether somewhere in the text stands a compact JWS or JWE: segments between dots, of which the first is an encoded JSON object.
+fn looks_like_token(text: &str) -> bool {
+    let is_of_token = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    text.split(|character| !is_of_token(character)).any(|part| {
+        part.match_indices('.').count() >= 2
+            && part.split('.').any(|segment| {
+                // Of a whole header the beginning will do, as long as it ends with a whole byte.
+                let begin = segment.get(..segment.len().min(32)).unwrap_or_default();
+                let begin = begin.get(..begin.len() / 4 * 4).unwrap_or_default();
+                let decoded = BASE64URL_NOPAD.decode(begin.as_bytes()).unwrap_or_default();
+                let behind_brace = decoded.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+                // Of a header with much white space nothing else may be left.
+                behind_brace.is_some_and(|rest| rest.first().is_none_or(|byte| matches!(byte, b'"' | b'}')))
+            })
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the change ([`crate::hindsight`]). What cannot be decided from what was kept is told as undecided.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::exchange::{Decision, DeploymentAudience};
 use crate::hindsight::{Hindsight, Judgement};
@@ -13,8 +14,8 @@ use crate::policy::WorkspacePolicy;
 use crate::presentation::Presentation;
 use crate::time::Timestamp;
 
-/// The most kinds of affected exchanges that are told apart.
-pub const MAX_AFFECTED: usize = 500;
+/// The most kinds of affected exchanges that are told apart, of each effect.
+pub const MAX_AFFECTED: usize = 250;
 
 /// What the change does to an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,13 +65,14 @@ pub struct Preview {
 }
 
 /// Makes a [`Preview`] of exchanges that are shown to it one by one, the newest first.
-pub struct Previewer<'a> {
-    changed: &'a TrustRelationshipId,
-    versions: [&'a WorkspacePolicy; 2],
-    before: Hindsight<'a>,
-    after: Hindsight<'a>,
+pub struct Previewer {
+    changed: TrustRelationshipId,
+    versions: [Arc<WorkspacePolicy>; 2],
+    before: Hindsight,
+    after: Hindsight,
     now: Timestamp,
     kinds: HashMap<Kind, Affected>,
+    kinds_by_effect: HashMap<Effect, usize>,
     preview: Preview,
 }
 
@@ -83,22 +85,25 @@ struct Kind {
     detail: String,
 }
 
-impl<'a> Previewer<'a> {
+impl Previewer {
     /// Compares the policy as it stands with what it would be with the changed relationship, as of now.
     pub fn new(
-        changed: &'a TrustRelationshipId,
-        before: &'a WorkspacePolicy,
-        after: &'a WorkspacePolicy,
-        deployment: &'a DeploymentAudience,
+        changed: TrustRelationshipId,
+        before: WorkspacePolicy,
+        after: WorkspacePolicy,
+        deployment: &DeploymentAudience,
         now: Timestamp,
     ) -> Self {
+        let versions = [Arc::new(before), Arc::new(after)];
+        let [before, after] = versions.clone().map(|policy| Hindsight::new(policy, deployment.clone()));
         Self {
             changed,
-            versions: [before, after],
-            before: Hindsight::new(before, deployment),
-            after: Hindsight::new(after, deployment),
+            versions,
+            before,
+            after,
             now,
             kinds: HashMap::new(),
+            kinds_by_effect: HashMap::new(),
             preview: Preview::default(),
         }
     }
@@ -107,8 +112,8 @@ impl<'a> Previewer<'a> {
     pub fn examine(&mut self, time: Timestamp, presentation: &Presentation) {
         self.preview.examined += 1;
         let subject = presentation.subject.as_str();
-        let accepts = |policy: &&WorkspacePolicy| {
-            policy.relationship(self.changed).is_some_and(|relationship| relationship.accepts(subject).is_some())
+        let accepts = |policy: &Arc<WorkspacePolicy>| {
+            policy.relationship(&self.changed).is_some_and(|relationship| relationship.accepts(subject).is_some())
         };
         // Whoever it was not for before and would not be for after, it does nothing to, whatever else is not known.
         if !self.versions.iter().any(accepts) {
@@ -121,9 +126,11 @@ impl<'a> Previewer<'a> {
         *self.preview.by_effect.entry(effect).or_default() += 1;
         let subject = presentation.subject.clone();
         let kind = Kind { effect, subject, before: decider(&before), after: decider(&after), detail };
+        let of_effect = self.kinds_by_effect.entry(effect).or_default();
         if let Some(affected) = self.kinds.get_mut(&kind) {
             affected.exchanges += 1;
-        } else if self.kinds.len() < MAX_AFFECTED {
+        } else if *of_effect < MAX_AFFECTED {
+            *of_effect += 1;
             let affected = Affected {
                 effect,
                 subject: kind.subject.clone(),

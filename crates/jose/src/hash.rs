@@ -1,12 +1,20 @@
 //! SHA-256 over lists.
 
-use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 /// The SHA-256 of a list of parts, each preceded by its length, so that no two lists are hashed alike.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for_each_framed(parts, |bytes| context.update(bytes));
     to_array(&context.finish())
+}
+
+/// The SHA-1 of a certificate in hexadecimal, as AWS names certificates. It identifies, and secures nothing.
+pub fn certificate_thumbprint(der: &[u8]) -> String {
+    digest(&SHA1_FOR_LEGACY_USE_ONLY, der).as_ref().iter().fold(String::new(), |mut text, byte| {
+        text.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or_default()));
+        text
+    })
 }
 
 /// The SHA-256 of bytes as they stand.
@@ -40,6 +48,12 @@ mod tests {
                 assert_ne!(sha256(list), sha256(other), "{list:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_thumbprint_is_written_as_aws_writes_it() {
+        // FIPS 180-4's example.
+        assert_eq!(certificate_thumbprint(b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
     }
 
     #[test]

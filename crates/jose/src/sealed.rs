@@ -137,6 +137,48 @@ impl KeyEncryptionKey {
     }
 }
 
+/// The key that seals, and those that only open: one of them will seal after the others, or did before.
+pub struct KeyEncryptionKeys {
+    sealing: KeyEncryptionKey,
+    opening: Vec<KeyEncryptionKey>,
+}
+
+impl KeyEncryptionKeys {
+    /// Seals under the first, opens under all.
+    pub fn new(sealing: KeyEncryptionKey, opening: Vec<KeyEncryptionKey>) -> Self {
+        Self { sealing, opening }
+    }
+
+    /// Names the key that seals.
+    pub fn id(&self) -> KeyEncryptionKeyId {
+        self.sealing.id()
+    }
+
+    /// As of [`KeyEncryptionKey::seal`].
+    pub fn seal(&self, plaintext: &[u8], context: &[&[u8]]) -> Result<Vec<u8>, SealError> {
+        self.sealing.seal(plaintext, context)
+    }
+
+    /// As of [`KeyEncryptionKey::open`], by the key that the envelope names.
+    pub fn open(&self, envelope: &[u8], context: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let id = KeyEncryptionKeyId::of_envelope(envelope)?;
+        let key = self.opening.iter().find(|key| key.id() == id).unwrap_or(&self.sealing);
+        key.open(envelope, context)
+    }
+}
+
+impl From<KeyEncryptionKey> for KeyEncryptionKeys {
+    fn from(key: KeyEncryptionKey) -> Self {
+        Self::new(key, Vec::new())
+    }
+}
+
+impl fmt::Debug for KeyEncryptionKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyEncryptionKeys").field("sealing", &self.sealing).field("opening", &self.opening).finish()
+    }
+}
+
 impl fmt::Debug for KeyEncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyEncryptionKey").field("id", &self.id).finish_non_exhaustive()
@@ -151,6 +193,18 @@ mod tests {
 
     fn key(byte: u8) -> KeyEncryptionKey {
         KeyEncryptionKey::from_bytes(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn s58_one_key_seals_and_those_that_are_named_open() {
+        let former = key(1).seal(b"private", &[b"row"]).unwrap();
+        let keys = KeyEncryptionKeys::new(key(2), vec![key(1)]);
+        assert_eq!(keys.open(&former, &[b"row"]).unwrap().as_slice(), b"private");
+        let sealed = keys.seal(b"private", &[b"row"]).unwrap();
+        assert_eq!(KeyEncryptionKeyId::of_envelope(&sealed), Ok(key(2).id()));
+        assert_eq!(key(1).open(&sealed, &[b"row"]), Err(SealError::OtherKey(key(2).id())));
+        let alone = KeyEncryptionKeys::from(key(2));
+        assert_eq!(alone.open(&former, &[b"row"]), Err(SealError::OtherKey(key(1).id())));
     }
 
     #[test]

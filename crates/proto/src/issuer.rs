@@ -9,7 +9,7 @@ use countersign_domain::id::IssuerId;
 use countersign_domain::id_token::IdTokenWish;
 use countersign_domain::issuer::{FormerSubjects, Issuer, IssuerDraft};
 use countersign_domain::profile::SubjectChange;
-use countersign_domain::signing_key::{SigningKeyRecord, SigningKeyState};
+use countersign_domain::signing_key::{KeyWait, Outlook, SigningKeyRecord, SigningKeyState};
 use countersign_domain::time::Timestamp;
 
 use crate::common::{duration, given_duration, text, texts, timestamp};
@@ -28,6 +28,7 @@ impl From<&Issuer> for wire::Issuer {
             allowed_audiences: texts(&settings.allowed_audiences),
             default_token_duration: Some(duration(settings.default_token_duration)),
             max_token_duration: Some(duration(settings.max_token_duration)),
+            rotation_period: Some(duration(settings.rotation.period())),
             etag: Etag::of(&issuer.id, issuer.revision).to_string(),
             create_time: Some(timestamp(issuer.created_at)),
             update_time: Some(timestamp(issuer.updated_at)),
@@ -59,6 +60,7 @@ impl From<wire::Issuer> for IssuerDraft {
             max_token_duration: given_duration(issuer.max_token_duration.as_ref()),
             profile: issuer.profile,
             profile_definition: issuer.profile_definition.map(Into::into),
+            rotation_period: given_duration(issuer.rotation_period.as_ref()),
             display_name: issuer.display_name,
             algorithms: issuer.algorithms,
             allowed_audiences: issuer.allowed_audiences,
@@ -80,14 +82,36 @@ impl From<wire::IssueIdTokenRequest> for IdTokenWish {
 }
 
 /// A signing key as of `now`: its state follows from its record and the time.
-pub fn signing_key(issuer_id: &IssuerId, record: &SigningKeyRecord, now: Timestamp) -> wire::SigningKey {
+pub fn signing_key(
+    issuer_id: &IssuerId,
+    record: &SigningKeyRecord,
+    outlook: Option<Outlook>,
+    now: Timestamp,
+) -> wire::SigningKey {
+    let SigningKeyRecord { key_id, algorithm, generation: _, created_at, activate_at, retirement, revoked_at } = record;
     wire::SigningKey {
-        key_id: record.key_id.to_string(),
+        key_id: key_id.to_string(),
         issuer_id: issuer_id.to_string(),
-        algorithm: record.algorithm.to_string(),
-        state: wire::SigningKeyState::from(record.stage(now).state()).into(),
-        create_time: Some(timestamp(record.created_at)),
-        activate_time: Some(timestamp(record.activate_at)),
+        algorithm: algorithm.to_string(),
+        state: wire::SigningKeyState::from(record.state(now)).into(),
+        create_time: Some(timestamp(*created_at)),
+        activate_time: Some(timestamp(*activate_at)),
+        retire_time: retirement.map(|end| timestamp(end.sign_until)),
+        withdraw_time: retirement.map(|end| timestamp(end.publish_until)),
+        revoke_time: revoked_at.map(timestamp),
+        next_change_time: outlook.and_then(|outlook| outlook.until).map(timestamp),
+        wait: outlook.map(|outlook| wire::SigningKeyWait::from(outlook.wait)).unwrap_or_default().into(),
+    }
+}
+
+impl From<KeyWait> for wire::SigningKeyWait {
+    fn from(wait: KeyWait) -> Self {
+        match wait {
+            KeyWait::KeySetCopies => Self::KeySetCopies,
+            KeyWait::RotationPeriod => Self::RotationPeriod,
+            KeyWait::RotationRequest => Self::RotationRequest,
+            KeyWait::IssuedTokens => Self::IssuedTokens,
+        }
     }
 }
 
@@ -98,6 +122,7 @@ impl From<SigningKeyState> for wire::SigningKeyState {
             SigningKeyState::Active => Self::Active,
             SigningKeyState::Retiring => Self::Retiring,
             SigningKeyState::Retired => Self::Retired,
+            SigningKeyState::Revoked => Self::Revoked,
         }
     }
 }
@@ -106,6 +131,7 @@ impl From<SigningKeyState> for wire::SigningKeyState {
 mod tests {
     use countersign_domain::id::WorkspaceId;
     use countersign_domain::issuer::IssuerSettings;
+    use countersign_domain::signing_key::Retirement;
     use countersign_domain::trusted_issuer::SignatureAlgorithm;
     use countersign_domain::violation::Violations;
 
@@ -117,6 +143,7 @@ mod tests {
             display_name: "vaults".to_owned(),
             algorithms: ["ES256", "RS256"].map(str::to_owned).to_vec(),
             allowed_audiences: vec!["sts.amazonaws.com".to_owned()],
+            rotation_period: Some(Ok(std::time::Duration::ZERO)),
             ..IssuerDraft::default()
         };
         Issuer {
@@ -162,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keys_state_follows_the_time() {
+    fn a_key_says_where_it_is_in_its_life_and_what_it_waits_for() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let record = SigningKeyRecord {
             key_id: "k".parse().unwrap(),
@@ -171,9 +198,20 @@ mod tests {
             created_at: at(100),
             activate_at: at(200),
             retirement: None,
+            revoked_at: None,
         };
-        let state = |now| signing_key(&issuer().id, &record, at(now)).state();
-        assert_eq!(state(199), wire::SigningKeyState::Prepared);
-        assert_eq!(state(200), wire::SigningKeyState::Active);
+        let outlook = Some(Outlook { wait: KeyWait::KeySetCopies, until: Some(at(200)) });
+        let prepared = signing_key(&issuer().id, &record, outlook, at(199));
+        assert_eq!((prepared.state(), prepared.wait()), (wire::SigningKeyState::Prepared, wire::SigningKeyWait::KeySetCopies));
+        assert_eq!(prepared.next_change_time, Some(timestamp(at(200))));
+        assert_eq!((prepared.retire_time, prepared.withdraw_time, prepared.revoke_time), (None, None, None));
+        assert_eq!(signing_key(&issuer().id, &record, outlook, at(200)).state(), wire::SigningKeyState::Active);
+
+        let retirement = Some(Retirement { sign_until: at(300), publish_until: at(400) });
+        let revoked = SigningKeyRecord { retirement, revoked_at: Some(at(350)), ..record };
+        let revoked = signing_key(&issuer().id, &revoked, None, at(300));
+        assert_eq!((revoked.state(), revoked.wait()), (wire::SigningKeyState::Revoked, wire::SigningKeyWait::Unspecified));
+        let times = (revoked.retire_time, revoked.withdraw_time, revoked.revoke_time);
+        assert_eq!(times, (Some(timestamp(at(300))), Some(timestamp(at(400))), Some(timestamp(at(350)))));
     }
 }

@@ -21,11 +21,19 @@ pub(crate) struct Metrics {
     seconds: Family<RouteLabels, Histogram>,
 }
 
-/// A number that a service has at hand whenever somebody asks.
+/// What a service has at hand whenever somebody asks.
 pub(crate) struct Gauge {
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
-    pub(crate) read: Box<dyn Fn() -> i64 + Send + Sync>,
+    pub(crate) read: Read,
+}
+
+/// How a gauge is read.
+pub(crate) enum Read {
+    /// One number.
+    One(Box<dyn Fn() -> i64 + Send + Sync>),
+    /// A number for each value of a label that has one.
+    ByLabel(&'static str, Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,8 +84,13 @@ impl Metrics {
 
 impl Collector for Gauge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
-        ConstGauge::new((self.read)()).encode(metric)
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        match &self.read {
+            Read::One(read) => ConstGauge::new(read()).encode(metric),
+            Read::ByLabel(label, read) => read()
+                .into_iter()
+                .try_for_each(|(value, number)| ConstGauge::new(number).encode(metric.encode_family(&[(*label, value)])?)),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ use crate::auth::Authenticator;
 use crate::connection::Connections;
 use crate::health::{self, Readiness};
 use crate::layers::{self, Audience};
-use crate::metrics::{Gauge, Metrics};
+use crate::metrics::{Gauge, Metrics, Read};
 use crate::reflection;
 use crate::shutdown::Shutdown;
 use crate::transport::{Listener, Listeners};
@@ -214,7 +214,21 @@ impl Server {
     /// A number that `/metrics` shows, below `countersign_`, read whenever it is asked for.
     #[must_use]
     pub fn gauge(mut self, name: &'static str, help: &'static str, read: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        self.gauges.push(Gauge { name, help, read: Box::new(read) });
+        self.gauges.push(Gauge { name, help, read: Read::One(Box::new(read)) });
+        self
+    }
+
+    /// Like [`gauge`](Self::gauge), with a number for each value of a label. The values are from a closed list of ours, as each
+    /// makes a time series of its own; one that has no number is left out.
+    #[must_use]
+    pub fn gauge_by(
+        mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        read: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static,
+    ) -> Self {
+        self.gauges.push(Gauge { name, help, read: Read::ByLabel(label, Box::new(read)) });
         self
     }
 

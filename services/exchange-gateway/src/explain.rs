@@ -79,13 +79,11 @@ impl Pipeline {
     pub(crate) async fn explain_past(&self, request_id: &str, workspace_id: &WorkspaceId) -> Result<Explained, Refusal> {
         let parts = self.parts();
         let policy = self.present_policy(workspace_id).await?;
-        let found = match parts.refusals.find(workspace_id, request_id) {
-            Some(found) => Some(found),
-            None => {
-                let found = parts.past.refusal(workspace_id, request_id).await;
-                found.map_err(|CutOff| Refusal::unavailable("the audit log cannot be read at the moment"))?
-            }
-        };
+        let mut found = parts.refusals.find(workspace_id, request_id);
+        if found.is_none() {
+            let past = parts.past.refusal(workspace_id, request_id).await;
+            found = past.map_err(|CutOff| Refusal::unavailable("the audit log cannot be read at the moment"))?;
+        }
         let Some(NewRefusal { time, refused: Refusals::One(refused), .. }) = found else {
             return Err(Refusal::not_found("Refusal", request_id));
         };
@@ -97,22 +95,19 @@ impl Pipeline {
             stages.push(Stage::passed(StageKind::Issuer, format!("`{}` is {}", presentation.subject_issuer, issuer.id)));
             stages.push(Stage::passed(StageKind::Signature, format!("{key} verified it when it was presented")));
         }
-        let (outcome, candidates, candidates_left_out) =
-            match explain::explain_kept(presentation, &policy, &parts.deployment, time) {
-                Some((explanation, judgement)) => {
-                    let Explanation { outcome: _, stages: further, candidates, candidates_left_out } = explanation;
-                    stages.extend(further);
-                    let outcome = match judgement {
-                        Judgement::Decided(outcome) => outcome.into(),
-                        Judgement::Undecided(unknown) => Outcome::Unknown(unknown),
-                    };
-                    (outcome, candidates, candidates_left_out)
-                }
-                None => {
-                    Stage::rest_of(&mut stages);
-                    (Outcome::Unknown(Unknown::Token), Vec::new(), 0)
-                }
+        let explained = explain::explain_kept(presentation, &policy, &parts.deployment, time);
+        let (outcome, candidates, candidates_left_out) = if let Some((explanation, judgement)) = explained {
+            let Explanation { outcome: _, stages: further, candidates, candidates_left_out } = explanation;
+            stages.extend(further);
+            let outcome = match judgement {
+                Judgement::Decided(outcome) => outcome.into(),
+                Judgement::Undecided(unknown) => Outcome::Unknown(unknown),
             };
+            (outcome, candidates, candidates_left_out)
+        } else {
+            Stage::rest_of(&mut stages);
+            (Outcome::Unknown(Unknown::Token), Vec::new(), 0)
+        };
         if refused.reason == Reason::SubjectTokenReplayed {
             for stage in stages.iter_mut().filter(|stage| stage.kind == StageKind::TokenId) {
                 *stage = Stage::failed(StageKind::TokenId, "the token had been exchanged before");

@@ -42,7 +42,8 @@ pub(crate) const MAX_SETTLING: usize = 2_048;
 /// that every verifier of ours reads.
 const MAX_CLAIMS_JSON: usize = 11 * 1024;
 
-/// A batch of claims, and one of their commits, which hold less, stays well within the 4 MiB of a gRPC message.
+/// A batch of claims, and one of their commits, which hold less (the claims that are kept, what was asked for, ids and names), stays
+/// well within the 4 MiB of a gRPC message.
 const _: () = assert!(batch::MAX_ITEMS * MAX_CLAIMS_JSON <= 1024 * 1024);
 
 /// The most workspaces that are looked through for a relationship that is named without its workspace.

@@ -25,16 +25,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::cause::Cause;
 use crate::pipeline::ExchangeInput;
 
-/// How many refusals of one workspace have events of their own at a time, and how fast there is room for another.
+/// How many refusals of one issuer's tokens in one workspace have events of their own at a time, and how fast there is room for
+/// another. A workspace has room for twice as many, so that a flood from one issuer leaves some to the others.
 const BURST: f64 = 200.0;
 const PER_SECOND: f64 = 1.0;
+const ISSUERS: f64 = 2.0;
 /// The most events that wait to be told; beyond, refusals are counted.
 const MAX_WAITING: usize = 2_000;
-/// The most kinds of refusal that are counted apart.
+/// The most kinds of refusal that are counted apart, of one workspace and of all together.
+const MAX_KINDS_OF_WORKSPACE: usize = 20;
 const MAX_KINDS: usize = 1_000;
 /// How often the log is told, and every how many times of numbers too.
 const INTERVAL: Duration = Duration::from_secs(1);
-const INTERVALS_COUNTED: u32 = 10;
+const INTERVALS_COUNTED: u32 = 60;
 /// For one call.
 const LIMIT: Duration = Duration::from_secs(5);
 /// What is said of the kinds beyond the most.
@@ -61,9 +64,11 @@ pub(crate) struct RefusalLog {
 
 #[derive(Default)]
 struct Waiting {
-    budgets: HashMap<WorkspaceId, Budget>,
+    /// Of each workspace, and of each issuer in it.
+    budgets: HashMap<(WorkspaceId, Option<TrustedIssuerId>), Budget>,
     one_by_one: VecDeque<NewRefusal>,
     counted: HashMap<Kind, Count>,
+    kinds: HashMap<Option<WorkspaceId>, usize>,
 }
 
 /// Refusals of one kind are counted together.
@@ -76,25 +81,27 @@ struct Kind {
 }
 
 struct Count {
-    count: u64,
+    refusals: u64,
     first_at: Timestamp,
     last_at: Timestamp,
     request_id: String,
 }
 
-/// Room for events of one workspace.
+/// Room for events.
 struct Budget {
     room: f64,
+    most: f64,
     at: Instant,
 }
 
 impl Budget {
-    fn full(now: Instant) -> Self {
-        Self { room: BURST, at: now }
+    fn full(most: f64, now: Instant) -> Self {
+        Self { room: most, most, at: now }
     }
 
     fn refilled(&self, now: Instant) -> f64 {
-        (self.room + now.duration_since(self.at).as_secs_f64() * PER_SECOND).min(BURST)
+        let per_second = PER_SECOND * self.most / BURST;
+        (self.room + now.duration_since(self.at).as_secs_f64() * per_second).min(self.most)
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -121,26 +128,26 @@ impl RefusalLog {
         let (now, cause_text) = (self.clock.now(), shortened(cause.to_string()));
         let Met { workspace_id, trusted_issuer_id, verified, trust_relationship_id } = met;
         let kind = Kind { workspace_id, trusted_issuer_id, reason, cause: cause_text };
+        // Made before the others are kept waiting.
+        let one = verified.and_then(|(token, policy)| {
+            let issuer = policy.issuer(&token.claims().issuer)?;
+            let refused = RefusedExchange {
+                trusted_issuer_id: issuer.id.clone(),
+                trust_relationship_id: cause.trust_relationship_id().cloned().or(trust_relationship_id),
+                policy_revision: policy.revision(),
+                reason,
+                cause: kind.cause.clone(),
+                presentation: presentation(&token, &policy, issuer, input),
+            };
+            Some((policy.workspace_id().clone(), refused))
+        });
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((token, policy)) = verified
-            && waiting.admits(policy.workspace_id())
-            && let Some(issuer) = policy.issuer(&token.claims().issuer)
-        {
-            let named = cause.trust_relationship_id().cloned();
-            waiting.one_by_one.push_back(NewRefusal {
-                workspace_id: Some(policy.workspace_id().clone()),
-                time: now,
-                refused: Refusals::One(Box::new(RefusedExchange {
-                    trusted_issuer_id: issuer.id.clone(),
-                    trust_relationship_id: named.or(trust_relationship_id),
-                    policy_revision: policy.revision(),
-                    reason,
-                    cause: kind.cause,
-                    presentation: presentation(&token, &policy, issuer, input),
-                })),
-            });
-        } else {
-            waiting.count(kind, Count { count: 1, first_at: now, last_at: now, request_id: input.request_id.clone() });
+        match one {
+            Some((workspace_id, refused)) if waiting.admits(&workspace_id, &refused.trusted_issuer_id) => {
+                let refused = Refusals::One(Box::new(refused));
+                waiting.one_by_one.push_back(NewRefusal { workspace_id: Some(workspace_id), time: now, refused });
+            }
+            _ => waiting.count(kind, Count { refusals: 1, first_at: now, last_at: now, request_id: input.request_id.clone() }),
         }
     }
 
@@ -186,39 +193,70 @@ impl RefusalLog {
             if batch.is_empty() {
                 return;
             }
-            let told = timeout(LIMIT, client.clone().append_refusals(append_request(&batch))).await;
-            match told {
-                Ok(Ok(_)) => {}
-                // To tell it again would be in vain.
-                Ok(Err(status)) if status.code() == tonic::Code::InvalidArgument => {
-                    tracing::error!(refusals = batch.len(), "the audit log does not take these refusals");
-                }
-                Ok(Err(_)) | Err(_) => {
+            match append(client, &batch).await {
+                Told::Taken => {}
+                Told::Unreachable => {
                     tracing::debug!(refusals = batch.len(), "the audit log cannot be told of refusals now");
                     self.waiting.lock().unwrap_or_else(PoisonError::into_inner).put_back(batch);
                     return;
+                }
+                // One that is not taken must not take the others with it.
+                Told::NotTaken => {
+                    for refusal in batch {
+                        if append(client, std::slice::from_ref(&refusal)).await == Told::NotTaken {
+                            tracing::error!("the audit log does not take a refusal");
+                        }
+                    }
                 }
             }
         }
     }
 }
 
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Taken,
+    /// To tell it again would be in vain.
+    NotTaken,
+    Unreachable,
+}
+
+async fn append(client: &AuditLogServiceClient<PeerChannel>, refusals: &[NewRefusal]) -> Told {
+    match timeout(LIMIT, client.clone().append_refusals(append_request(refusals))).await {
+        Ok(Ok(_)) => Told::Taken,
+        Ok(Err(status)) if status.code() == tonic::Code::InvalidArgument => Told::NotTaken,
+        Ok(Err(_)) | Err(_) => Told::Unreachable,
+    }
+}
+
 impl Waiting {
-    fn admits(&mut self, workspace_id: &WorkspaceId) -> bool {
+    fn admits(&mut self, workspace_id: &WorkspaceId, trusted_issuer_id: &TrustedIssuerId) -> bool {
         let now = Instant::now();
-        self.one_by_one.len() < MAX_WAITING
-            && self.budgets.entry(workspace_id.clone()).or_insert_with(|| Budget::full(now)).take(now)
+        let mut take = |issuer: Option<&TrustedIssuerId>, most: f64| {
+            let budget = self.budgets.entry((workspace_id.clone(), issuer.cloned()));
+            budget.or_insert_with(|| Budget::full(most, now)).take(now)
+        };
+        self.one_by_one.len() < MAX_WAITING && take(Some(trusted_issuer_id), BURST) && take(None, ISSUERS * BURST)
     }
 
-    fn count(&mut self, kind: Kind, more: Count) {
-        let kind = if self.counted.len() < MAX_KINDS || self.counted.contains_key(&kind) {
-            kind
-        } else {
-            Kind { workspace_id: None, trusted_issuer_id: None, reason: kind.reason, cause: OTHER_CAUSES.to_owned() }
-        };
+    fn count(&mut self, mut kind: Kind, more: Count) {
+        if !self.counted.contains_key(&kind) {
+            let of_workspace = self.kinds.get(&kind.workspace_id).copied().unwrap_or(0);
+            if of_workspace >= MAX_KINDS_OF_WORKSPACE {
+                (kind.trusted_issuer_id, kind.cause) = (None, OTHER_CAUSES.to_owned());
+            }
+            if self.counted.len() >= MAX_KINDS {
+                let (reason, cause) = (kind.reason, OTHER_CAUSES.to_owned());
+                kind = Kind { workspace_id: None, trusted_issuer_id: None, reason, cause };
+            }
+            if !self.counted.contains_key(&kind) {
+                *self.kinds.entry(kind.workspace_id.clone()).or_default() += 1;
+            }
+        }
         match self.counted.get_mut(&kind) {
             Some(count) => {
-                count.count = count.count.saturating_add(more.count);
+                count.refusals = count.refusals.saturating_add(more.refusals);
                 count.first_at = count.first_at.min(more.first_at);
                 count.last_at = count.last_at.max(more.last_at);
             }
@@ -230,14 +268,15 @@ impl Waiting {
 
     /// Makes events of the numbers, and forgets budgets that are full again.
     fn close_counts(&mut self) {
+        self.kinds.clear();
         for (kind, count) in std::mem::take(&mut self.counted) {
             let Kind { workspace_id, trusted_issuer_id, reason, cause } = kind;
-            let Count { count, first_at, last_at, request_id } = count;
+            let Count { refusals: count, first_at, last_at, request_id } = count;
             let counted = CountedRefusals { trusted_issuer_id, reason, cause, count, first_at, request_id };
             self.one_by_one.push_back(NewRefusal { workspace_id, time: last_at, refused: Refusals::Counted(counted) });
         }
         let now = Instant::now();
-        self.budgets.retain(|_, budget| budget.refilled(now) < BURST);
+        self.budgets.retain(|_, budget| budget.refilled(now) < budget.most);
     }
 
     fn take(&mut self) -> Vec<NewRefusal> {
@@ -257,12 +296,12 @@ impl Waiting {
                     let trusted_issuer_id = Some(one.trusted_issuer_id);
                     let kind = Kind { workspace_id, trusted_issuer_id, reason: one.reason, cause: one.cause };
                     let request_id = one.presentation.request_id;
-                    self.count(kind, Count { count: 1, first_at: time, last_at: time, request_id });
+                    self.count(kind, Count { refusals: 1, first_at: time, last_at: time, request_id });
                 }
                 Refusals::Counted(counted) => {
                     let CountedRefusals { trusted_issuer_id, reason, cause, count, first_at, request_id } = counted;
                     let kind = Kind { workspace_id, trusted_issuer_id, reason, cause };
-                    self.count(kind, Count { count, first_at, last_at: time, request_id });
+                    self.count(kind, Count { refusals: count, first_at, last_at: time, request_id });
                 }
             }
         }

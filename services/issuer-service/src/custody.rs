@@ -5,7 +5,7 @@ use countersign_domain::name::KeyId;
 use countersign_domain::signing_key::SigningKeyRecord;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
-use countersign_jose::sealed::{KeyEncryptionKey, SealError};
+use countersign_jose::sealed::{KeyEncryptionKeyId, KeyEncryptionKeys, SealError};
 use countersign_jose::{SigningError, SigningKey};
 use countersign_store::issuer::SealedSigningKey;
 use serde_json::Value;
@@ -16,7 +16,7 @@ const PUBLIC_MEMBERS: [&str; 6] = ["crv", "e", "kty", "n", "x", "y"];
 /// Makes, seals and opens signing keys.
 #[derive(Debug)]
 pub(crate) struct Custody {
-    key: KeyEncryptionKey,
+    keys: KeyEncryptionKeys,
 }
 
 /// Why a key is not used.
@@ -40,8 +40,13 @@ pub(crate) enum CustodyError {
 }
 
 impl Custody {
-    pub(crate) const fn new(key: KeyEncryptionKey) -> Self {
-        Self { key }
+    pub(crate) fn new(keys: impl Into<KeyEncryptionKeys>) -> Self {
+        Self { keys: keys.into() }
+    }
+
+    /// Names the key that seals.
+    pub(crate) fn key_encryption_key_id(&self) -> KeyEncryptionKeyId {
+        self.keys.id()
     }
 
     /// Makes a key, ready to be stored. Takes long for RSA: not for an async thread.
@@ -55,9 +60,17 @@ impl Custody {
         let key = SigningKey::generate(algorithm).map_err(CustodyError::Make)?;
         let plain = key.to_pkcs8().map_err(CustodyError::Make)?;
         let key_id = key.key_id().clone();
-        let sealed_private_key = self.key.seal(&plain, &context(issuer_id, &key_id, algorithm)).map_err(CustodyError::Seal)?;
+        let sealed_private_key = self.keys.seal(&plain, &context(issuer_id, &key_id, algorithm)).map_err(CustodyError::Seal)?;
         Ok(SealedSigningKey {
-            record: SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement: None },
+            record: SigningKeyRecord {
+                key_id,
+                algorithm,
+                generation,
+                created_at,
+                activate_at,
+                retirement: None,
+                revoked_at: None,
+            },
             public_jwk: serde_json::to_string(key.public_jwk()).unwrap_or_default(),
             sealed_private_key,
         })
@@ -68,12 +81,26 @@ impl Custody {
     pub(crate) fn open(&self, issuer_id: &IssuerId, sealed: &SealedSigningKey) -> Result<SigningKey, CustodyError> {
         let SigningKeyRecord { key_id, algorithm, .. } = &sealed.record;
         let plain =
-            self.key.open(&sealed.sealed_private_key, &context(issuer_id, key_id, *algorithm)).map_err(CustodyError::Open)?;
+            self.keys.open(&sealed.sealed_private_key, &context(issuer_id, key_id, *algorithm)).map_err(CustodyError::Open)?;
         let key = SigningKey::from_pkcs8(*algorithm, &plain).map_err(CustodyError::Read)?;
         if key.key_id() != key_id || !same_public_key(&key, &sealed.public_jwk) {
             return Err(CustodyError::ForeignPublicHalf);
         }
         Ok(key)
+    }
+
+    /// The private half under the key that seals now; `None` when it is already.
+    ///
+    /// What does not open and match is not sealed anew: it would look as if it had been ours.
+    pub(crate) fn reseal(&self, issuer_id: &IssuerId, sealed: &SealedSigningKey) -> Result<Option<Vec<u8>>, CustodyError> {
+        let under = KeyEncryptionKeyId::of_envelope(&sealed.sealed_private_key).map_err(CustodyError::Open)?;
+        if under == self.keys.id() {
+            return Ok(None);
+        }
+        let key = self.open(issuer_id, sealed)?;
+        let SigningKeyRecord { key_id, algorithm, .. } = &sealed.record;
+        let plain = key.to_pkcs8().map_err(CustodyError::Make)?;
+        self.keys.seal(&plain, &context(issuer_id, key_id, *algorithm)).map(Some).map_err(CustodyError::Seal)
     }
 }
 
@@ -91,6 +118,8 @@ fn same_public_key(key: &SigningKey, stored: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_jose::sealed::KeyEncryptionKey;
+
     use super::*;
 
     fn custody(byte: u8) -> Custody {
@@ -128,6 +157,21 @@ mod tests {
         let mut renamed = sealed.clone();
         renamed.record.algorithm = SignatureAlgorithm::EdDsa;
         assert!(matches!(custody(1).open(&issuer(1), &renamed), Err(CustodyError::Open(SealError::Opening))));
+    }
+
+    #[test]
+    fn s58_a_key_is_sealed_anew_under_another_key_and_only_what_is_ours() {
+        let key = |byte| KeyEncryptionKey::from_bytes(&[byte; 32]).unwrap();
+        let both = Custody::new(KeyEncryptionKeys::new(key(2), vec![key(1)]));
+        let sealed = make(SignatureAlgorithm::Es256);
+        let resealed = both.reseal(&issuer(1), &sealed).unwrap().unwrap();
+        let resealed = SealedSigningKey { sealed_private_key: resealed, ..sealed.clone() };
+        assert_eq!(both.reseal(&issuer(1), &resealed).unwrap(), None);
+        assert_eq!(custody(2).open(&issuer(1), &resealed).unwrap().key_id(), &sealed.record.key_id);
+        assert!(custody(1).open(&issuer(1), &resealed).is_err());
+        assert!(both.reseal(&issuer(2), &sealed).is_err(), "from another row");
+        let foreign = SealedSigningKey { public_jwk: make(SignatureAlgorithm::Es256).public_jwk, ..sealed };
+        assert!(matches!(both.reseal(&issuer(1), &foreign), Err(CustodyError::ForeignPublicHalf)));
     }
 
     #[test]

@@ -9,11 +9,11 @@ use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::signing_key::{self, KeyPolicy, KeyStep, SigningKeyRecord};
+use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_jose::{KeySet, SigningKey};
-use countersign_store::issuer::{ChangedIssuer, IssuerIdentity, SealedSigningKey};
+use countersign_store::issuer::{ChangedIssuer, IssuerChanges, IssuerIdentity, SealedSigningKey};
 
 use crate::causes::Causes;
 use crate::custody::Custody;
@@ -26,6 +26,8 @@ pub(crate) struct Directory {
     by_id: HashMap<IssuerId, Arc<LoadedIssuer>>,
     by_url: HashMap<IssuerUrl, IssuerId>,
     by_workspace: HashMap<WorkspaceId, BTreeSet<IssuerId>>,
+    /// Under which policies key sets were handed out.
+    served: Vec<ServedKeySets>,
 }
 
 /// One issuer with its keys.
@@ -34,7 +36,7 @@ pub(crate) struct LoadedIssuer {
     pub(crate) identity: IssuerIdentity,
     /// The keys that open and match; nothing else is published or signs.
     pub(crate) keys: Vec<LoadedKey>,
-    /// All keys there are, usable or not.
+    /// All keys there ever were, usable or not, newest first.
     records: Vec<SigningKeyRecord>,
     /// `None`: no key was ever made, or none is published any more.
     documents: Option<Documents>,
@@ -67,6 +69,16 @@ impl Directory {
         self.revision
     }
 
+    /// Under which policies key sets were handed out, and until when they may be.
+    pub(crate) fn served(&self) -> &[ServedKeySets] {
+        &self.served
+    }
+
+    /// What has to be reckoned with by a replica with this policy.
+    pub(crate) fn policies(&self, own: KeyPolicy) -> KeyPolicies {
+        KeyPolicies { own, served: self.served.clone() }
+    }
+
     pub(crate) fn by_id(&self, id: &IssuerId) -> Option<&Arc<LoadedIssuer>> {
         self.by_id.get(id)
     }
@@ -85,9 +97,9 @@ impl Directory {
     }
 
     /// This picture with changes applied. Opens keys, which takes long for RSA: not for an async thread.
-    pub(crate) fn with(&self, revision: i64, changed: Vec<ChangedIssuer>, custody: &Custody, now: Timestamp) -> Self {
-        let mut next = self.clone();
-        next.revision = revision;
+    pub(crate) fn with(&self, changes: IssuerChanges, custody: &Custody, now: Timestamp) -> Self {
+        let IssuerChanges { revision, changed, served } = changes;
+        let mut next = Self { revision, served, ..self.clone() };
         for change in changed {
             match change {
                 ChangedIssuer::Gone(id) => next.remove(&id),
@@ -179,9 +191,18 @@ impl LoadedIssuer {
         signing_key::default_signer(now, &self.keys, self.algorithms()).map(|loaded| &loaded.key)
     }
 
-    /// What has to be written for it.
-    pub(crate) fn next_steps(&self, now: Timestamp, policy: KeyPolicy) -> Vec<KeyStep> {
-        signing_key::next_steps(now, self.algorithms(), &self.records, policy)
+    /// All keys there ever were, newest first.
+    pub(crate) fn records(&self) -> &[SigningKeyRecord] {
+        &self.records
+    }
+
+    /// Its keys, with the rules they live by.
+    pub(crate) fn keyring<'a>(&'a self, policies: &'a KeyPolicies) -> Keyring<'a, SigningKeyRecord> {
+        let rotation = match &self.identity {
+            IssuerIdentity::Workspace(issuer) => issuer.settings.rotation,
+            IssuerIdentity::AccessTokens { .. } => RotationPolicy::default(),
+        };
+        Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, policies }
     }
 
     fn load(
@@ -191,8 +212,11 @@ impl LoadedIssuer {
         custody: &Custody,
         now: Timestamp,
     ) -> Self {
-        let records = sealed.iter().map(|key| key.record.clone()).collect();
-        let keys = sealed.into_iter().filter_map(|sealed| {
+        let mut records: Vec<_> = sealed.iter().map(|key| key.record.clone()).collect();
+        records.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.key_id.cmp(&b.key_id)));
+        // Of one that is revoked there is nothing left to open.
+        let present = sealed.into_iter().filter(|sealed| sealed.record.revoked_at.is_none());
+        let keys = present.filter_map(|sealed| {
             let same = |known: &&LoadedKey| {
                 known.record.key_id == sealed.record.key_id
                     && known.record.algorithm == sealed.record.algorithm

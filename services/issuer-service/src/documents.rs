@@ -1,11 +1,15 @@
 //! The two documents of an issuer: its discovery document and its key set.
 
+use std::io::Write as _;
+
 use axum::body::Bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_domain::id_token::ID_TOKEN_CLAIMS;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_jose::{PublicJwk, PublicJwkSet, hash};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde::Serialize;
 
 /// Where the discovery document lies below the issuer (OpenID Connect Discovery 1.0, section 4).
@@ -18,6 +22,15 @@ pub(crate) const KEY_SET_PATH: &str = "/.well-known/jwks.json";
 pub(crate) struct Document {
     pub(crate) bytes: Bytes,
     /// A strong validator (RFC 9110, section 8.8.3), with its quotation marks.
+    pub(crate) etag: String,
+    /// The same in gzip, which has a validator of its own; `None` when it would be no shorter.
+    pub(crate) gzip: Option<Encoded>,
+}
+
+/// A document in another encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Bytes,
     pub(crate) etag: String,
 }
 
@@ -66,9 +79,17 @@ impl Document {
     fn new(content: &impl Serialize) -> Self {
         // Structs of text always have a JSON form.
         let bytes = serde_json::to_vec(content).unwrap_or_default();
-        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(hash::sha256(&[&bytes])));
-        Self { bytes: bytes.into(), etag }
+        let digest = URL_SAFE_NO_PAD.encode(hash::sha256(&[&bytes]));
+        let gzip = gzipped(&bytes).filter(|shorter| shorter.len() < bytes.len());
+        let gzip = gzip.map(|bytes| Encoded { bytes: bytes.into(), etag: format!("\"{digest}-gzip\"") });
+        Self { bytes: bytes.into(), etag: format!("\"{digest}\""), gzip }
     }
+}
+
+fn gzipped(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
 }
 
 #[cfg(test)]

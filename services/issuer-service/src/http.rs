@@ -11,7 +11,9 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use countersign_domain::issuer::IssuerNamespace;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tonic::Status;
 
@@ -100,23 +102,42 @@ impl Site {
 }
 
 fn document(kind: Kind, document: &Document, max_age: u64, head: bool, headers: &HeaderMap) -> Response {
-    let unchanged = headers.get_all(IF_NONE_MATCH).iter().any(|given| names(given, &document.etag));
-    let length = document.bytes.len();
+    let gzip = document.gzip.as_ref().filter(|_| accepts_gzip(headers));
+    let (bytes, etag) = gzip.map_or((&document.bytes, &document.etag), |gzip| (&gzip.bytes, &gzip.etag));
+    let unchanged = headers.get_all(IF_NONE_MATCH).iter().any(|given| names(given, etag));
     let (status, body) = match (unchanged, head) {
         (true, _) => (StatusCode::NOT_MODIFIED, Bytes::new()),
         (false, true) => (StatusCode::OK, Bytes::new()),
-        (false, false) => (StatusCode::OK, document.bytes.clone()),
+        (false, false) => (StatusCode::OK, bytes.clone()),
     };
     let mut response = (status, Body::from(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, text(format!("public, max-age={max_age}")));
-    headers.insert(ETAG, text(document.etag.clone()));
+    headers.insert(ETAG, text(etag.clone()));
+    // Whoever stores it must not give one client's encoding to another (RFC 9110, section 12.5.5).
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if status == StatusCode::OK {
         headers.insert(CONTENT_TYPE, kind.content_type());
         // Also for HEAD: what GET would send (RFC 9110, section 8.6).
-        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        if gzip.is_some() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
     }
     response
+}
+
+/// Whether `Accept-Encoding` (RFC 9110, section 12.5.3) takes gzip, by its name. `*` is left alone: who means gzip says so.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let given = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    given.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        // A weight of nothing says no.
+        let refused =
+            parts.any(|part| part.strip_prefix("q=").is_some_and(|weight| weight.trim_end_matches(['0', '.']).is_empty()));
+        is_gzip && !refused
+    })
 }
 
 /// Whether a value of `If-None-Match` names this tag (RFC 9110, section 13.1.2: by weak comparison).
@@ -161,6 +182,20 @@ mod tests {
         assert_eq!(split("/a/b/.well-known/openid-configuration"), Some(("/a/b", Kind::Discovery)));
         for other in ["/rwx/.well-known/jwks.json/", "/rwx/jwks.json", "/.well-known", "/"] {
             assert_eq!(split(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_sent_to_who_names_it() {
+        let accepts = |values: &[&'static str]| {
+            let headers: HeaderMap = values.iter().map(|value| (ACCEPT_ENCODING, HeaderValue::from_static(value))).collect();
+            accepts_gzip(&headers)
+        };
+        for yes in [&["gzip"][..], &["br, GZIP;q=0.5"], &["identity", "gzip"], &["gzip; q=1.0"]] {
+            assert!(accepts(yes), "{yes:?}");
+        }
+        for no in [&[][..], &["identity"], &["gzip;q=0"], &["gzip; q=0.0"], &["*"], &["x-gzip"]] {
+            assert!(!accepts(no), "{no:?}");
         }
     }
 

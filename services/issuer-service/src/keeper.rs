@@ -1,30 +1,37 @@
 //! Keeps the [`Directory`] fresh and the keys of issuers as they should be.
 //!
-//! Every replica polls the database and asks it after its own writes. Whatever keys are missing are made by whichever replica
-//! notices; unique constraints make them agree (SECURITY 57).
+//! Every replica polls the database and asks it after its own writes. What is due of an issuer's keys is planned from its picture
+//! and written by whichever replica notices; the database takes it only where that picture still holds (SECURITY 57).
 
+#[cfg(test)]
+mod canary;
+pub(crate) mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use countersign_domain::id::IssuerId;
-use countersign_domain::signing_key::{KeyPolicy, KeyStep};
-use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::signing_key::{KeyPolicies, KeyPolicy};
+use countersign_domain::time::Clock;
 use countersign_jose::KeySet;
+use countersign_jose::sealed::KeyEncryptionKeyId;
 use countersign_runtime::auth::KeySource;
 use countersign_runtime::health::Condition;
 use countersign_runtime::outage::Outage;
 use countersign_store::database::StoreError;
-use countersign_store::issuer::{AddKeysOutcome, ChangedIssuer, IssuerStore};
+use countersign_store::issuer::{IssuerChanges, IssuerStore};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::causes::Causes;
 use crate::custody::{Custody, CustodyError};
-use crate::directory::{Directory, LoadedIssuer};
+use crate::directory::Directory;
 
 /// How often the database is asked for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -110,6 +117,9 @@ pub(crate) enum KeeperError {
     /// Deleted meanwhile.
     #[error("the issuer is gone")]
     Gone,
+    /// Others changed the issuer or its keys again and again.
+    #[error("the issuer's keys were changed by others meanwhile")]
+    Contended,
 }
 
 impl Keeper {
@@ -134,9 +144,24 @@ impl Keeper {
         self.policy
     }
 
+    /// All policies that planning has to reckon with, as far as they are known.
+    pub(crate) fn policies(&self) -> KeyPolicies {
+        self.directory.load().policies(self.policy)
+    }
+
+    /// Names the key that private keys are sealed under.
+    pub(crate) fn key_encryption_key_id(&self) -> KeyEncryptionKeyId {
+        self.custody.key_encryption_key_id()
+    }
+
     /// The picture, unless it is too old to sign or serve by.
     pub(crate) fn directory(&self) -> Result<Arc<Directory>, KeeperError> {
         if self.age() > self.policy.staleness_limit { Err(KeeperError::Stale) } else { Ok(self.directory.load_full()) }
+    }
+
+    /// The picture, however old: for figures.
+    pub(crate) fn latest(&self) -> Arc<Directory> {
+        self.directory.load_full()
     }
 
     /// Looks something up; where it is missing, asks the database once.
@@ -157,74 +182,6 @@ impl Keeper {
             Some(found) => Ok(Some(found)),
             None => answer.map(|()| None),
         }
-    }
-
-    /// This issuer with its keys, which are made if it never had any.
-    pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        if !issuer.is_unused() {
-            return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
-        }
-        // In a task of its own: a caller who goes away does not stop what others wait for.
-        let (keeper, id) = (Arc::clone(self), issuer.identity.id().clone());
-        tokio::spawn(async move { keeper.make_first_keys(id).await }).await?
-    }
-
-    async fn make_first_keys(&self, id: IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        let turn = self.first_use_of(&id);
-        let result = self.make_keys_in_turn(&id, &turn).await;
-        self.forget_first_use(&id, turn);
-        result
-    }
-
-    async fn make_keys_in_turn(&self, id: &IssuerId, turn: &tokio::sync::Mutex<()>) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        let _turn = turn.lock().await;
-        let issuer = |keeper: &Self| keeper.directory.load().by_id(id).cloned().ok_or(KeeperError::Gone);
-        let unused = issuer(self)?;
-        if unused.is_unused() {
-            self.take_steps(&unused).await?;
-            self.refresh().await?;
-        }
-        let used = issuer(self)?;
-        if used.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(used) }
-    }
-
-    /// Writes what has to be written for an issuer. Another replica may be first with all of it, which is as good.
-    async fn take_steps(&self, issuer: &LoadedIssuer) -> Result<(), KeeperError> {
-        // What is stored and what is held must be the same to the microsecond.
-        let now = Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or_default();
-        let id = issuer.identity.id();
-        let (mut wanted, mut retired) = (Vec::new(), Vec::new());
-        for step in issuer.next_steps(now, self.policy) {
-            match step {
-                KeyStep::Create { algorithm, generation, activate_at } => wanted.push((algorithm, generation, activate_at)),
-                KeyStep::Retire { key_id, retirement } => retired.push((key_id, retirement)),
-            }
-        }
-        if !wanted.is_empty() {
-            let (custody, owner) = (Arc::clone(&self.custody), id.clone());
-            let permit = self.making.acquire().await;
-            let make = move || -> Result<Vec<_>, CustodyError> {
-                let make = |(algorithm, generation, activate_at)| custody.make(&owner, algorithm, generation, (now, activate_at));
-                wanted.into_iter().map(make).collect()
-            };
-            let keys = tokio::task::spawn_blocking(make).await??;
-            drop(permit);
-            match self.store.add_signing_keys(id, &keys).await? {
-                AddKeysOutcome::Added => {
-                    for key in &keys {
-                        let (key_id, algorithm) = (&key.record.key_id, key.record.algorithm);
-                        tracing::info!(issuer.id = %id, key.id = %key_id, %algorithm, "made a signing key");
-                    }
-                }
-                AddKeysOutcome::AlreadyThere => tracing::info!(issuer.id = %id, "another replica made the signing keys"),
-                AddKeysOutcome::IssuerGone => return Err(KeeperError::Gone),
-            }
-        }
-        for (key_id, retirement) in retired {
-            self.store.retire_signing_key(id, &key_id, retirement).await?;
-            tracing::info!(issuer.id = %id, key.id = %key_id, "retires a signing key");
-        }
-        Ok(())
     }
 
     /// Asks the database for changes and applies them.
@@ -262,20 +219,19 @@ impl Keeper {
         };
         let known = self.directory.load_full();
         let changes = changes_since(known.revision()).await?;
-        if changes.revision < known.revision() {
-            tracing::warn!("the database is older than it was, as if restored from a backup; reading everything again");
-            let all = changes_since(0).await?;
-            self.apply(Arc::default(), all.revision, all.changed).await
-        } else if changes.changed.is_empty() {
-            Ok(())
-        } else {
-            self.apply(known, changes.revision, changes.changed).await
+        match changes.revision.cmp(&known.revision()) {
+            Ordering::Greater => self.apply(known, changes).await,
+            Ordering::Equal => Ok(()),
+            Ordering::Less => {
+                tracing::warn!("the database is older than it was, as if restored from a backup; reading everything again");
+                self.apply(Arc::default(), changes_since(0).await?).await
+            }
         }
     }
 
-    async fn apply(&self, known: Arc<Directory>, revision: i64, changed: Vec<ChangedIssuer>) -> Result<(), KeeperError> {
+    async fn apply(&self, known: Arc<Directory>, changes: IssuerChanges) -> Result<(), KeeperError> {
         let (custody, now) = (Arc::clone(&self.custody), self.clock.now());
-        let next = tokio::task::spawn_blocking(move || known.with(revision, changed, &custody, now)).await?;
+        let next = tokio::task::spawn_blocking(move || known.with(changes, &custody, now)).await?;
         self.directory.store(Arc::new(next));
         Ok(())
     }
@@ -316,55 +272,10 @@ impl Keeper {
         }
     }
 
-    /// Keys for algorithms that came later, an end for those that went. First keys wait for the first use.
-    async fn take_due_steps(&self, writing: &Outage) {
-        let now = self.clock.now();
-        let directory = self.directory.load_full();
-        let due = directory.all().filter(|issuer| !issuer.is_unused() && !issuer.next_steps(now, self.policy).is_empty());
-        let (mut any_taken, mut any_failed) = (false, false);
-        for issuer in due {
-            match self.take_steps(issuer).await {
-                Ok(()) => any_taken = true,
-                Err(error) => {
-                    any_failed = true;
-                    let id = issuer.identity.id();
-                    if writing.begins() {
-                        tracing::warn!(issuer.id = %id, %error, cause = %Causes(&error), "cannot bring an issuer's keys up to date; trying again");
-                    } else {
-                        tracing::debug!(issuer.id = %id, %error, "still cannot bring an issuer's keys up to date");
-                    }
-                }
-            }
-        }
-        if !any_failed && let Some(lasted) = writing.over() {
-            tracing::info!(lasted_ms = lasted.as_millis(), "the keys of all issuers are up to date again");
-        }
-        // In vain, the next poll reads them, and tells the outage.
-        if any_taken && let Err(error) = self.refresh().await {
-            tracing::debug!(%error, cause = %Causes(&error), "cannot read back new keys");
-        }
-    }
-
     async fn render_due(&self) {
         let _turn = self.refreshing.lock().await;
         if let Some(next) = self.directory.load().as_of(self.clock.now()) {
             self.directory.store(Arc::new(next));
-        }
-    }
-
-    fn first_use_of(&self, id: &IssuerId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(first_uses.entry(id.clone()).or_default())
-    }
-
-    /// Drops the turn, and its entry when nobody else waits for one.
-    fn forget_first_use(&self, id: &IssuerId, turn: Arc<tokio::sync::Mutex<()>>) {
-        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(turn);
-        if let Entry::Occupied(entry) = first_uses.entry(id.clone())
-            && Arc::strong_count(entry.get()) == 1
-        {
-            entry.remove();
         }
     }
 

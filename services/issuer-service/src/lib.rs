@@ -5,14 +5,14 @@
 //! thing to be signed is an access token.
 //!
 //! Signing and serving go by a picture in memory ([`directory`]), which [`keeper`] keeps fresh, so both outlive the database.
-//! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`http`] and [`rpc`] are the two surfaces.
-//! Start at
-//! [`start`](fn@start), where it is put together.
+//! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`http`] and [`rpc`] are the two surfaces,
+//! [`figures`] is what operators watch. Start at [`start`](fn@start), where it is put together.
 
 mod causes;
 mod custody;
 mod directory;
 mod documents;
+mod figures;
 mod http;
 mod keeper;
 mod rpc;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::process::{self, Program};
 use countersign_runtime::secret::{self, BootstrapToken};
@@ -35,6 +35,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         public_url: _,
         issuer_base_url: _,
         key_encryption_key_file,
+        other_key_encryption_key_files,
         deployment_secret_file: _,
         bootstrap_token_file,
         allow_loopback_http: _,
@@ -51,7 +52,9 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         access_token_callers,
     };
 
-    let key_encryption_key = read_key_encryption_key(key_encryption_key_file.as_deref())?;
+    let sealing = key_encryption_key_file.as_deref().context("key_encryption_key_file must be given")?;
+    let opening = other_key_encryption_key_files.iter().map(|file| read_key_encryption_key(file)).collect::<Result<_, _>>()?;
+    let key_encryption_keys = KeyEncryptionKeys::new(read_key_encryption_key(sealing)?, opening);
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
     let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
@@ -63,7 +66,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         store: Arc::new(store),
-        key_encryption_key,
+        key_encryption_keys,
         deployment_secret,
         bootstrap_token,
     };
@@ -71,8 +74,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
     issuer_service::start(config, deps, listeners, shutdown).await
 }
 
-fn read_key_encryption_key(file: Option<&Path>) -> anyhow::Result<KeyEncryptionKey> {
-    let file = file.context("key_encryption_key_file must be given")?;
+fn read_key_encryption_key(file: &Path) -> anyhow::Result<KeyEncryptionKey> {
     let text = secret::read_text(file)?;
-    KeyEncryptionKey::from_base64(&text).with_context(|| format!("key_encryption_key_file: {}", file.display()))
+    KeyEncryptionKey::from_base64(&text).with_context(|| format!("no key-encryption key: {}", file.display()))
 }

@@ -33,6 +33,8 @@ pub struct IssuerSettings {
     pub issuer_base_url: String,
     /// Seals private keys: 32 bytes in base64, which only the owner may read.
     pub key_encryption_key_file: Option<PathBuf>,
+    /// Open private keys that are sealed under other keys: while the key-encryption key changes.
+    pub other_key_encryption_key_files: Vec<PathBuf>,
     /// The secret that all services of the deployment share.
     pub deployment_secret_file: Option<PathBuf>,
     /// The operator's first credential. Absent: switched off.
@@ -57,6 +59,7 @@ impl Default for IssuerSettings {
             public_url: String::new(),
             issuer_base_url: String::new(),
             key_encryption_key_file: None,
+            other_key_encryption_key_files: Vec::new(),
             deployment_secret_file: None,
             bootstrap_token_file: None,
             allow_loopback_http: false,
@@ -111,6 +114,9 @@ impl config::Settings for IssuerSettings {
         match &self.key_encryption_key_file {
             None => problems.add("key_encryption_key_file", "must be given"),
             Some(path) => _ = problems.check("key_encryption_key_file", secret::read(path)),
+        }
+        for (index, path) in self.other_key_encryption_key_files.iter().enumerate() {
+            problems.check(&format!("other_key_encryption_key_files[{index}]"), secret::read(path));
         }
         problems.check("deployment_secret_file", self.deployment_secret());
         if let Some(path) = &self.bootstrap_token_file {

@@ -10,7 +10,7 @@ use countersign_domain::issuer::IssuerNamespace;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::signing_key::KeyPolicy;
 use countersign_domain::time::{Clock, Entropy};
-use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::sealed::KeyEncryptionKeys;
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1::access_token_service_server::AccessTokenServiceServer;
 use countersign_proto::issuer_v1::issuer_service_server::IssuerServiceServer;
@@ -27,6 +27,7 @@ use countersign_runtime::transport::Listeners;
 use countersign_store::issuer::IssuerStore;
 
 use crate::custody::Custody;
+use crate::figures::KeyFigures;
 use crate::http::routes;
 use crate::keeper::{Keeper, OwnKeys};
 use crate::rpc::access_tokens::AccessTokens;
@@ -85,8 +86,8 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     /// Keeps issuers and sealed keys.
     pub store: Arc<dyn IssuerStore>,
-    /// Seals private keys.
-    pub key_encryption_key: KeyEncryptionKey,
+    /// Seal and open private keys.
+    pub key_encryption_keys: KeyEncryptionKeys,
     /// Authenticates page tokens.
     pub deployment_secret: DeploymentSecret,
     /// The operator's first credential, unless it is switched off.
@@ -100,7 +101,7 @@ pub struct Deps {
 /// sealed under.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config { base_url, access_token_issuer, loopback_http, key_set_max_age, staleness_limit, access_token_callers } = config;
-    let Deps { clock, entropy, store, key_encryption_key, deployment_secret, bootstrap_token } = deps;
+    let Deps { clock, entropy, store, key_encryption_keys, deployment_secret, bootstrap_token } = deps;
     let namespace = Arc::new(IssuerNamespace { base_url, gateway_url: access_token_issuer.clone(), loopback_http });
     let policy = KeyPolicy { key_set_max_age, staleness_limit };
 
@@ -110,9 +111,10 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .await
         .context("cannot find the access token issuer")?
         .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
-    let custody = Custody::new(key_encryption_key);
+    let custody = Custody::new(key_encryption_keys);
     let keeper = Arc::new(Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy));
     keeper.refresh().await.context("cannot read the issuers")?;
+    keeper.note_serving().await.context("cannot note for how long key sets are handed out")?;
     let issuer = keeper.directory()?.by_id(&access_token_issuer_id).cloned().context("the access token issuer is gone")?;
     keeper
         .in_use(issuer)
@@ -131,7 +133,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let key_sets = KeySets { keeper: Arc::clone(&keeper) };
     let issuers = Issuers {
         keeper: Arc::clone(&keeper),
-        store: Arc::clone(&store),
+        store,
         namespace: Arc::clone(&namespace),
         page_tokens: page_tokens.clone(),
         clock: Arc::clone(&clock),
@@ -141,10 +143,15 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let access_tokens = AccessTokens {
         keeper: Arc::clone(&keeper),
         clock: Arc::clone(&clock),
-        issuer_id: access_token_issuer_id,
+        issuer_id: access_token_issuer_id.clone(),
         callers: access_token_callers,
     };
-    let signing_keys = SigningKeys { store, page_tokens, clock };
+    let signing_keys = SigningKeys {
+        keeper: Arc::clone(&keeper),
+        page_tokens,
+        clock: Arc::clone(&clock),
+        access_token_issuer: access_token_issuer_id,
+    };
     let public = Surface::new()
         .grpc(IssuerServiceServer::new(issuers))
         .grpc(TokenServiceServer::new(tokens))
@@ -153,11 +160,25 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .http(routes(Arc::clone(&keeper), namespace));
     // The other services ask for the key set of access tokens here, so that they need no way to the public port.
     let internal = Surface::new().grpc(AccessTokenServiceServer::new(access_tokens)).grpc(KeySetServiceServer::new(key_sets));
-    Server::new("issuer-service")
-        .authenticator(authenticator)
-        .readiness(readiness)
-        .public(public)
-        .internal(internal)
-        .task("follow the database", keeper.follow(database))
-        .start(listeners, shutdown)
+    let server =
+        Server::new("issuer-service").authenticator(authenticator).readiness(readiness).public(public).internal(internal);
+    with_figures(server, &keeper, clock).task("follow the database", keeper.follow(database)).start(listeners, shutdown)
+}
+
+/// Adds what operators watch of signing keys.
+fn with_figures(server: Server, keeper: &Arc<Keeper>, clock: Arc<dyn Clock>) -> Server {
+    let keeper = Arc::clone(keeper);
+    let figures = move || KeyFigures::of(&keeper.latest(), keeper.policy(), clock.now());
+    let (by_state, age, next_changes) = (figures.clone(), figures.clone(), figures);
+    server
+        .gauge_by("issuer_keys", "Signing keys of all issuers, by state", "state", move || by_state().by_state())
+        .gauge("issuer_keys_oldest_active_age_seconds", "How long the oldest active signing key has been active", move || {
+            age().oldest_active_seconds()
+        })
+        .gauge_by(
+            "issuer_keys_next_change_seconds",
+            "Until the next signing key changes its state, by what it waits for; negative: overdue",
+            "wait",
+            move || next_changes().next_changes(),
+        )
 }

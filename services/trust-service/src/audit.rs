@@ -14,11 +14,12 @@ use countersign_proto::trust_v1::audit_log_service_server::{AuditLogService, Aud
 use countersign_proto::trust_v1::audit_service_server::AuditService;
 use countersign_runtime::auth;
 use countersign_runtime::page_request;
+use countersign_store::trust::Which;
 use tonic::{Request, Response, Status};
 
 use crate::context::Context;
-use crate::pages::{self, PageRequest, Position};
-use crate::past::Backwards;
+use crate::pages::{self, PageRequest};
+use crate::past::{Backwards, position};
 use crate::refusals;
 
 /// 256 refusals of the longest tokens.
@@ -54,10 +55,6 @@ impl AuditService for Audit {
     }
 }
 
-fn position(event: &AuditEvent) -> Position {
-    Position { created_at: event.time, id: event.sequence.to_string() }
-}
-
 impl Audit {
     /// One page: it ends when it is full, or when so much was looked through that the caller had better ask again.
     async fn list(&self, filter: &Filter, page: &PageRequest<'_>) -> Result<(Vec<wire::AuditEvent>, String), Refusal> {
@@ -71,18 +68,20 @@ impl Audit {
         }
         let before = page.after().map(|last| last.id.parse::<i64>());
         let before = before.transpose().map_err(|_| Refusal::invalid_field("page_token", "cannot be read"))?;
-        let mut past = Backwards::from(store, filter.workspace_id.as_ref(), before, MAX_LOOKED_THROUGH).since(filter.since);
-        let (mut admitted, mut last) = (Vec::new(), None);
+        let workspace_id = filter.workspace_id.as_ref();
+        // What cannot be among them is not looked through.
+        let which = if filter.decision == Some(Decision::Allowed) { Which::Allowed } else { Which::Everything };
+        let past = Backwards::new(store, workspace_id, which, MAX_LOOKED_THROUGH);
+        let mut past = past.before(before).since(filter.since);
+        let mut admitted = Vec::new();
         while admitted.len() <= page.size() {
-            let events = past.next().await?;
-            let Some(end) = events.last() else { break };
-            last = Some(position(end));
+            let Some(events) = past.next().await? else { break };
             admitted.extend(events.into_iter().filter(|event| filter.admits(event)));
         }
         let is_full = admitted.len() > page.size();
         let (events, next) = pages::finish(page, &admitted, position);
-        let next = match last {
-            Some(last) if next.is_empty() && !is_full && !past.is_at_end() => page.token_after(&last),
+        let next = match past.position() {
+            Some(last) if next.is_empty() && !is_full && !past.is_at_end() => page.token_after(last),
             _ => next,
         };
         Ok((events, next))

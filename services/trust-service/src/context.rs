@@ -13,9 +13,9 @@ use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use countersign_runtime::page_token::PageTokens;
 use countersign_store::trust::TrustStore;
-use tokio::sync::Semaphore;
 use tonic::Request;
 
+use crate::looking_back::LookingBack;
 use crate::policy_feed::PolicyFeed;
 use crate::refusals;
 use crate::uses::Uses;
@@ -37,7 +37,7 @@ pub(crate) struct Context {
     /// Asks issuers for checks.
     pub(crate) discovery: Discovery,
     /// Who may look through the past of a workspace.
-    pub(crate) looking_back: Semaphore,
+    pub(crate) looking_back: LookingBack,
     /// When relationships last decided.
     pub(crate) uses: Arc<Uses>,
 }

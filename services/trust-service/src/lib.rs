@@ -16,6 +16,7 @@ mod issuer_health;
 mod issuer_keys;
 mod key_material;
 mod linting;
+mod looking_back;
 mod pages;
 mod past;
 mod policy_feed;

@@ -1,5 +1,6 @@
 //! What a change would have done to past exchanges.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use countersign_domain::audit::AuditedDecision;
@@ -9,6 +10,7 @@ use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::{PolicyChange, PolicySnapshot};
 use countersign_domain::presentation::Presentation;
 use countersign_domain::preview::{Affected, Effect, Preview, Previewer};
+use countersign_domain::reason::Reason;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::TrustRelationship;
 use countersign_domain::violation::Violations;
@@ -16,15 +18,23 @@ use countersign_proto::common::{given_duration, mask_paths, timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1 as wire;
 use countersign_runtime::auth;
+use countersign_store::trust::Which;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::linting::{Linted, Proposed};
+use crate::looking_back::{Abandonment, Turn};
 use crate::past::Backwards;
 use crate::refusals;
 use crate::trust_relationships::{TrustRelationships, check_grantable};
 
 /// The most events that are looked at.
 const MAX_EVENTS: u64 = 20_000;
+/// The most that are looked through for those that were only counted.
+const MAX_COUNTED: u64 = 5_000;
+/// How long it may take; then what was seen is told.
+const MAX_TIME: Duration = Duration::from_secs(6);
 const DEFAULT_WINDOW: Duration = Duration::from_hours(7 * 24);
 /// The longest that is looked back, here and for reviews.
 pub(crate) const MAX_WINDOW: Duration = Duration::from_hours(90 * 24);
@@ -55,68 +65,113 @@ impl TrustRelationships {
         }
         let now = self.0.now();
         let since = now.checked_sub(window).unwrap_or(Timestamp::MIN);
-        // One at a time: a workspace's policy and past may take a core and some memory for a while (SECURITY 72).
-        let _turn = self.0.looking_back.acquire().await.map_err(|_| Refusal::internal())?;
-        let Past { presented, counted, oldest, truncated } =
-            self.past(&proposed, issuer.settings.issuer_url.as_str(), since).await?;
+        let turn = self.0.looking_back.turn(&proposed.workspace_id).await?;
         let snapshot = self.0.store.policy(&proposed.workspace_id).await.map_err(refusals::store)?;
         let snapshot = snapshot.ok_or_else(|| Refusal::not_found("Workspace", &proposed.workspace_id))?;
         let changed = Changed::of(&proposed, delete, TrustRelationshipId::from_random(self.0.entropy.bits128()), now);
-        let (is_new, id) = (proposed.current.is_none(), changed.id.clone());
-        let deployment = self.0.deployment.clone();
-        let looking = move || {
+        let (is_new, id, deployment) = (proposed.current.is_none(), changed.id.clone(), self.0.deployment.clone());
+        let look = Look::begin(turn, move || {
             let (before, after) = changed.versions(snapshot);
-            let mut previewer = Previewer::new(&changed.id, &before, &after, &deployment, now);
-            presented.iter().for_each(|(time, presentation)| previewer.examine(*time, presentation));
-            previewer.finish()
-        };
-        let preview = tokio::task::spawn_blocking(looking).await.map_err(|_| Refusal::internal())?;
-        let start_time = if truncated { oldest.unwrap_or(since) } else { since };
-        let mut response = answer(preview, is_new.then_some(&id));
-        response.counted_refusals = i64::try_from(counted).unwrap_or(i64::MAX);
+            Previewer::new(changed.id, before, after, &deployment, now)
+        });
+        let past = self.past(look, &proposed, issuer.settings.issuer_url.as_str(), since).await?;
+        let start_time = if past.truncated { past.oldest.unwrap_or(since) } else { since };
+        let mut response = answer(past.preview, is_new.then_some(&id));
+        response.counted_refusals = i64::try_from(past.counted).unwrap_or(i64::MAX);
         response.start_time = Some(timestamp(start_time));
-        response.truncated = truncated;
+        response.truncated = past.truncated;
         response.findings = findings.into_iter().map(Into::into).collect();
         Ok(Response::new(response))
     }
 
-    /// The past tokens of the issuer.
-    async fn past(&self, proposed: &Proposed, issuer_url: &str, since: Timestamp) -> Result<Past, Refusal> {
-        let mut past = Past { presented: Vec::new(), counted: 0, oldest: None, truncated: false };
-        let events = Backwards::from(&*self.0.store, Some(&proposed.workspace_id), None, MAX_EVENTS);
-        let mut events = events.since(Some(since));
-        loop {
-            let page = events.next().await?;
-            if page.is_empty() {
-                break;
-            }
-            for event in page {
-                past.oldest = Some(event.time);
+    /// Looks at the past tokens of the issuer, and counts what cannot be looked at.
+    async fn past(&self, mut look: Look, proposed: &Proposed, issuer_url: &str, since: Timestamp) -> Result<Past, Refusal> {
+        let (store, workspace_id) = (&*self.0.store, Some(&proposed.workspace_id));
+        let mut events = Backwards::new(store, workspace_id, Which::Presented, MAX_EVENTS).since(Some(since));
+        let mut oldest = None;
+        while let Some(page) = events.next().await? {
+            oldest = page.last().map(|last| last.time).or(oldest);
+            let presented = page.into_iter().filter_map(|event| {
                 let presentation = match event.decision {
                     AuditedDecision::Allowed(allowed) => allowed.audit.presentation,
-                    AuditedDecision::Refused(refused) => refused.presentation,
-                    AuditedDecision::Counted(counted) => {
-                        if counted.trusted_issuer_id.as_ref() == Some(&proposed.trusted_issuer_id) {
-                            past.counted = past.counted.saturating_add(counted.count);
-                        }
-                        continue;
-                    }
+                    // The policy would have allowed a replayed token: it says nothing of the policy, and was an exchange already.
+                    AuditedDecision::Refused(refused) if refused.reason != Reason::SubjectTokenReplayed => refused.presentation,
+                    AuditedDecision::Refused(_) | AuditedDecision::Counted(_) => return None,
                 };
-                if presentation.subject_issuer.as_str() == issuer_url {
-                    past.presented.push((event.time, presentation));
-                }
+                (presentation.subject_issuer.as_str() == issuer_url).then_some((event.time, presentation))
+            });
+            look = look.examine(presented.collect()).await?;
+            if look.is_out_of_time() {
+                break;
             }
         }
-        past.truncated = !events.is_at_end();
-        Ok(past)
+        let truncated = look.is_out_of_time() || !events.is_at_end();
+        let counted = self.counted(proposed, since).await?;
+        Ok(Past { preview: look.finish().await?, counted, oldest, truncated })
+    }
+
+    /// How many refusals of the issuer's tokens were only counted, as far as is worth looking.
+    async fn counted(&self, proposed: &Proposed, since: Timestamp) -> Result<u64, Refusal> {
+        let (store, workspace_id) = (&*self.0.store, Some(&proposed.workspace_id));
+        let mut events = Backwards::new(store, workspace_id, Which::Everything, MAX_COUNTED).since(Some(since));
+        let mut counted = 0_u64;
+        while let Some(page) = events.next().await? {
+            counted = page.iter().fold(counted, |sum, event| match &event.decision {
+                AuditedDecision::Counted(of) if of.trusted_issuer_id.as_ref() == Some(&proposed.trusted_issuer_id) => {
+                    sum.saturating_add(of.count)
+                }
+                _ => sum,
+            });
+        }
+        Ok(counted)
     }
 }
 
 struct Past {
-    presented: Vec<(Timestamp, Presentation)>,
+    preview: Preview,
     counted: u64,
     oldest: Option<Timestamp>,
     truncated: bool,
+}
+
+/// A look through the past, page by page, on a thread where it stands in nobody's way.
+struct Look {
+    previewer: JoinHandle<(Previewer, Turn)>,
+    abandonment: Abandonment,
+    until: Instant,
+}
+
+impl Look {
+    fn begin(turn: Turn, previewer: impl FnOnce() -> Previewer + Send + 'static) -> Self {
+        let previewer = tokio::task::spawn_blocking(move || (previewer(), turn));
+        Self { previewer, abandonment: Abandonment::default(), until: Instant::now() + MAX_TIME }
+    }
+
+    /// The turn goes along, and ends with the work, also when the caller has hung up.
+    async fn examine(self, presented: Vec<(Timestamp, Presentation)>) -> Result<Self, Refusal> {
+        let Self { previewer, abandonment, until } = self;
+        let (mut previewer, turn) = previewer.await.map_err(|_| Refusal::internal())?;
+        let abandoned = abandonment.sign();
+        let previewer = tokio::task::spawn_blocking(move || {
+            for (time, presentation) in &presented {
+                if abandoned.load(Ordering::Relaxed) || Instant::now() >= until {
+                    break;
+                }
+                previewer.examine(*time, presentation);
+            }
+            (previewer, turn)
+        });
+        Ok(Self { previewer, abandonment, until })
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    async fn finish(self) -> Result<Preview, Refusal> {
+        let (previewer, _turn) = self.previewer.await.map_err(|_| Refusal::internal())?;
+        Ok(previewer.finish())
+    }
 }
 
 /// A relationship as it would be; without settings it would be gone.
@@ -127,25 +182,21 @@ struct Changed {
 
 impl Changed {
     fn of(proposed: &Proposed, delete: bool, fresh: TrustRelationshipId, now: Timestamp) -> Self {
-        match &proposed.current {
-            Some(current) => {
-                let changed = TrustRelationship { settings: proposed.settings.clone(), ..current.clone() };
-                Self { id: current.id.clone(), relationship: (!delete).then_some(changed) }
-            }
-            None => {
-                let relationship = TrustRelationship {
-                    id: fresh.clone(),
-                    workspace_id: proposed.workspace_id.clone(),
-                    trusted_issuer_id: proposed.trusted_issuer_id.clone(),
-                    settings: proposed.settings.clone(),
-                    revision: 1,
-                    creator: String::new(),
-                    created_at: now,
-                    updated_at: now,
-                };
-                Self { id: fresh, relationship: Some(relationship) }
-            }
+        if let Some(current) = &proposed.current {
+            let changed = TrustRelationship { settings: proposed.settings.clone(), ..current.clone() };
+            return Self { id: current.id.clone(), relationship: (!delete).then_some(changed) };
         }
+        let relationship = TrustRelationship {
+            id: fresh.clone(),
+            workspace_id: proposed.workspace_id.clone(),
+            trusted_issuer_id: proposed.trusted_issuer_id.clone(),
+            settings: proposed.settings.clone(),
+            revision: 1,
+            creator: String::new(),
+            created_at: now,
+            updated_at: now,
+        };
+        Self { id: fresh, relationship: Some(relationship) }
     }
 
     /// The policy as it stands, and with the change.

@@ -14,6 +14,7 @@ use countersign_domain::violation::Violations;
 use countersign_proto::common::{given_duration, read, text, timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1 as wire;
+use countersign_store::trust::Which;
 use tonic::{Request, Response, Status};
 
 use crate::context::Context;
@@ -53,14 +54,15 @@ impl TrustRelationships {
         let next_page_token = page.finish(&mut listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
 
         let now = self.0.now();
-        let _turn = self.0.looking_back.acquire().await.map_err(|_| Refusal::internal())?;
+        let _turn = self.0.looking_back.turn(&workspace_id).await?;
         let ids: Vec<TrustRelationshipId> = listed.iter().map(|relationship| relationship.id.clone()).collect();
         let last_uses = self.last_uses(&ids).await?;
         let issuers = self.issuers_of(&workspace_id, &listed).await?;
         let since = now.checked_sub(window).unwrap_or(Timestamp::MIN);
-        let (seen, since) = self.seen(&workspace_id, &ids, since).await?;
+        let (seen, since, is_whole) = self.seen(&workspace_id, &ids, since).await?;
         let nothing = Seen::default();
-        let window = Window { since, unused_for: window };
+        let recorded_since = self.0.store.uses_recorded_since().await.map_err(refusals::store)?.unwrap_or(now);
+        let window = Window { since, unused_for: window, is_whole, recorded_since };
         let reviews = listed.iter().filter_map(|relationship| {
             let (issuer, health) = issuers.get(&relationship.trusted_issuer_id)?;
             let seen = seen.get(&relationship.id).unwrap_or(&nothing);
@@ -107,21 +109,18 @@ impl TrustRelationships {
         Ok(issuers)
     }
 
-    /// The subjects that these relationships accepted, and from when on every exchange was looked at.
+    /// The subjects that these relationships accepted, from when on every exchange was looked at, and whether that is the whole
+    /// window.
     async fn seen(
         &self,
         workspace_id: &WorkspaceId,
         ids: &[TrustRelationshipId],
         since: Timestamp,
-    ) -> Result<(HashMap<TrustRelationshipId, Seen>, Timestamp), Refusal> {
+    ) -> Result<(HashMap<TrustRelationshipId, Seen>, Timestamp, bool), Refusal> {
         let mut seen: HashMap<TrustRelationshipId, Seen> = ids.iter().map(|id| (id.clone(), Seen::default())).collect();
-        let events = Backwards::from(&*self.0.store, Some(workspace_id), None, MAX_EVENTS);
+        let events = Backwards::new(&*self.0.store, Some(workspace_id), Which::Allowed, MAX_EVENTS);
         let (mut events, mut oldest) = (events.since(Some(since)), None);
-        loop {
-            let page = events.next().await?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = events.next().await? {
             for event in page {
                 oldest = Some(event.time);
                 if let AuditedDecision::Allowed(allowed) = event.decision
@@ -131,7 +130,8 @@ impl TrustRelationships {
                 }
             }
         }
-        let since = if events.is_at_end() { since } else { oldest.unwrap_or(since) };
-        Ok((seen, since))
+        let is_whole = events.is_at_end();
+        let since = if is_whole { since } else { oldest.unwrap_or(since) };
+        Ok((seen, since, is_whole))
     }
 }

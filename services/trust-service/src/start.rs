@@ -21,21 +21,17 @@ use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::Listeners;
 use countersign_store::trust::TrustStore;
-use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
 use crate::context::Context;
 use crate::issuer_keys::IssuerKeys;
+use crate::looking_back::LookingBack;
 use crate::policy_feed::PolicyFeed;
 use crate::trust_relationships::TrustRelationships;
 use crate::trusted_issuers::TrustedIssuers;
 use crate::uses::Uses;
 use crate::workspaces::Workspaces;
 use crate::{audit, commits, issuer_health, policy_stream, pruning};
-
-/// How many look through the past at a time. It may take a core and some memory for a while, and the others shall have some left
-/// (SECURITY 72).
-const LOOKING_BACK: usize = 1;
 
 /// What distinguishes one deployment's trust-services from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +85,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     );
     let readiness = Readiness::new();
     let uses = Arc::new(Uses::default());
-    let recording_uses = Arc::clone(&uses).run(Arc::clone(&store), shutdown.clone());
+    let recording_uses = Arc::clone(&uses).run(Arc::clone(&store), Arc::clone(&clock), shutdown.clone());
     let feed = PolicyFeed::new(Arc::clone(&store), readiness.condition("database"));
     let context = Arc::new(Context {
         store: Arc::clone(&store),
@@ -101,7 +97,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         strict_lint,
         feed: feed.clone(),
         discovery,
-        looking_back: Semaphore::new(LOOKING_BACK),
+        looking_back: LookingBack::new(),
         uses,
     });
     let public = Surface::new()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::time::Timestamp;
+use countersign_domain::time::{Clock, Timestamp};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::database::StoreError;
 use countersign_store::trust::TrustStore;
@@ -55,21 +55,26 @@ impl Uses {
             }
             if let Err(error) = store.record_uses(&batch).await {
                 let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                batch.into_iter().for_each(|(id, at)| note(&mut pending, id, at));
+                for (id, at) in batch {
+                    note(&mut pending, id, at);
+                }
                 return Err(error);
             }
         }
     }
 
     /// Writes from time to time until it is dropped, and at once when the service begins to stop.
-    pub(crate) async fn run(self: Arc<Self>, store: Arc<dyn TrustStore>, shutdown: Shutdown) {
+    pub(crate) async fn run(self: Arc<Self>, store: Arc<dyn TrustStore>, clock: Arc<dyn Clock>, shutdown: Shutdown) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopping = false;
+        let (mut stopping, mut began) = (false, false);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = shutdown.requested(), if !stopping => stopping = true,
+            }
+            if !began {
+                began = store.begin_recording_uses(clock.now()).await.is_ok();
             }
             if let Err(error) = self.flush(&*store).await {
                 tracing::warn!(%error, "cannot record when relationships were used");

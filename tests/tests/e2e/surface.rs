@@ -42,6 +42,7 @@ const SERVICES: [(Instance, &[&str]); 3] = [
     (
         Instance::TrustService,
         &[
+            "countersign.trust.v1.AuditService",
             "countersign.trust.v1.TrustRelationshipService",
             "countersign.trust.v1.TrustedIssuerService",
             "countersign.trust.v1.WorkspaceService",

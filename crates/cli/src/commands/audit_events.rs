@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use countersign_domain::time::Clock as _;
 use countersign_proto::common;
@@ -145,11 +147,10 @@ fn event_json(event: &AuditEvent) -> Value {
 }
 
 fn presentation_json(presentation: &Presentation) -> Value {
-    let hash: String = presentation.subject_token_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     json!({
         "subject_issuer": presentation.subject_issuer,
         "subject": presentation.subject,
-        "subject_token_hash": hash,
+        "subject_token_hash": STANDARD.encode(&presentation.subject_token_hash),
         "subject_token_id": presentation.subject_token_id,
         "subject_key_id": presentation.subject_key_id,
         "claims": presentation.claims.as_ref().and_then(|kept| serde_json::from_str::<Value>(&kept.members_json).ok()),
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(row[..6], ["-", "refused", "repo:a/b", "tr_0", "req-1", "SUBJECT_NOT_TRUSTED:"]);
         let json: Value = serde_json::from_str(&shown(refused, ListFormat::Json)).unwrap();
         assert_eq!(json[0]["presentation"]["claims"]["ref"], "dev");
-        assert_eq!(json[0]["presentation"]["subject_token_hash"], "0aff");
+        assert_eq!(json[0]["presentation"]["subject_token_hash"], "Cv8=");
 
         let several = AuditEvent { decision: AuditDecision::Refused.into(), count: 12, ..AuditEvent::default() };
         assert!(shown(several, ListFormat::Table).contains("refused 12 times"));

@@ -1,5 +1,6 @@
 //! `countersign issuers …`.
 
+pub(crate) mod doctor;
 mod update;
 
 use std::path::{Path, PathBuf};
@@ -9,10 +10,7 @@ use clap::{Args, Subcommand};
 use countersign_domain::profile::{Profile, ProfileDefinition};
 use countersign_proto::common;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
-use countersign_proto::issuer_v1::signing_key_service_client::SigningKeyServiceClient;
-use countersign_proto::issuer_v1::{
-    CreateIssuerRequest, DeleteIssuerRequest, Issuer, ListIssuersRequest, ListSigningKeysRequest, SigningKey,
-};
+use countersign_proto::issuer_v1::{CreateIssuerRequest, DeleteIssuerRequest, Issuer, ListIssuersRequest};
 
 use super::pages;
 use crate::arguments::Session;
@@ -20,17 +18,24 @@ use crate::connection::{Authorized, Service};
 use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::{ListFormat, Output};
-use crate::resources::{issuer_json, signing_key_json, signing_key_state};
+use crate::resources::issuer_json;
 use update::UpdateArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IssuersCommand {
+    #[command(flatten)]
+    Resource(ResourceCommand),
+    /// Look at an issuer's documents as AWS, Google Cloud, Azure, Vault and Kubernetes would, and say what each would refuse. Works
+    /// for anybody's issuer. Fails when one of them would.
+    Doctor(doctor::DoctorArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ResourceCommand {
     /// Create an issuer. Prints its id; its URL is told on standard error.
     Create(CreateArgs),
     /// List the issuers of the workspace, oldest first.
     List(ListArgs),
-    /// List the signing keys of an issuer, newest first.
-    Keys(KeysArgs),
     /// Change what is given of an issuer, and nothing else.
     ///
     /// A profile by which runs would have other subjects needs --accept-subject-from and --accept-subject-to, as relying parties
@@ -66,20 +71,13 @@ pub(crate) struct CreateArgs {
     /// The longest a token may live [default: 1h].
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     max_token_duration: Option<Duration>,
+    /// How long a key signs before the next one takes over, 1d to 730d; 0s: until `signing-keys rotate` [default: 90d].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    rotation_period: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// How to print the list.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    output: ListFormat,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct KeysArgs {
-    /// The issuer, `is_…`.
-    #[arg(value_name = "ID")]
-    id: String,
     /// How to print the list.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: ListFormat,
@@ -96,9 +94,17 @@ type Client = IssuerServiceClient<Authorized>;
 
 impl IssuersCommand {
     pub(crate) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+        match self {
+            Self::Resource(command) => command.run(session, output).await,
+            Self::Doctor(args) => args.run(output).await,
+        }
+    }
+}
+
+impl ResourceCommand {
+    async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let workspace_id = session.connection.workspace(&session.clock)?;
-        let channel = session.connection.authorized(Service::Issuer, &session.clock).await?;
-        let mut client = IssuerServiceClient::new(channel.clone());
+        let mut client = IssuerServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
         match self {
             Self::Create(args) => {
                 let request = CreateIssuerRequest { issuer: Some(args.into_issuer(workspace_id)?) };
@@ -107,10 +113,6 @@ impl IssuersCommand {
                 output.line(issuer.id)?;
             }
             Self::List(ListArgs { output: format }) => show(&list(&client, &workspace_id).await?, format, output)?,
-            Self::Keys(KeysArgs { id, output: format }) => {
-                let keys = signing_keys(&SigningKeyServiceClient::new(channel), &workspace_id, &id).await?;
-                show_keys(&keys, format, output)?;
-            }
             Self::Update(args) => {
                 let request = args.into_request(workspace_id)?;
                 let issuer = client.update_issuer(request).await?.into_inner().issuer.unwrap_or_default();
@@ -138,28 +140,6 @@ async fn list(client: &Client, workspace_id: &str) -> Result<Vec<Issuer>> {
     Ok(issuers)
 }
 
-async fn signing_keys(
-    client: &SigningKeyServiceClient<Authorized>,
-    workspace_id: &str,
-    issuer_id: &str,
-) -> Result<Vec<SigningKey>> {
-    let keys = pages::all(|page_token| {
-        let mut client = client.clone();
-        let request = ListSigningKeysRequest {
-            workspace_id: workspace_id.to_owned(),
-            issuer_id: issuer_id.to_owned(),
-            page_size: pages::PAGE_SIZE,
-            page_token,
-        };
-        async move {
-            let page = client.list_signing_keys(request).await?.into_inner();
-            Ok((page.signing_keys, page.next_page_token))
-        }
-    })
-    .await?;
-    Ok(keys)
-}
-
 impl CreateArgs {
     fn into_issuer(self, workspace_id: String) -> Result<Issuer> {
         let profile_definition = self.profile_file.as_deref().map(read_profile).transpose()?;
@@ -173,6 +153,7 @@ impl CreateArgs {
             allowed_audiences: self.allowed_audience,
             default_token_duration: self.default_token_duration.map(common::duration),
             max_token_duration: self.max_token_duration.map(common::duration),
+            rotation_period: self.rotation_period.map(common::duration),
             ..Issuer::default()
         })
     }
@@ -198,17 +179,6 @@ fn show(issuers: &[Issuer], format: ListFormat, output: &mut Output) -> std::io:
                 })
                 .collect();
             output.table(["ID", "ISSUER", "PROFILE", "ALGORITHMS", "NAME"], &rows)
-        }
-    }
-}
-
-fn show_keys(keys: &[SigningKey], format: ListFormat, output: &mut Output) -> std::io::Result<()> {
-    match format {
-        ListFormat::Json => output.json(&keys.iter().map(signing_key_json).collect::<Vec<_>>()),
-        ListFormat::Table => {
-            let rows: Vec<_> =
-                keys.iter().map(|key| [key.key_id.clone(), key.algorithm.clone(), signing_key_state(key).to_owned()]).collect();
-            output.table(["KEY ID", "ALGORITHM", "STATE"], &rows)
         }
     }
 }

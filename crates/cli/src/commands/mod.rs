@@ -9,5 +9,7 @@ pub(crate) mod issuers;
 pub(crate) mod pages;
 pub(crate) mod presets;
 pub(crate) mod secrets;
+pub(crate) mod setup;
+pub(crate) mod signing_keys;
 pub(crate) mod trusted_issuers;
 pub(crate) mod workspaces;

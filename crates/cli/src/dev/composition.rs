@@ -148,7 +148,7 @@ impl Surroundings {
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
             store: Arc::new(store),
-            key_encryption_key: KeyEncryptionKey::from_base64(&key_encryption_key)?,
+            key_encryption_keys: KeyEncryptionKey::from_base64(&key_encryption_key)?.into(),
             deployment_secret: deployment_secret(state)?,
             bootstrap_token: Some(BootstrapToken::from_file(&state.secrets.bootstrap_token)?),
         };

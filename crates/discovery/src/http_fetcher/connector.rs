@@ -53,6 +53,15 @@ impl Connector {
         Ok(Self { way, tls })
     }
 
+    /// The certificates that the server of a URL shows, verified, its own first.
+    pub(super) async fn certificates(&self, url: &Url) -> Result<Vec<Vec<u8>>, RequestError> {
+        let server = Server::try_from(url)?;
+        let stream = self.way.clone().oneshot(server.origin).await?.into_inner();
+        let stream = self.tls.trusting(None).connect(server.name, stream).await.map_err(RequestError::Tls)?;
+        let (_, session) = stream.get_ref();
+        Ok(session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.to_vec()).collect())
+    }
+
     /// A connection to the server of a URL that may be fetched.
     pub(super) async fn connect(&self, url: &Url, authorities: Option<&Authorities>) -> Result<Box<dyn Stream>, RequestError> {
         let server = Server::try_from(url)?;

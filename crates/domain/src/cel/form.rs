@@ -73,9 +73,22 @@ pub enum InvalidForm {
     Construction,
 }
 
+/// What an accepted expression goes through one by one, when it does.
+pub(super) fn range(expression: &IdedExpr) -> Option<&IdedExpr> {
+    match &expression.expr {
+        Expr::Comprehension(it) => Some(&it.iter_range),
+        Expr::Select(select) => range(&select.operand),
+        Expr::List(list) => list.elements.iter().find_map(range),
+        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).find_map(range),
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => None,
+    }
+}
+
 /// What is known of an accepted expression.
 #[derive(Debug, Default)]
 pub(super) struct Form {
+    /// Whether it has a comprehension.
+    pub(super) comprehends: bool,
     /// Top-level claims it reads.
     pub(super) claims: BTreeSet<Box<str>>,
     /// Attributes it reads.
@@ -213,6 +226,7 @@ impl<'a> Walk<'a> {
 
     fn comprehension(&mut self, it: &'a ComprehensionExpr, depth: usize) -> Result<(), InvalidForm> {
         self.comprehensions += 1;
+        self.form.comprehends = true;
         if self.comprehensions > 1 {
             return Err(InvalidForm::SeveralComprehensions);
         }

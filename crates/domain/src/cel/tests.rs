@@ -27,6 +27,24 @@ fn claims() -> serde_json::Value {
 }
 
 #[test]
+fn what_would_depend_on_the_order_of_an_object_is_refused() {
+    for source in [
+        "assertion.o.map(k, k)[0] == 'a'",
+        "assertion.o.filter(k, k != 'z').size() == 2",
+        "assertion.o.exists(k, k == 'a')",
+        "[1, 2].size() == 2 && assertion['o'].all(k, k != 'z')",
+    ] {
+        let expression: CelExpression = source.parse().unwrap();
+        let members = serde_json::json!({"o": {"a": 1, "b": 2}});
+        let assertion = Assertion::new(members.as_object().unwrap());
+        assert_eq!(expression.holds(&assertion, &Map::new()), Err(CelFailure::Unordered), "{source}");
+        let members = serde_json::json!({"o": ["a", "b"]});
+        let assertion = Assertion::new(members.as_object().unwrap());
+        assert_eq!(expression.holds(&assertion, &Map::new()), Ok(true), "{source}");
+    }
+}
+
+#[test]
 fn conditions_read_claims_by_name() {
     for source in [
         "assertion.ref == 'refs/heads/main'",

@@ -55,7 +55,7 @@ fn presented(policy: &WorkspacePolicy, claims: &Claims) -> Presentation {
 }
 
 fn judge(policy: &WorkspacePolicy, presentation: &Presentation) -> Judgement {
-    Hindsight::new(policy, &deployment()).judge(presentation, SignedDuration::ZERO, at(1_100))
+    Hindsight::new(Arc::new(policy.clone()), deployment()).judge(presentation, SignedDuration::ZERO, at(1_100))
 }
 
 fn decider(judgement: &Judgement) -> Option<TrustRelationshipId> {
@@ -123,11 +123,25 @@ fn what_was_not_kept_at_all_is_undecided_and_a_request_for_another_relationship_
 fn a_token_is_looked_at_as_if_it_had_been_issued_now() {
     let policy = policy(vec![relationship(1, &["a:b"])]);
     let kept = presented(&policy, &claims(&json!({})));
-    let deployment = deployment();
-    let mut hindsight = Hindsight::new(&policy, &deployment);
+    let mut hindsight = Hindsight::new(Arc::new(policy), deployment());
     let much_later = hindsight.judge(&kept, SignedDuration::ZERO, at(90_000));
     assert!(matches!(much_later, Judgement::Decided(Err(Refused::Untimely(_)))), "{much_later:?}");
     assert!(decider(&hindsight.judge(&kept, SignedDuration::from_secs(88_900), at(90_000))).is_some());
+}
+
+#[test]
+fn s72_what_presenters_choose_to_have_kept_does_not_cost_without_end() {
+    let policy = policy(vec![asking(1, "a:b", r#"{"claim": "env", "equals": "prod"}"#)]);
+    let kept = presented(&self::policy(vec![]), &claims(&json!({})));
+    let mut hindsight = Hindsight::new(Arc::new(policy), deployment());
+    for number in 0..100 {
+        let read = std::iter::once(format!("c{number}").parse().unwrap()).collect();
+        let json = kept.claims.as_ref().unwrap().json();
+        let claims = Some(crate::presentation::KeptClaims::from_parts(json, read).unwrap());
+        let judgement = hindsight.judge(&Presentation { claims, ..kept.clone() }, SignedDuration::ZERO, at(1_100));
+        let too_many = judgement == Judgement::Undecided(Unknown::TooManyKinds);
+        assert_eq!(too_many, number >= Hindsight::MAX_KINDS, "{number}");
+    }
 }
 
 fn condition() -> impl Strategy<Value = String> {

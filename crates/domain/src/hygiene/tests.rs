@@ -34,12 +34,22 @@ struct Case {
     health: Option<IssuerHealth>,
     last_used_at: Option<Timestamp>,
     seen: Seen,
+    is_whole: bool,
+    recorded_since: Timestamp,
 }
 
 impl Case {
     fn new(relationship: TrustRelationship, seen: Seen) -> Self {
         let last_used_at = (seen.exchanges() > 0).then(|| ago(1));
-        Self { relationship, issuer: trusted_issuer("https://issuer.example"), health: None, last_used_at, seen }
+        Self {
+            relationship,
+            issuer: trusted_issuer("https://issuer.example"),
+            health: None,
+            last_used_at,
+            seen,
+            is_whole: true,
+            recorded_since: ago(400),
+        }
     }
 
     fn review(&self) -> Vec<Finding> {
@@ -49,7 +59,7 @@ impl Case {
             health: self.health.as_ref(),
             last_used_at: self.last_used_at,
             seen: &self.seen,
-            window: Window { since: ago(30), unused_for: DAY * 30 },
+            window: Window { since: ago(30), unused_for: DAY * 30, is_whole: self.is_whole, recorded_since: self.recorded_since },
             now: now(),
         })
     }
@@ -76,6 +86,10 @@ fn what_never_matched_and_what_was_long_unused_is_told_and_what_is_new_is_given_
     ] {
         assert_eq!(case.rules().into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(), expected);
     }
+    // Before uses were recorded it may have been used.
+    let since = |days| Case { recorded_since: ago(days), ..unused(365, 365, None) };
+    assert_eq!(since(31).rules().into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(), [Rule::UnusedLately]);
+    assert_eq!(since(29).rules(), []);
     let mut disabled = unused(365, 365, None);
     disabled.relationship.settings.enabled = false;
     assert_eq!(disabled.rules(), []);
@@ -120,6 +134,8 @@ fn a_pattern_far_wider_than_its_use_is_told_with_a_narrower_one() {
         let fix = findings.first().map(|finding| finding.fix.as_str());
         assert_eq!(fix, expected, "{pattern} {subjects:?}");
     }
+    let part = Case { is_whole: false, ..Case::new(old(&["org:my-org:*"]), seen(&[("org:my-org:vault:a", 20)])) };
+    assert_eq!(part.rules(), [], "what nobody used in a part of the window says little");
     let mut fresh = Case::new(old(&["org:my-org:*"]), seen(&[("org:my-org:vault:a", 20)]));
     fresh.relationship.updated_at = ago(3);
     assert_eq!(fresh.rules(), [], "what was written a moment ago may be for what is to come");

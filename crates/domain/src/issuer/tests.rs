@@ -89,6 +89,7 @@ fn an_empty_draft_means_the_documented_defaults() {
     assert_eq!(settings.algorithms, [SignatureAlgorithm::Rs256]);
     assert_eq!(settings.default_token_duration, Duration::from_hours(1));
     assert_eq!(settings.max_token_duration, Duration::from_hours(1));
+    assert_eq!(settings.rotation, RotationPolicy::Every(Duration::from_hours(90 * 24)));
     let short = create(&IssuerDraft { max_token_duration: given(300), ..IssuerDraft::default() }).unwrap();
     assert_eq!(short.default_token_duration, Duration::from_mins(5), "the default never exceeds the maximum");
 }
@@ -101,6 +102,7 @@ fn every_violation_of_a_draft_is_noted_at_once() {
         allowed_audiences: ["a", "", "a"].map(str::to_owned).to_vec(),
         default_token_duration: given(59),
         max_token_duration: Some(Err(Unreadable("must be a duration"))),
+        rotation_period: given(86_399),
         ..IssuerDraft::default()
     };
     assert_eq!(
@@ -114,6 +116,7 @@ fn every_violation_of_a_draft_is_noted_at_once() {
             "issuer.allowed_audiences[2]",
             "issuer.max_token_duration",
             "issuer.default_token_duration",
+            "issuer.rotation_period",
         ]
     );
 }
@@ -152,6 +155,21 @@ fn durations_are_whole_seconds_from_a_minute_to_a_day() {
     assert_eq!(create(&longer).unwrap_err(), ["issuer.default_token_duration"], "longer than the maximum");
 }
 
+#[test]
+fn keys_are_rotated_every_day_to_every_other_year_or_on_request() {
+    for (seconds, expected) in [
+        (0, Some(RotationPolicy::OnRequest)),
+        (1, None),
+        (86_399, None),
+        (86_400, Some(RotationPolicy::Every(Duration::from_hours(24)))),
+        (730 * 86_400, Some(RotationPolicy::Every(Duration::from_hours(730 * 24)))),
+        (730 * 86_400 + 1, None),
+    ] {
+        let created = create(&IssuerDraft { rotation_period: given(seconds), ..IssuerDraft::default() });
+        assert_eq!(created.map(|settings| settings.rotation).ok(), expected, "{seconds} s");
+    }
+}
+
 fn issuer(settings: IssuerSettings) -> Issuer {
     Issuer {
         id: IssuerId::from_random([1; 16]),
@@ -184,6 +202,7 @@ fn a_mask_changes_what_it_names_and_nothing_else() {
         allowed_audiences: vec!["a".to_owned()],
         default_token_duration: given(120),
         max_token_duration: given(180),
+        rotation_period: given(0),
         ..IssuerDraft::default()
     });
     let present = issuer(present.unwrap());

@@ -1,5 +1,7 @@
 //! Finds what is filed under values that it asks of claims.
 
+use std::collections::BTreeSet;
+
 use rpds::HashTrieMapSync;
 use serde_json::{Map, Value};
 
@@ -21,7 +23,7 @@ impl<V> Default for ClaimIndex<V> {
     }
 }
 
-impl<V: Clone> ClaimIndex<V> {
+impl<V: Clone + Default> ClaimIndex<V> {
     pub(super) fn is_empty(&self) -> bool {
         self.by_path.is_empty()
     }
@@ -35,13 +37,19 @@ impl<V: Clone> ClaimIndex<V> {
         self.by_path.size() < MAX_PATHS || self.by_path.contains_key(path)
     }
 
-    pub(super) fn insert(&mut self, path: &ClaimPath, key: &ClaimValue, value: V) {
-        if let Some(values) = self.by_path.get_mut(path) {
-            values.insert_mut(key.clone(), value);
+    /// Changes what is filed under a value; the default, if there was nothing. It is changed where it lies, unless a snapshot shares
+    /// it.
+    pub(super) fn change(&mut self, path: &ClaimPath, key: &ClaimValue, change: impl FnOnce(&mut V)) {
+        if !self.by_path.contains_key(path) {
+            self.by_path.insert_mut(path.clone(), HashTrieMapSync::new_sync());
+        }
+        let Some(values) = self.by_path.get_mut(path) else { return };
+        if let Some(value) = values.get_mut(key) {
+            change(value);
         } else {
-            let mut values = HashTrieMapSync::new_sync();
+            let mut value = V::default();
+            change(&mut value);
             values.insert_mut(key.clone(), value);
-            self.by_path.insert_mut(path.clone(), values);
         }
     }
 
@@ -64,7 +72,7 @@ impl<V: Clone> ClaimIndex<V> {
     }
 }
 
-/// The claims and values under which a condition can be filed.
-pub(super) fn keys(condition: &ClaimCondition) -> Option<(&ClaimPath, &[ClaimValue])> {
-    condition.values().map(|values| (&condition.claim, values))
+/// The claim and the values under which a condition can be filed. Each value once, though a condition may repeat it.
+pub(super) fn keys(condition: &ClaimCondition) -> Option<(&ClaimPath, BTreeSet<&ClaimValue>)> {
+    condition.values().map(|values| (&condition.claim, values.iter().collect()))
 }

@@ -16,8 +16,10 @@ pub(super) struct HashIndex<V> {
 #[derive(Clone)]
 enum Node<V> {
     Empty,
-    /// Not more than [`LEAF_CAPACITY`] values, unless all have one hash.
+    /// Not more than [`LEAF_CAPACITY`] values.
     Leaf(Arc<[Slot<V>]>),
+    /// More values than that, of one hash. They are seldom looked up, and can be added to without copying those that are there.
+    Crowd(Arc<Vec<Slot<V>>>),
     /// At least one child is not empty.
     Branch(Arc<[Node<V>; FAN_OUT]>),
 }
@@ -56,8 +58,7 @@ impl<V: Clone> HashIndex<V> {
             node = &children[child_index(rest)];
             rest >>= BITS_PER_LEVEL;
         }
-        let slots = if let Node::Leaf(slots) = node { &**slots } else { &[] };
-        slots.iter().filter(move |slot| slot.hash == hash).map(|slot| &slot.value)
+        node.slots().iter().filter(move |slot| slot.hash == hash).map(|slot| &slot.value)
     }
 
     pub(super) fn insert(&mut self, hash: u64, value: V) {
@@ -77,8 +78,11 @@ impl<V: Clone> Node<V> {
     /// A tree of these slots, of whose hashes the lowest `used` bits are alike.
     fn of(slots: Vec<Slot<V>>, used: u32) -> Self {
         let Some(first) = slots.first() else { return Self::Empty };
-        if slots.len() <= LEAF_CAPACITY || slots.iter().all(|slot| slot.hash == first.hash) {
+        if slots.len() <= LEAF_CAPACITY {
             return Self::Leaf(slots.into());
+        }
+        if slots.iter().all(|slot| slot.hash == first.hash) {
+            return Self::Crowd(Arc::new(slots));
         }
         let mut parts: [Vec<Slot<V>>; FAN_OUT] = std::array::from_fn(|_| Vec::new());
         for slot in slots {
@@ -93,8 +97,22 @@ impl<V: Clone> Node<V> {
             node = &mut Arc::make_mut(children)[child_index(slot.hash >> used)];
             used += BITS_PER_LEVEL;
         }
-        let slots = if let Self::Leaf(slots) = node { &**slots } else { &[] };
-        *node = Self::of(slots.iter().cloned().chain([slot]).collect(), used);
+        if let Self::Crowd(slots) = node
+            && slots.first().is_some_and(|first| first.hash == slot.hash)
+        {
+            Arc::make_mut(slots).push(slot);
+        } else {
+            *node = Self::of(node.slots().iter().cloned().chain([slot]).collect(), used);
+        }
+    }
+
+    /// Those of a leaf or a crowd.
+    fn slots(&self) -> &[Slot<V>] {
+        match self {
+            Self::Empty | Self::Branch(_) => &[],
+            Self::Leaf(slots) => slots,
+            Self::Crowd(slots) => slots,
+        }
     }
 
     /// Removes the slots of which `gone` is true from where this hash leads.
@@ -104,6 +122,13 @@ impl<V: Clone> Node<V> {
             Self::Leaf(slots) => {
                 let kept: Vec<_> = slots.iter().filter(|slot| !gone(slot)).cloned().collect();
                 *self = if kept.is_empty() { Self::Empty } else { Self::Leaf(kept.into()) };
+            }
+            Self::Crowd(slots) => {
+                let kept = Arc::make_mut(slots);
+                kept.retain(|slot| !gone(slot));
+                if kept.len() <= LEAF_CAPACITY {
+                    *self = Self::of(std::mem::take(kept), 0);
+                }
             }
             Self::Branch(children) => {
                 let children = Arc::make_mut(children);
@@ -118,6 +143,7 @@ impl<V: Clone> Node<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
@@ -163,13 +189,38 @@ mod tests {
         }
     }
 
+    /// A number of which copies are counted.
+    struct Counted<'a> {
+        number: usize,
+        copies: &'a Cell<usize>,
+    }
+
+    impl Clone for Counted<'_> {
+        fn clone(&self) -> Self {
+            self.copies.set(self.copies.get() + 1);
+            Self { ..*self }
+        }
+    }
+
+    #[test]
+    fn values_of_one_hash_are_not_copied_for_each_that_comes_or_goes() {
+        let (mut index, copies) = (HashIndex::default(), Cell::new(0));
+        for number in 0..1_000 {
+            index.insert(7, Counted { number, copies: &copies });
+        }
+        assert!(copies.get() < 1_000, "{} copies", copies.get());
+        copies.set(0);
+        index.remove(7, |value| value.number < 500);
+        assert_eq!((index.under(7).count(), copies.get()), (500, 0));
+    }
+
     #[test]
     fn values_of_different_hashes_lie_apart_and_those_of_one_hash_together() {
         let mut index = HashIndex::default();
         for value in 0..100_u64 {
             index.insert(7, value);
         }
-        assert!(matches!(&index.root, Node::Leaf(slots) if slots.len() == 100));
+        assert!(matches!(&index.root, Node::Crowd(slots) if slots.len() == 100));
         index.insert(7 | 1 << 63, 100);
         assert!(matches!(index.root, Node::Branch(_)));
         assert_eq!((index.under(7).count(), index.under(7 | 1 << 63).count(), index.under(8).count()), (100, 1, 0));

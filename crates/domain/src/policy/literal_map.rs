@@ -1,5 +1,7 @@
-//! A persistent map from literal text that finds every key with which a given text begins.
+//! A persistent map from literal text that finds every key with which a given text begins, or which it holds anywhere.
 
+use std::collections::HashSet;
+use std::ptr;
 use std::sync::Arc;
 
 /// Values by non-empty literal keys. Cloning is cheap and shares everything.
@@ -47,22 +49,12 @@ impl<V: Clone> LiteralMap<V> {
         node.value.as_ref()
     }
 
-    /// Sets the value of a key, which must not be empty.
-    pub(super) fn insert(&mut self, key: &[u8], value: V) {
-        Arc::make_mut(&mut self.root).insert(key, value);
-        self.find_first_bytes();
-    }
-
     pub(super) fn remove(&mut self, key: &[u8]) {
         // Nothing that is shared is copied for nothing.
         if self.get(key).is_some() {
             Arc::make_mut(&mut self.root).remove(key);
-            self.find_first_bytes();
+            self.first_bytes = self.root.children.iter().map(|(first, _)| *first).collect();
         }
-    }
-
-    fn find_first_bytes(&mut self) {
-        self.first_bytes = self.root.children.iter().map(|(first, _)| *first).collect();
     }
 
     /// Calls `found` with the value of every key that `text` begins with, from the shortest up.
@@ -76,6 +68,39 @@ impl<V: Clone> LiteralMap<V> {
             (node, rest) = (next, after);
         }
     }
+
+    /// Calls `found` with the value of every key that `text` holds anywhere: once, however often the key occurs.
+    ///
+    /// There is a walk from every place in the text, so the cost is bounded by its length times that of the longest key. Who files
+    /// strangers' text here keeps the keys short.
+    pub(super) fn for_each_part_of<'a>(&'a self, text: &[u8], mut found: impl FnMut(&'a V)) {
+        // By where they lie, which is another place for each. Seldom is more than one met, for which no set is made.
+        let (mut first, mut others) = (None, HashSet::new());
+        for at in 0..text.len() {
+            self.for_each_start_of(&text[at..], |value| {
+                let place = ptr::from_ref(value);
+                let is_new = match first {
+                    None => {
+                        first = Some(place);
+                        true
+                    }
+                    Some(first) => place != first && others.insert(place),
+                };
+                if is_new {
+                    found(value);
+                }
+            });
+        }
+    }
+}
+
+impl<V: Clone + Default> LiteralMap<V> {
+    /// The value of a key, which must not be empty; the default, if there was none. It is changed where it lies, unless a snapshot
+    /// shares it.
+    pub(super) fn entry(&mut self, key: &[u8]) -> &mut V {
+        self.first_bytes.extend(key.first().copied());
+        Arc::make_mut(&mut self.root).entry(key)
+    }
 }
 
 impl ByteSet {
@@ -84,12 +109,18 @@ impl ByteSet {
     }
 }
 
+impl Extend<u8> for ByteSet {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
+        for byte in bytes {
+            self.0[usize::from(byte / 64)] |= 1 << (byte % 64);
+        }
+    }
+}
+
 impl FromIterator<u8> for ByteSet {
     fn from_iter<T: IntoIterator<Item = u8>>(bytes: T) -> Self {
         let mut set = Self::default();
-        for byte in bytes {
-            set.0[usize::from(byte / 64)] |= 1 << (byte % 64);
-        }
+        set.extend(bytes);
         set
     }
 }
@@ -106,24 +137,21 @@ impl<V: Clone> Node<V> {
         self.children.binary_search_by_key(&first, |(byte, _)| *byte)
     }
 
-    /// Sets the value of a key, of which `rest` comes behind this node.
-    fn insert(&mut self, rest: &[u8], value: V) {
-        let Some(first) = rest.first() else {
-            self.value = Some(value);
-            return;
-        };
-        match self.place_of(*first) {
-            Err(place) => {
-                let child = Self { label: rest.into(), value: Some(value), children: Vec::new() };
-                self.children.insert(place, (*first, Arc::new(child)));
-            }
-            Ok(place) => {
-                let child = Arc::make_mut(&mut self.children[place].1);
-                let shared = child.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
-                child.split(shared);
-                child.insert(&rest[shared..], value);
-            }
-        }
+    /// The value of a key, of which `rest` comes behind this node.
+    fn entry(&mut self, rest: &[u8]) -> &mut V
+    where
+        V: Default,
+    {
+        let Some(first) = rest.first() else { return self.value.get_or_insert_default() };
+        let place = self.place_of(*first).unwrap_or_else(|place| {
+            let child = Self { label: rest.into(), value: None, children: Vec::new() };
+            self.children.insert(place, (*first, Arc::new(child)));
+            place
+        });
+        let child = Arc::make_mut(&mut self.children[place].1);
+        let shared = child.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
+        child.split(shared);
+        child.entry(&rest[shared..])
     }
 
     /// Puts a node where `at` bytes of the label end, unless this one is there.
@@ -186,6 +214,13 @@ mod tests {
         found
     }
 
+    fn found_anywhere(map: &LiteralMap<String>, text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        map.for_each_part_of(text.as_bytes(), |key| found.push(key.clone()));
+        found.sort_unstable();
+        found
+    }
+
     /// The keys that a text begins with, the shortest first.
     fn expected(keys: &BTreeSet<String>, text: &str) -> Vec<String> {
         keys.iter().filter(|key| text.starts_with(*key)).cloned().collect()
@@ -193,18 +228,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_key_the_text_begins_with_and_no_other(
+        fn finds_every_key_the_text_begins_with_or_holds_and_no_other(
             history in prop::collection::vec(("[abc]{1,6}|a{1,9}", prop::bool::weighted(0.4)), 0..60),
             text in "[abcd]{0,12}|a{0,12}",
         ) {
-            let (mut map, mut keys) = (LiteralMap::default(), BTreeSet::new());
+            let (mut map, mut keys) = (LiteralMap::<String>::default(), BTreeSet::new());
             for (key, removed) in history {
                 let (before, found_before) = (map.clone(), expected(&keys, &text));
                 if removed {
                     map.remove(key.as_bytes());
                     keys.remove(&key);
                 } else {
-                    map.insert(key.as_bytes(), key.clone());
+                    map.entry(key.as_bytes()).clone_from(&key);
                     keys.insert(key);
                 }
                 map.root.check_form();
@@ -212,6 +247,8 @@ mod tests {
                 prop_assert_eq!(found(&map, &text), expected(&keys, &text));
                 prop_assert_eq!(map.get(text.as_bytes()), keys.get(&text));
             }
+            let held: Vec<String> = keys.iter().filter(|key| text.contains(*key)).cloned().collect();
+            prop_assert_eq!(found_anywhere(&map, &text), held);
             for key in &keys {
                 prop_assert_eq!(map.get(key.as_bytes()), Some(key));
                 map.remove(key.as_bytes());
@@ -220,12 +257,32 @@ mod tests {
         }
     }
 
+    /// A value that nobody may copy.
+    #[derive(Default)]
+    struct Uncopied(usize);
+
+    impl Clone for Uncopied {
+        fn clone(&self) -> Self {
+            unreachable!("copied, though nothing shares it")
+        }
+    }
+
+    #[test]
+    fn what_no_snapshot_shares_is_changed_where_it_lies() {
+        let mut map = LiteralMap::<Uncopied>::default();
+        for key in ["abc", "abd", "ab", "abc", "x", "abc"] {
+            map.entry(key.as_bytes()).0 += 1;
+        }
+        map.remove(b"abd");
+        assert_eq!(map.get(b"abc").map(|value| value.0), Some(3));
+    }
+
     #[test]
     fn a_key_of_every_length_is_found_on_one_walk() {
-        let (mut map, text) = (LiteralMap::default(), "a".repeat(1024));
+        let (mut map, text) = (LiteralMap::<String>::default(), "a".repeat(1024));
         let keys: BTreeSet<String> = (1..=text.len()).map(|length| text[..length].to_owned()).collect();
         for key in keys.iter().rev() {
-            map.insert(key.as_bytes(), key.clone());
+            map.entry(key.as_bytes()).clone_from(key);
         }
         assert_eq!(found(&map, &text), expected(&keys, &text));
         for key in &keys {

@@ -10,7 +10,7 @@ fn paths(texts: &[&str]) -> Vec<ClaimPath> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn claims(more: Value) -> Claims {
+fn claims(more: &Value) -> Claims {
     let mut members = json!({"iss": "https://issuer.example", "sub": "s", "aud": "a", "iat": 100, "exp": 400, "jti": "t"});
     members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Claims::from_members(members.as_object().unwrap().clone()).unwrap()
@@ -31,7 +31,7 @@ fn presentation(claims: &Claims, read: &[ClaimPath]) -> Presentation {
 
 #[test]
 fn s75_only_what_is_read_is_kept() {
-    let claims = claims(json!({"ref": "main", "email": "a@b.example", "k8s": {"ns": "prod", "token": "x"}}));
+    let claims = claims(&json!({"ref": "main", "email": "a@b.example", "k8s": {"ns": "prod", "token": "x"}}));
     let kept = KeptClaims::of(&claims, &paths(&["ref", "/k8s/ns", "environment", "sub"])).unwrap();
     assert_eq!(json!(kept.members()), json!({"aud": "a", "iat": 100, "exp": 400, "ref": "main", "k8s": {"ns": "prod"}}));
     let known = presentation(&claims, &paths(&["ref", "/k8s/ns", "environment", "sub"]));
@@ -53,7 +53,7 @@ fn s75_only_what_is_read_is_kept() {
 
 #[test]
 fn s75_no_token_and_nothing_long_is_kept_and_neither_counts_as_absent() {
-    let claims = claims(json!({
+    let claims = claims(&json!({
         "id_token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzIn0.c2ln",
         "nested": {"list": ["eyJhbGciOiJSUzI1NiJ9.e30."]},
         "long": "x".repeat(2_000),
@@ -66,15 +66,33 @@ fn s75_no_token_and_nothing_long_is_kept_and_neither_counts_as_absent() {
 }
 
 #[test]
+fn s75_no_disguise_gets_a_token_kept() {
+    let encoded = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+    let token = |header: &str| format!("{}.{}.c2ln", encoded(header), encoded(r#"{"sub":"s"}"#));
+    for header in [r#"{"alg":"RS256"}"#, "{\n \"alg\": \"RS256\"}", r#"{ "alg":"RS256"}"#, "\n\t {}"] {
+        let token = token(header);
+        for value in [json!(token), json!(format!("Bearer {token}")), json!([{"a": token}]), json!({ token.clone(): 1 })] {
+            let kept = KeptClaims::of(&claims(&json!({ "ref": value })), &paths(&["ref"])).unwrap();
+            assert!(kept.read().is_empty() && !kept.json().contains("c2ln"), "{header:?} {value}");
+        }
+        let request = ExchangeRequest { audiences: vec![token.parse().unwrap()], ..ExchangeRequest::default() };
+        assert_eq!(Presentation::request_to_keep(&request), None);
+    }
+    for harmless in ["refs/heads/v1.2.3", "my.org.example", "eyJ.eyJ", "https://api.example.com/a.b.c"] {
+        assert!(!looks_like_token(harmless), "{harmless}");
+    }
+}
+
+#[test]
 fn an_audience_that_is_too_long_leaves_nothing_to_decide_on() {
-    let claims = claims(json!({"aud": vec!["https://audience.example"; 100]}));
+    let claims = claims(&json!({"aud": vec!["https://audience.example"; 100]}));
     assert_eq!(KeptClaims::of(&claims, &[]), None);
     assert_eq!(presentation(&claims, &[]).known_claims(SignedDuration::ZERO), None);
 }
 
 #[test]
 fn a_token_can_be_looked_at_as_if_it_had_been_issued_later() {
-    let claims = claims(json!({"nbf": 99.5, "iat": 100, "exp": 400}));
+    let claims = claims(&json!({"nbf": 99.5, "iat": 100, "exp": 400}));
     let later = presentation(&claims, &[]).known_claims(SignedDuration::from_secs(1_000)).unwrap();
     assert_eq!((later.issued_at.as_second(), later.expires_at.as_second()), (1_100, 1_400));
     assert_eq!(later.not_before.unwrap().as_millisecond(), 1_099_500);
@@ -96,6 +114,25 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    /// Whoever is told what is kept takes it, however the claims are built: what one token makes must not harm others in a batch.
+    #[test]
+    fn what_is_kept_can_always_be_read_again(
+        names in prop::collection::vec(r#"[a-z"\\é]{1,60}"#, 1..60),
+        depth in 0..4_usize,
+        length in 0..400_usize,
+    ) {
+        let mut members = Map::new();
+        let mut read = Vec::new();
+        for name in names {
+            let pointer = format!("/{}", vec![name.replace('~', "~0").replace('/', "~1"); depth + 1].join("/"));
+            let Ok(path) = pointer.parse::<ClaimPath>() else { continue };
+            path.put(&mut members, "x".repeat(length).into());
+            read.push(path);
+        }
+        let kept = KeptClaims::of(&claims(&Value::Object(members)), &read).unwrap();
+        prop_assert_eq!(KeptClaims::from_parts(kept.json(), kept.read().clone()), Ok(kept.clone()));
+    }
+
     /// A condition on what was read is judged as it was on the whole token, and what was not read is said to be unknown.
     #[test]
     fn what_is_known_is_judged_alike(
@@ -106,7 +143,7 @@ proptest! {
             r#""equals": "a""#, r#""equals": "a", "negated": true"#, r#""equals": 1"#, r#""exists": true"#, r#""contains": "a""#, r#""glob": "a*""#,
         ]),
     ) {
-        let claims = claims(Value::Object(members.into_iter().collect()));
+        let claims = claims(&Value::Object(members.into_iter().collect()));
         let read: Vec<ClaimPath> = read.iter().map(|path| path.parse().unwrap()).collect();
         let condition = format!(r#"{{"claim": "{asked}", {test}}}"#);
         let Ok(condition) = serde_json::from_str::<ClaimCondition>(&condition) else { return Ok(()) };

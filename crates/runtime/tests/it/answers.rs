@@ -39,7 +39,7 @@ async fn one_port_speaks_grpc_and_http() {
 async fn s63_what_nobody_serves_is_unimplemented_or_not_found() {
     let service = Service::start();
     assert_eq!(
-        call(service.public(), "/countersign.trust.v1.AuditService/ListAuditEvents", &[]).await.code(),
+        call(service.public(), "/countersign.trust.v1.AuditService/ForgetAuditEvents", &[]).await.code(),
         Code::Unimplemented
     );
     assert_eq!(service.http(get("/nowhere")).await.status(), StatusCode::NOT_FOUND);

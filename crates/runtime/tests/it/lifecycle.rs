@@ -118,6 +118,8 @@ async fn the_private_port_tells_life_readiness_and_numbers() {
     for line in [
         "countersign_up 1",
         "countersign_answer 42",
+        "countersign_answers{method=\"guess\"} 41",
+        "countersign_answers{method=\"sum\"} 42",
         "countersign_build_info{service=\"test-service\"",
         "countersign_requests_total{route=\"countersign.issuer.v1.KeySetService/GetJsonWebKeySet\",status=\"Ok\"} 1",
         "countersign_requests_total{route=\"countersign.issuer.v1.KeySetService/GetJsonWebKeySet\",status=\"NotFound\"} 1",

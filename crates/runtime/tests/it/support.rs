@@ -179,6 +179,7 @@ impl Service {
             .readiness(readiness.clone())
             .limits(limits)
             .gauge("answer", "What was computed", || 42)
+            .gauge_by("answers", "What was computed, by method", "method", || vec![("guess", 41), ("sum", 42)])
             .public(surface().http(http))
             .internal(surface())
             .start(listeners, shutdown.clone())

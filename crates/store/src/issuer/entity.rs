@@ -72,6 +72,8 @@ pub(super) mod issuer {
         pub allowed_audiences: String,
         pub default_token_seconds: i64,
         pub max_token_seconds: i64,
+        /// 0: only on request.
+        pub rotation_seconds: i64,
         pub revision: i64,
         pub created_at: i64,
         pub updated_at: i64,
@@ -97,11 +99,13 @@ pub(super) mod signing_key {
         pub algorithm: String,
         pub generation: i32,
         pub public_jwk: String,
+        /// Empty of a key that is revoked.
         pub sealed_private_key: Vec<u8>,
         pub created_at: i64,
         pub activate_at: i64,
         pub sign_until: Option<i64>,
         pub publish_until: Option<i64>,
+        pub revoked_at: Option<i64>,
     }
 
     impl std::fmt::Debug for Model {
@@ -111,6 +115,28 @@ pub(super) mod signing_key {
                 .field("key_id", &self.key_id)
                 .finish_non_exhaustive()
         }
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Under which settings key sets were handed out, and until when that may go on.
+pub(super) mod served_key_sets {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "served_key_sets")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub max_age_seconds: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub staleness_limit_seconds: i64,
+        pub served_until: i64,
+        /// The directory's revision at the last change.
+        pub change_revision: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -7,7 +7,13 @@ use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 /// Every step, oldest first.
 pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(CreateIssuers), Box::new(AddProfileDefinitions), Box::new(AddFormerSubjects)]
+    vec![
+        Box::new(CreateIssuers),
+        Box::new(AddKeyLifecycle),
+        Box::new(AddServedKeySets),
+        Box::new(AddProfileDefinitions),
+        Box::new(AddFormerSubjects),
+    ]
 }
 
 struct CreateIssuers;
@@ -98,11 +104,55 @@ impl MigrationTrait for CreateIssuers {
     }
 }
 
+struct AddKeyLifecycle;
+
+impl MigrationName for AddKeyLifecycle {
+    fn name(&self) -> &'static str {
+        "m0002_add_key_lifecycle"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddKeyLifecycle {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // With a default, as the version before this one goes on creating issuers for a while: 90 days.
+        let rotation = big_integer("rotation_seconds").default(7_776_000).take();
+        manager.alter_table(Table::alter().table("issuers").add_column(rotation).to_owned()).await?;
+        let revoked_at = big_integer_null("revoked_at");
+        manager.alter_table(Table::alter().table("signing_keys").add_column(revoked_at).to_owned()).await
+    }
+}
+
+struct AddServedKeySets;
+
+impl MigrationName for AddServedKeySets {
+    fn name(&self) -> &'static str {
+        "m0003_add_served_key_sets"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddServedKeySets {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let served_key_sets = Table::create()
+            .table("served_key_sets")
+            .col(big_integer("max_age_seconds"))
+            .col(big_integer("staleness_limit_seconds"))
+            .col(big_integer("served_until"))
+            .col(big_integer("change_revision"))
+            .primary_key(Index::create().col("max_age_seconds").col("staleness_limit_seconds"))
+            .to_owned();
+        manager.create_table(served_key_sets).await
+    }
+}
+
 struct AddProfileDefinitions;
 
 impl MigrationName for AddProfileDefinitions {
     fn name(&self) -> &'static str {
-        "m0002_add_profile_definitions"
+        "m0004_add_profile_definitions"
     }
 }
 
@@ -118,7 +168,7 @@ struct AddFormerSubjects;
 
 impl MigrationName for AddFormerSubjects {
     fn name(&self) -> &'static str {
-        "m0003_add_former_subjects"
+        "m0005_add_former_subjects"
     }
 }
 

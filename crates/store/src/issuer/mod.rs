@@ -19,7 +19,7 @@ use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
-use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::signing_key::{Retirement, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 
 use crate::database::StoreError;
@@ -68,19 +68,29 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<Option<IssuerId>, StoreError>;
 
-    /// Adds keys to an issuer: all of them or, where one of their generations exists already, none.
-    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey]) -> Result<AddKeysOutcome, StoreError>;
-
-    /// Sets the end of a key's life, unless it has one already or the key is gone.
-    async fn retire_signing_key(&self, issuer_id: &IssuerId, key_id: &KeyId, retirement: Retirement) -> Result<(), StoreError>;
-
-    /// An issuer's keys behind a position, newest first, at most `limit`.
-    async fn list_signing_keys(
+    /// Changes an issuer's keys: everything at once, or nothing.
+    ///
+    /// Nothing, where the issuer, its keys, or what is noted of served key sets changed after revision `as_of`: what was planned by
+    /// an older picture may be wrong by now, and another replica may have done it already.
+    async fn change_signing_keys(
         &self,
         issuer_id: &IssuerId,
-        after: Option<&SigningKeyPosition>,
-        limit: u64,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError>;
+        as_of: i64,
+        changes: &[KeyChange],
+    ) -> Result<ChangeKeysOutcome, StoreError>;
+
+    /// Puts another sealed form of a private key in place of this one, and nothing else: no replica need read it. `false`: it is
+    /// another by now.
+    async fn reseal_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        sealed: &[u8],
+        resealed: Vec<u8>,
+    ) -> Result<bool, StoreError>;
+
+    /// Notes until when key sets may be handed out under a policy. An end that was noted before is never moved forward.
+    async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError>;
 
     /// Everything that changed after `revision`, each issuer once and whole. From revision 0 it is all there is.
     async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError>;
@@ -106,13 +116,39 @@ pub enum WriteOutcome {
     Stale,
 }
 
-/// What became of new keys.
+/// A change of an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// A new key.
+    Add(SealedSigningKey),
+    /// The end of a key's life, which is set once.
+    Retire {
+        /// Which key.
+        key_id: KeyId,
+        /// Its end.
+        retirement: Retirement,
+    },
+    /// The revocation of a key. Its private half is destroyed, so that nothing brings it back.
+    Revoke {
+        /// Which key.
+        key_id: KeyId,
+        /// When.
+        revoked_at: Timestamp,
+    },
+    /// The activation of a prepared key, dated back to its creation.
+    Promote {
+        /// Which key.
+        key_id: KeyId,
+    },
+}
+
+/// What became of a change of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddKeysOutcome {
-    /// They are there.
-    Added,
-    /// Another replica was first; read again.
-    AlreadyThere,
+pub enum ChangeKeysOutcome {
+    /// It is done.
+    Done,
+    /// Something changed since the plan was made, as when another replica was first: read again.
+    Stale,
     /// The issuer was deleted.
     IssuerGone,
 }
@@ -126,15 +162,6 @@ pub struct IssuerPosition {
     pub id: IssuerId,
 }
 
-/// Where a page of signing keys ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SigningKeyPosition {
-    /// Of the last key on the page.
-    pub created_at: Timestamp,
-    /// Of the last key on the page.
-    pub key_id: KeyId,
-}
-
 /// A signing key as it lies in the database.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSigningKey {
@@ -142,7 +169,7 @@ pub struct SealedSigningKey {
     pub record: SigningKeyRecord,
     /// The public half as a JWK, for whoever looks into the database. Never the source of what is published.
     pub public_jwk: String,
-    /// The private half, sealed under the key-encryption key and bound to this row.
+    /// The private half, sealed under the key-encryption key and bound to this row. Empty of a key that is revoked.
     pub sealed_private_key: Vec<u8>,
 }
 
@@ -191,6 +218,8 @@ pub struct IssuerChanges {
     pub revision: i64,
     /// The issuers that changed.
     pub changed: Vec<ChangedIssuer>,
+    /// Under which policies key sets were handed out: all of them, whatever changed. Empty where nothing did.
+    pub served: Vec<ServedKeySets>,
 }
 
 /// An issuer that changed.

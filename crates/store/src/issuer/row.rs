@@ -8,7 +8,7 @@ use countersign_domain::id::IssuerId;
 use countersign_domain::issuer::{Issuer, IssuerSettings};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::profile::Profile;
-use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::signing_key::{KeyPolicy, Retirement, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::violation::Violations;
 use sea_orm::ActiveValue::Set;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::SealedSigningKey;
-use super::entity::{issuer, issuer_url, signing_key};
+use super::entity::{issuer, issuer_url, served_key_sets, signing_key};
 use crate::database::StoreError;
 
 /// Reads the columns of one row.
@@ -77,6 +77,7 @@ pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
             allowed_audiences: row.json("allowed_audiences", &model.allowed_audiences)?,
             default_token_duration: row.seconds("default_token_seconds", model.default_token_seconds)?,
             max_token_duration: row.seconds("max_token_seconds", model.max_token_seconds)?,
+            rotation: RotationPolicy::of_period(row.seconds("rotation_seconds", model.rotation_seconds)?),
         },
         revision: model.revision,
         created_at: row.time("created_at", model.created_at)?,
@@ -95,7 +96,8 @@ fn to_profile(row: &Row<'_>, model: &issuer::Model) -> Result<Profile, StoreErro
 
 pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
     let Issuer { id, workspace_id, issuer_url, profile, former_subjects, settings, revision, created_at, updated_at } = issuer;
-    let IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration } = settings;
+    let IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration, rotation } =
+        settings;
     issuer::ActiveModel {
         id: Set(id.to_string()),
         workspace_id: Set(workspace_id.to_string()),
@@ -108,13 +110,14 @@ pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
         allowed_audiences: Set(json(allowed_audiences)),
         default_token_seconds: Set(seconds(*default_token_duration)),
         max_token_seconds: Set(seconds(*max_token_duration)),
+        rotation_seconds: Set(seconds(rotation.period())),
         revision: Set(*revision),
         created_at: Set(created_at.as_microsecond()),
         updated_at: Set(updated_at.as_microsecond()),
     }
 }
 
-pub(super) fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, StoreError> {
+fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, StoreError> {
     let row = Row { table: "signing key", key: &model.key_id };
     let retirement = match (model.sign_until, model.publish_until) {
         (Some(sign_until), Some(publish_until)) => Some(Retirement {
@@ -131,6 +134,7 @@ pub(super) fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, 
         created_at: row.time("created_at", model.created_at)?,
         activate_at: row.time("activate_at", model.activate_at)?,
         retirement,
+        revoked_at: model.revoked_at.map(|revoked_at| row.time("revoked_at", revoked_at)).transpose()?,
     })
 }
 
@@ -141,7 +145,7 @@ pub(super) fn to_sealed_key(model: signing_key::Model) -> Result<SealedSigningKe
 
 pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signing_key::ActiveModel {
     let SealedSigningKey { record, public_jwk, sealed_private_key } = key;
-    let SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement } = record;
+    let SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement, revoked_at } = record;
     signing_key::ActiveModel {
         issuer_id: Set(issuer_id.to_owned()),
         key_id: Set(key_id.to_string()),
@@ -153,6 +157,34 @@ pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signin
         activate_at: Set(activate_at.as_microsecond()),
         sign_until: Set(retirement.map(|end| end.sign_until.as_microsecond())),
         publish_until: Set(retirement.map(|end| end.publish_until.as_microsecond())),
+        revoked_at: Set(revoked_at.map(Timestamp::as_microsecond)),
+    }
+}
+
+pub(super) fn to_served(model: &served_key_sets::Model) -> Result<ServedKeySets, StoreError> {
+    let row = Row { table: "served key sets", key: "of a policy" };
+    Ok(ServedKeySets {
+        policy: KeyPolicy {
+            key_set_max_age: row.seconds("max_age_seconds", model.max_age_seconds)?,
+            staleness_limit: row.seconds("staleness_limit_seconds", model.staleness_limit_seconds)?,
+        },
+        until: row.time("served_until", model.served_until)?,
+    })
+}
+
+/// What names a row of served key sets.
+pub(super) fn served_key(policy: KeyPolicy) -> (i64, i64) {
+    (seconds(policy.key_set_max_age), seconds(policy.staleness_limit))
+}
+
+pub(super) fn from_served(served: ServedKeySets, revision: i64) -> served_key_sets::ActiveModel {
+    let ServedKeySets { policy, until } = served;
+    let (max_age_seconds, staleness_limit_seconds) = served_key(policy);
+    served_key_sets::ActiveModel {
+        max_age_seconds: Set(max_age_seconds),
+        staleness_limit_seconds: Set(staleness_limit_seconds),
+        served_until: Set(until.as_microsecond()),
+        change_revision: Set(revision),
     }
 }
 

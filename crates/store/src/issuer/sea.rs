@@ -7,7 +7,7 @@ use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
-use countersign_domain::signing_key::{Retirement, SigningKeyRecord};
+use countersign_domain::signing_key::ServedKeySets;
 use countersign_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict};
@@ -16,10 +16,10 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _, TryInsertResult,
 };
 
-use super::entity::{directory, issuer, issuer_url, signing_key};
+use super::entity::{directory, issuer, issuer_url, served_key_sets, signing_key};
 use super::{
-    AddKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, SealedSigningKey,
-    SigningKeyPosition, WriteOutcome, migration, row,
+    ChangeKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, KeyChange,
+    WriteOutcome, migration, row,
 };
 use crate::database::{Database, DatabaseUrl, StoreError};
 
@@ -65,15 +65,70 @@ impl SeaIssuerStore {
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
     }
 
-    /// Notes that an issuer changed; false when it is deleted.
-    async fn note_change(transaction: &DatabaseTransaction, issuer_id: &IssuerId, revision: i64) -> Result<bool, DbErr> {
-        let noted = issuer_url::Entity::update_many()
+    /// Notes that an issuer changed.
+    async fn note_change(transaction: &DatabaseTransaction, issuer_id: &IssuerId, revision: i64) -> Result<(), DbErr> {
+        issuer_url::Entity::update_many()
             .col_expr(issuer_url::Column::ChangeRevision, Expr::value(revision))
             .filter(issuer_url::Column::IssuerId.eq(issuer_id.as_str()))
-            .filter(issuer_url::Column::DeletedAt.is_null())
             .exec(transaction)
             .await?;
-        Ok(noted.rows_affected == 1)
+        Ok(())
+    }
+
+    async fn change_keys(
+        transaction: &DatabaseTransaction,
+        issuer_id: &IssuerId,
+        (as_of, revision): (i64, i64),
+        changes: &[KeyChange],
+    ) -> Result<ChangeKeysOutcome, DbErr> {
+        let found = issuer_url::Entity::find_by_id(issuer_id.as_str()).one(transaction).await?;
+        match found {
+            Some(found) if found.deleted_at.is_none() && found.change_revision <= as_of => {}
+            Some(found) if found.deleted_at.is_none() => return Ok(ChangeKeysOutcome::Stale),
+            _ => return Ok(ChangeKeysOutcome::IssuerGone),
+        }
+        let served_since = served_key_sets::Entity::find().filter(served_key_sets::Column::ChangeRevision.gt(as_of));
+        if served_since.one(transaction).await?.is_some() {
+            return Ok(ChangeKeysOutcome::Stale);
+        }
+        Self::note_change(transaction, issuer_id, revision).await?;
+        for change in changes {
+            if !Self::change_key(transaction, issuer_id, change).await? {
+                return Ok(ChangeKeysOutcome::Stale);
+            }
+        }
+        Ok(ChangeKeysOutcome::Done)
+    }
+
+    /// False where the key is not as the change expects it.
+    async fn change_key(transaction: &DatabaseTransaction, issuer_id: &IssuerId, change: &KeyChange) -> Result<bool, DbErr> {
+        let unended = |key_id: &KeyId| {
+            signing_key::Entity::update_many()
+                .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
+                .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
+                .filter(signing_key::Column::RevokedAt.is_null())
+        };
+        let changed = match change {
+            KeyChange::Add(key) => {
+                let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
+                    .on_conflict(OnConflict::new().do_nothing().to_owned())
+                    .try_insert()
+                    .exec_without_returning(transaction)
+                    .await?;
+                return Ok(matches!(inserted, TryInsertResult::Inserted(1)));
+            }
+            KeyChange::Retire { key_id, retirement } => unended(key_id)
+                .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
+                .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
+                .filter(signing_key::Column::SignUntil.is_null()),
+            KeyChange::Revoke { key_id, revoked_at } => unended(key_id)
+                .col_expr(signing_key::Column::RevokedAt, Expr::value(revoked_at.as_microsecond()))
+                .col_expr(signing_key::Column::SealedPrivateKey, Expr::value(Vec::<u8>::new())),
+            KeyChange::Promote { key_id } => unended(key_id)
+                .col_expr(signing_key::Column::ActivateAt, Expr::col(signing_key::Column::CreatedAt))
+                .filter(signing_key::Column::SignUntil.is_null()),
+        };
+        Ok(changed.exec(transaction).await?.rows_affected == 1)
     }
 
     /// Why a guarded write touched no row.
@@ -229,70 +284,61 @@ impl IssuerStore for SeaIssuerStore {
             .transpose()
     }
 
-    async fn add_signing_keys(&self, issuer_id: &IssuerId, keys: &[SealedSigningKey]) -> Result<AddKeysOutcome, StoreError> {
-        let (transaction, revision) = self.begin_write().await?;
-        if !Self::note_change(&transaction, issuer_id, revision).await? {
-            transaction.rollback().await?;
-            return Ok(AddKeysOutcome::IssuerGone);
-        }
-        for key in keys {
-            let inserted = signing_key::Entity::insert(row::from_sealed_key(issuer_id.as_str(), key))
-                .on_conflict(OnConflict::new().do_nothing().to_owned())
-                .try_insert()
-                .exec_without_returning(&transaction)
-                .await?;
-            if !matches!(inserted, TryInsertResult::Inserted(1)) {
-                transaction.rollback().await?;
-                return Ok(AddKeysOutcome::AlreadyThere);
-            }
-        }
-        transaction.commit().await?;
-        Ok(AddKeysOutcome::Added)
-    }
-
-    async fn retire_signing_key(&self, issuer_id: &IssuerId, key_id: &KeyId, retirement: Retirement) -> Result<(), StoreError> {
-        let (transaction, revision) = self.begin_write().await?;
-        signing_key::Entity::update_many()
-            .col_expr(signing_key::Column::SignUntil, Expr::value(retirement.sign_until.as_microsecond()))
-            .col_expr(signing_key::Column::PublishUntil, Expr::value(retirement.publish_until.as_microsecond()))
-            .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
-            .filter(signing_key::Column::KeyId.eq(key_id.as_str()))
-            .filter(signing_key::Column::SignUntil.is_null())
-            .exec(&transaction)
-            .await?;
-        Self::note_change(&transaction, issuer_id, revision).await?;
-        Ok(transaction.commit().await?)
-    }
-
-    async fn list_signing_keys(
+    async fn change_signing_keys(
         &self,
         issuer_id: &IssuerId,
-        after: Option<&SigningKeyPosition>,
-        limit: u64,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
-        let behind = after.map(|SigningKeyPosition { created_at, key_id }| {
-            let created_at = created_at.as_microsecond();
-            Condition::any().add(signing_key::Column::CreatedAt.lt(created_at)).add(
-                Condition::all()
-                    .add(signing_key::Column::CreatedAt.eq(created_at))
-                    .add(signing_key::Column::KeyId.gt(key_id.as_str())),
-            )
-        });
-        let found = signing_key::Entity::find()
-            .filter(signing_key::Column::IssuerId.eq(issuer_id.as_str()))
-            .filter(behind.unwrap_or_else(Condition::all))
-            .order_by_desc(signing_key::Column::CreatedAt)
-            .order_by_asc(signing_key::Column::KeyId)
-            .limit(limit)
-            .all(self.database.reader())
+        as_of: i64,
+        changes: &[KeyChange],
+    ) -> Result<ChangeKeysOutcome, StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        let outcome = Self::change_keys(&transaction, issuer_id, (as_of, revision), changes).await?;
+        match outcome {
+            ChangeKeysOutcome::Done => transaction.commit().await?,
+            ChangeKeysOutcome::Stale | ChangeKeysOutcome::IssuerGone => transaction.rollback().await?,
+        }
+        Ok(outcome)
+    }
+
+    async fn reseal_signing_key(
+        &self,
+        issuer_id: &IssuerId,
+        key_id: &KeyId,
+        sealed: &[u8],
+        resealed: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        use signing_key::Column;
+
+        let updated = signing_key::Entity::update_many()
+            .col_expr(Column::SealedPrivateKey, Expr::value(resealed))
+            .filter(Column::IssuerId.eq(issuer_id.as_str()))
+            .filter(Column::KeyId.eq(key_id.as_str()))
+            .filter(Column::SealedPrivateKey.eq(sealed))
+            .exec(self.database.writer())
             .await?;
-        found.iter().map(row::to_record).collect()
+        Ok(updated.rows_affected == 1)
+    }
+
+    async fn note_served_key_sets(&self, served: ServedKeySets) -> Result<(), StoreError> {
+        use served_key_sets::Column::{ChangeRevision, MaxAgeSeconds, ServedUntil, StalenessLimitSeconds};
+
+        let (transaction, revision) = self.begin_write().await?;
+        let known = served_key_sets::Entity::find_by_id(row::served_key(served.policy));
+        if known.one(&transaction).await?.is_some_and(|known| known.served_until >= served.until.as_microsecond()) {
+            return Ok(transaction.rollback().await?);
+        }
+        let replace =
+            OnConflict::columns([MaxAgeSeconds, StalenessLimitSeconds]).update_columns([ServedUntil, ChangeRevision]).to_owned();
+        served_key_sets::Entity::insert(row::from_served(served, revision))
+            .on_conflict(replace)
+            .exec_without_returning(&transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     async fn changes_since(&self, revision: i64) -> Result<IssuerChanges, StoreError> {
         // Nothing new is the rule: one cheap statement finds it out.
         if revision == current_revision(self.database.reader()).await? {
-            return Ok(IssuerChanges { revision, changed: Vec::new() });
+            return Ok(IssuerChanges { revision, changed: Vec::new(), served: Vec::new() });
         }
         let moment = self.database.begin_read().await?;
         let now = current_revision(&moment).await?;
@@ -305,6 +351,7 @@ impl IssuerStore for SeaIssuerStore {
             let own = signing_key::Entity::find().filter(signing_key::Column::IssuerId.is_in(chunk()));
             keys.extend(own.all(&moment).await?);
         }
+        let served = served_key_sets::Entity::find().all(&moment).await?;
         moment.commit().await?;
         let issuers: HashMap<_, _> = issuers.into_iter().map(|model| (model.id.clone(), model)).collect();
         let mut keys_of: HashMap<_, Vec<_>> = HashMap::new();
@@ -316,7 +363,8 @@ impl IssuerStore for SeaIssuerStore {
             let keys = keys_of.remove(&url.issuer_id).unwrap_or_default();
             changed_issuer(url, issuer, keys)
         });
-        Ok(IssuerChanges { revision: now, changed: changed.collect() })
+        let served = served.iter().filter_map(|model| row::to_served(model).inspect_err(report).ok());
+        Ok(IssuerChanges { revision: now, changed: changed.collect(), served: served.collect() })
     }
 }
 

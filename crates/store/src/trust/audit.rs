@@ -21,8 +21,8 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::entity::{audit_event, trust_relationship, trust_relationship_use};
-use super::{AuditStore, SeaTrustStore, rows};
+use super::entity::{audit_event, refusal, trust_relationship, trust_relationship_use, use_recording};
+use super::{AuditStore, SeaTrustStore, Which, rows};
 use crate::database::StoreError;
 
 #[async_trait]
@@ -33,7 +33,16 @@ impl AuditStore for SeaTrustStore {
         }
         let events = refusals.iter().map(refused).collect::<Result<Vec<_>, _>>()?;
         let transaction = self.database.begin_write().await?;
-        insert(&transaction, events).await?;
+        for event in events {
+            let (workspace_id, request_id) = (event.workspace_id.clone(), event.request_id.clone());
+            let is_of_one = event.count.is_none();
+            let row = audit_event::ActiveModel { sequence: NotSet, ..event.into_active_model() };
+            let sequence = audit_event::Entity::insert(row).exec(&transaction).await?.last_insert_id;
+            if is_of_one {
+                let row = refusal::Model { workspace_id, request_id, sequence };
+                refusal::Entity::insert(row.into_active_model()).exec_without_returning(&transaction).await?;
+            }
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -41,12 +50,21 @@ impl AuditStore for SeaTrustStore {
     async fn audit_events(
         &self,
         workspace_id: Option<&WorkspaceId>,
+        which: Which,
         before: Option<i64>,
         limit: u64,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         use audit_event::Column;
         let workspace_id = workspace_id.map_or(audit_event::NO_WORKSPACE, WorkspaceId::as_str);
-        let mut select = audit_event::Entity::find().filter(Column::WorkspaceId.eq(workspace_id));
+        let mut select = audit_event::Entity::find()
+            .filter(Column::WorkspaceId.eq(workspace_id))
+            // A newer version may know of other kinds.
+            .filter(Column::Kind.eq(audit_event::EXCHANGE));
+        select = match which {
+            Which::Everything => select,
+            Which::Presented => select.filter(Column::Count.is_null()),
+            Which::Allowed => select.filter(Column::Decision.eq(audit_event::ALLOWED)),
+        };
         if let Some(before) = before {
             select = select.filter(Column::Sequence.lt(before));
         }
@@ -55,17 +73,34 @@ impl AuditStore for SeaTrustStore {
     }
 
     async fn refusals_of_request(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Vec<AuditEvent>, StoreError> {
-        use audit_event::Column;
-        let rows = audit_event::Entity::find()
-            .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
-            .filter(Column::RequestId.eq(request_id))
-            // Written as in the index, which holds refusals alone.
-            .filter(Expr::cust("decision = 'refused'"))
-            .order_by_desc(Column::Sequence)
+        let sequences: Vec<i64> = refusal::Entity::find()
+            .filter(refusal::Column::WorkspaceId.eq(workspace_id.as_str()))
+            .filter(refusal::Column::RequestId.eq(request_id))
+            .order_by_desc(refusal::Column::Sequence)
             .limit(10)
+            .select_only()
+            .column(refusal::Column::Sequence)
+            .into_tuple()
+            .all(self.database.reader())
+            .await?;
+        let rows = audit_event::Entity::find()
+            .filter(audit_event::Column::Sequence.is_in(sequences))
+            .order_by_desc(audit_event::Column::Sequence)
             .all(self.database.reader())
             .await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn begin_recording_uses(&self, now: Timestamp) -> Result<(), StoreError> {
+        let row = use_recording::Model { id: 1, began_at: rows::time(now) }.into_active_model();
+        let keep = OnConflict::column(use_recording::Column::Id).do_nothing().to_owned();
+        use_recording::Entity::insert(row).on_conflict(keep).exec_without_returning(self.database.writer()).await?;
+        Ok(())
+    }
+
+    async fn uses_recorded_since(&self) -> Result<Option<Timestamp>, StoreError> {
+        let row = use_recording::Entity::find().one(self.database.reader()).await?;
+        row.map(|row| rows::read_time(row.began_at)).transpose()
     }
 
     async fn record_uses(&self, uses: &HashMap<TrustRelationshipId, Timestamp>) -> Result<(), StoreError> {
@@ -181,7 +216,7 @@ fn presented(presentation: &Presentation, event: audit_event::Model) -> Result<a
         subject_token_hash: Some(presentation.subject_token_hash.to_vec()),
         subject_token_id: presentation.subject_token_id.as_ref().map(ToString::to_string),
         subject_key_id: presentation.subject_key_id.as_ref().map(ToString::to_string),
-        claims: claims.map(|claims| rows::json("claims", claims.members())).transpose()?,
+        claims: claims.map(|claims| claims.json().to_owned()),
         claim_paths: claims.map(|claims| rows::json("claim paths", claims.read())).transpose()?,
         request: request.map(|request| rows::json("request", &request)).transpose()?,
         ..event
@@ -300,9 +335,8 @@ fn read_presentation(row: audit_event::Model) -> Result<Presentation, StoreError
     let claims = match row.claims {
         None => None,
         Some(members) => {
-            let members = rows::read_json("claims", &members)?;
             let read = rows::read_json_or_default("claim paths", row.claim_paths.as_deref())?;
-            Some(KeptClaims::from_parts(members, read).map_err(|cause| StoreError::unreadable("claims", cause))?)
+            Some(KeptClaims::from_parts(&members, read).map_err(|cause| StoreError::unreadable("claims", cause))?)
         }
     };
     let request = match row.request {

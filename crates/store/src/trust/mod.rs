@@ -267,20 +267,35 @@ pub trait CommitStore: Send + Sync {
 pub trait AuditStore: Send + Sync {
     /// Appends refusals.
     async fn append_refusals(&self, refusals: &[NewRefusal]) -> Result<(), StoreError>;
-    /// A workspace's events, or those that belong to none: the newest first, from before a place in the log on. Nothing but
-    /// place and owner is asked of the database, so that no call reads more rows than it returns.
+    /// A workspace's events, or those that belong to none: the newest first, from before a place in the log on.
     async fn audit_events(
         &self,
         workspace_id: Option<&WorkspaceId>,
+        which: Which,
         before: Option<i64>,
         limit: u64,
     ) -> Result<Vec<AuditEvent>, StoreError>;
-    /// Refusals under a request id, the newest first; at most ten.
+    /// Refusals of single tokens under a request id, the newest first; at most ten.
     async fn refusals_of_request(&self, workspace_id: &WorkspaceId, request_id: &str) -> Result<Vec<AuditEvent>, StoreError>;
+    /// Notes that from now on it is recorded when relationships decide, unless that was noted before.
+    async fn begin_recording_uses(&self, now: Timestamp) -> Result<(), StoreError>;
+    /// Since when it is recorded when relationships decide; `None`: not yet.
+    async fn uses_recorded_since(&self) -> Result<Option<Timestamp>, StoreError>;
     /// Records when relationships decided. Those that are gone are passed over; the latest time counts.
     async fn record_uses(&self, uses: &HashMap<TrustRelationshipId, Timestamp>) -> Result<(), StoreError>;
     /// When each of these relationships last decided, as far as it was recorded.
     async fn last_uses(&self, ids: &[TrustRelationshipId]) -> Result<HashMap<TrustRelationshipId, Timestamp>, StoreError>;
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    Everything,
+    /// Those of one presented token, rather than of several that were only counted.
+    Presented,
+    /// Exchanges.
+    Allowed,
 }
 
 /// How the keys of trusted issuers fare. It bears on no exchange, so it has no place in the feed, and no etag.

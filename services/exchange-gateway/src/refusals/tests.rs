@@ -164,17 +164,51 @@ async fn what_could_not_be_told_is_told_later_and_numbers_stay_numbers() {
 }
 
 #[tokio::test]
-async fn s63_no_flood_of_causes_fills_the_memory() {
+async fn s63_no_flood_of_causes_fills_the_memory_nor_hides_others() {
     let log = World::new().refusals;
     let mut waiting = log.waiting.lock().unwrap();
     let now = Timestamp::UNIX_EPOCH;
+    let mut count = |workspace: Option<u8>, cause: String| {
+        let workspace_id = workspace.map(|number| WorkspaceId::from_random([number; 16]));
+        let kind = Kind { workspace_id, trusted_issuer_id: None, reason: Reason::SubjectTokenMalformed, cause };
+        waiting.count(kind, Count { refusals: 1, first_at: now, last_at: now, request_id: String::new() });
+    };
     for number in 0..5_000 {
-        let cause = format!("cause {number}");
-        let kind = Kind { workspace_id: None, trusted_issuer_id: None, reason: Reason::SubjectTokenMalformed, cause };
-        waiting.count(kind, Count { count: 1, first_at: now, last_at: now, request_id: String::new() });
+        count(Some(1), format!("cause {number}"));
     }
-    assert_eq!(waiting.counted.len(), MAX_KINDS + 1);
-    assert_eq!(waiting.counted.values().map(|count| count.count).sum::<u64>(), 5_000);
+    count(Some(2), "an honest one".to_owned());
+    // One more, for those that are lumped together, under the workspace that made them.
+    assert_eq!(waiting.counted.len(), MAX_KINDS_OF_WORKSPACE + 2);
+    assert!(waiting.counted.keys().any(|kind| kind.cause == "an honest one"));
+    assert!(waiting.counted.keys().all(|kind| kind.workspace_id.is_some()));
+    assert_eq!(waiting.counted.values().map(|count| count.refusals).sum::<u64>(), 5_001);
+}
+
+#[tokio::test]
+async fn s63_what_a_caller_chooses_makes_no_kind_of_its_own() {
+    let world = World::new();
+    for number in 10..40_u8 {
+        let request = ExchangeRequest {
+            trust_relationship_id: Some(TrustRelationshipId::from_random([number; 16])),
+            ..ExchangeRequest::default()
+        };
+        let input = ExchangeInput { request, ..input(world.token(), &format!("req-{number}")) };
+        world.pipeline().exchange(input).await.unwrap_err();
+    }
+    let refusals = world.refusals.drain();
+    let causes: std::collections::BTreeSet<&str> = refusals.iter().map(|refusal| one(refusal).cause.as_str()).collect();
+    assert_eq!((refusals.len(), causes.len()), (30, 1), "{causes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s72_a_flood_from_one_issuer_leaves_room_for_another() {
+    let log = World::new().refusals;
+    let mut waiting = log.waiting.lock().unwrap();
+    let (workspace, [loud, quiet]) = (workspace_id(), [1, 2].map(|number| TrustedIssuerId::from_random([number; 16])));
+    assert_eq!((0..500).filter(|_| waiting.admits(&workspace, &loud)).count(), 200);
+    assert_eq!((0..500).filter(|_| waiting.admits(&workspace, &quiet)).count(), 200);
+    let third = TrustedIssuerId::from_random([3; 16]);
+    assert!(!waiting.admits(&workspace, &third), "the workspace has its own bound");
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn key_trouble(error: &KeeperError, issuer: impl Display) -> Refusal {
             tracing::error!(%issuer, %error, "a call is refused");
             Refusal::unavailable("the issuer's signing keys cannot be used").with_retry(Duration::from_secs(30))
         }
+        KeeperError::Contended => Refusal::unavailable("the issuer is being changed by others"),
         KeeperError::Custody(_) | KeeperError::Lost(_) => {
             tracing::error!(%issuer, %error, cause = %Causes(error), "a call failed");
             Refusal::internal()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::permission::{Access, Permission};
+use countersign_domain::permission::{Access, Permission, Reach};
 use countersign_domain::reason::Reason;
 use countersign_proto::access;
 use countersign_proto::issuer_v1 as wire;
@@ -50,16 +50,26 @@ async fn call(service: &Service, method: &str, credential: Option<&str>, issuer:
             let request = wire::ListSigningKeysRequest { workspace_id, issuer_id, ..Default::default() };
             call!(signing_keys, list_signing_keys, request)
         }
+        "RotateSigningKey" => {
+            let request = wire::RotateSigningKeyRequest { workspace_id, issuer_id, algorithm: String::new() };
+            call!(signing_keys, rotate_signing_key, request)
+        }
+        "RevokeSigningKey" => {
+            let key_id = service.key_ids(&issuer.issuer_url).await.remove(0);
+            call!(signing_keys, revoke_signing_key, wire::RevokeSigningKeyRequest { workspace_id, issuer_id, key_id })
+        }
         other => panic!("{other} has no case here"),
     }
 }
 
-/// The methods of this package that need a permission, deletion last.
+/// The methods of this package that need a permission which a workspace can give, deletion last.
 fn administrative() -> Vec<(&'static str, Permission)> {
     let mut methods: Vec<_> = access::TABLE
         .iter()
         .filter_map(|(path, access)| match access {
-            Access::Requires(permission) if path.starts_with("/countersign.issuer.v1.") => {
+            Access::Requires(permission)
+                if path.starts_with("/countersign.issuer.v1.") && permission.reach() == Reach::Workspace =>
+            {
                 Some((path.rsplit('/').next().unwrap(), *permission))
             }
             _ => None,

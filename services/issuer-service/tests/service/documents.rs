@@ -54,6 +54,20 @@ async fn s60_documents_are_cacheable() {
         assert_eq!(header(&head, "content-length"), Some(length.as_str()));
         assert!(head.bytes().await.unwrap().is_empty());
 
+        let gzipped = |etag: Option<String>| {
+            let request = http().get(format!("{}{path}", service.address)).header("accept-encoding", "br, gzip");
+            etag.into_iter().fold(request, |request, etag| request.header("if-none-match", etag)).send()
+        };
+        let smaller = gzipped(None).await.unwrap();
+        assert_eq!((header(&smaller, "content-encoding"), header(&smaller, "vary")), (Some("gzip"), Some("accept-encoding")));
+        let gzip_etag = header(&smaller, "etag").unwrap().to_owned();
+        assert_ne!(gzip_etag, etag, "a strong validator is of one encoding");
+        let smaller = smaller.bytes().await.unwrap();
+        let mut decoded = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*smaller), &mut decoded).unwrap();
+        assert!(decoded == body && smaller.len() < body.len());
+        assert_eq!(gzipped(Some(gzip_etag)).await.unwrap().status(), StatusCode::NOT_MODIFIED);
+
         let post = ask(&service, Method::POST, &path, None).await;
         assert_eq!((post.status(), header(&post, "allow")), (StatusCode::METHOD_NOT_ALLOWED, Some("GET, HEAD")));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_domain::id::{IssuerId, TrustRelationshipId, WorkspaceId};
 use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_jose::sealed::KeyEncryptionKey;
+use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
@@ -40,6 +40,9 @@ pub(crate) struct Ground {
     pub(crate) url: String,
     pub(crate) clock: TestClock,
     pub(crate) key_encryption_key: [u8; 32],
+    /// Those that only open.
+    pub(crate) other_key_encryption_keys: Vec<[u8; 32]>,
+    pub(crate) key_set_max_age: Duration,
     pub(crate) staleness_limit: Duration,
     /// Removed when neither the ground nor a service on it is left.
     pub(crate) folder: Option<Arc<tempfile::TempDir>>,
@@ -61,6 +64,8 @@ impl Ground {
             url,
             clock: TestClock::system(),
             key_encryption_key: [7; 32],
+            other_key_encryption_keys: Vec::new(),
+            key_set_max_age: Config::DEFAULT_KEY_SET_MAX_AGE,
             staleness_limit: Config::DEFAULT_STALENESS_LIMIT,
             folder: None,
         }
@@ -73,6 +78,11 @@ impl Ground {
         tokio::task::spawn_blocking(move || Postgres::shared().execute(&database, &sql)).await.unwrap();
     }
 
+    fn key_encryption_keys(&self) -> KeyEncryptionKeys {
+        let key = |bytes: &[u8; 32]| KeyEncryptionKey::from_bytes(bytes).unwrap();
+        KeyEncryptionKeys::new(key(&self.key_encryption_key), self.other_key_encryption_keys.iter().map(key).collect())
+    }
+
     pub(crate) async fn start(&self) -> Service {
         self.try_start().await.unwrap()
     }
@@ -82,12 +92,13 @@ impl Ground {
         let _ = tracing_subscriber::fmt().with_env_filter("warn").with_test_writer().try_init();
         let mut config = Config::new(BASE.parse().unwrap(), GATEWAY.parse().unwrap());
         config.loopback_http = LoopbackHttp::Allowed;
+        config.key_set_max_age = self.key_set_max_age;
         config.staleness_limit = self.staleness_limit;
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
             store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap()),
-            key_encryption_key: KeyEncryptionKey::from_bytes(&self.key_encryption_key).unwrap(),
+            key_encryption_keys: self.key_encryption_keys(),
             deployment_secret: DeploymentSecret::from_bytes(&[9; 32]).unwrap(),
             bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
         };
@@ -200,6 +211,26 @@ impl Service {
         self.signing_keys().list_signing_keys(self.request(request)).await.unwrap().into_inner().signing_keys
     }
 
+    /// Asks for the next key. Returns it, and whether it was there already.
+    pub(crate) async fn rotate(&self, issuer: &wire::Issuer) -> Result<(wire::SigningKey, bool), Status> {
+        let request = wire::RotateSigningKeyRequest {
+            workspace_id: issuer.workspace_id.clone(),
+            issuer_id: issuer.id.clone(),
+            algorithm: issuer.algorithms.first().cloned().unwrap_or_default(),
+        };
+        let answer = self.signing_keys().rotate_signing_key(self.request(request)).await?.into_inner();
+        Ok((answer.signing_key.unwrap(), answer.already_prepared))
+    }
+
+    pub(crate) async fn revoke(&self, issuer: &wire::Issuer, key_id: &str) -> Result<wire::RevokeSigningKeyResponse, Status> {
+        let request = wire::RevokeSigningKeyRequest {
+            workspace_id: issuer.workspace_id.clone(),
+            issuer_id: issuer.id.clone(),
+            key_id: key_id.to_owned(),
+        };
+        Ok(self.signing_keys().revoke_signing_key(self.request(request)).await?.into_inner())
+    }
+
     /// One of our own access tokens for this workspace, with these scopes.
     pub(crate) async fn access_token(&self, workspace_id: &WorkspaceId, scope: &str) -> String {
         let mut claims = access_token_claims(workspace_id);
@@ -281,6 +312,11 @@ pub(crate) fn key_ids(key_set: &Value) -> Vec<String> {
 
 pub(crate) fn path_of(issuer: &wire::Issuer) -> &str {
     issuer.issuer_url.strip_prefix(BASE).unwrap()
+}
+
+/// The deployment's own issuer, as the operator names it.
+pub(crate) fn own_issuer() -> wire::Issuer {
+    wire::Issuer { issuer_url: GATEWAY.to_owned(), ..Default::default() }
 }
 
 /// An id that no issuer has.

@@ -225,7 +225,7 @@ async fn s58_a_public_key_written_into_the_database_is_not_published() {
         ground
             .execute(&format!(
                 "INSERT INTO signing_keys SELECT issuer_id, '{key_id}', algorithm, 2, '{public_jwk}', sealed_private_key, \
-                 created_at, activate_at, NULL, NULL FROM signing_keys WHERE issuer_id = '{}'; \
+                 created_at, activate_at, NULL, NULL, NULL FROM signing_keys WHERE issuer_id = '{}'; \
                  UPDATE signing_keys SET public_jwk = '{public_jwk}' WHERE issuer_id = '{}'",
                 one.id, other.id
             ))

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use countersign_testkit::wait;
 use tracing_subscriber::EnvFilter;
@@ -83,4 +84,16 @@ async fn a_database_that_takes_no_keys_is_told_once_and_once_when_it_does() {
     wait::until("the keys are made", async || log.lines("INFO", "up to date again") > 0).await;
     assert_eq!(service.list_keys(&one).await.len(), 2);
     service.stop().await;
+}
+
+#[tokio::test]
+async fn s56_a_service_starts_on_a_database_that_takes_no_notes_while_the_last_one_is_good() {
+    let ground = Ground::postgres().await;
+    ground.start().await.stop().await;
+    ground.execute("ALTER TABLE served_key_sets ADD CONSTRAINT no_room CHECK (served_until < 0) NOT VALID").await;
+    ground.clock.advance(Duration::from_mins(45));
+    ground.try_start().await.expect("what was noted is enough").stop().await;
+    ground.clock.advance(Duration::from_mins(30));
+    let error = ground.try_start().await.expect_err("s56: nothing is handed out that others do not reckon with");
+    assert!(format!("{error:#}").contains("for how long key sets are handed out"), "{error:#}");
 }

@@ -47,6 +47,9 @@ pub(crate) struct UpdateArgs {
     /// The longest a token may live.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     max_token_duration: Option<Duration>,
+    /// How long a key signs before the next one takes over; 0s for until somebody asks.
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    rotation_period: Option<Duration>,
 }
 
 impl UpdateArgs {
@@ -66,6 +69,7 @@ impl UpdateArgs {
         names("allowed_audiences", self.any_audience || !self.allowed_audience.is_empty());
         names("default_token_duration", self.default_token_duration.is_some());
         names("max_token_duration", self.max_token_duration.is_some());
+        names("rotation_period", self.rotation_period.is_some());
         if paths.is_empty() {
             return Err(Failure::usage("nothing is to be changed: name what is"));
         }
@@ -77,6 +81,7 @@ impl UpdateArgs {
         issuer.allowed_audiences = self.allowed_audience;
         issuer.default_token_duration = self.default_token_duration.map(common::duration);
         issuer.max_token_duration = self.max_token_duration.map(common::duration);
+        issuer.rotation_period = self.rotation_period.map(common::duration);
         let accepts = !self.accept_subject_from.is_empty();
         Ok(UpdateIssuerRequest {
             issuer: Some(issuer),
@@ -114,6 +119,7 @@ mod tests {
         assert_eq!(paths(&["--display-name", ""]), ["display_name"]);
         assert_eq!(paths(&["--any-audience", "--algorithm", "ES256"]), ["algorithms", "allowed_audiences"]);
         assert_eq!(paths(&["--max-token-duration", "2h"]), ["max_token_duration"]);
+        assert_eq!(paths(&["--rotation-period", "0s"]), ["rotation_period"]);
         assert!(matches!(request(&[]), Err(Failure::Usage(_))));
         assert!(matches!(request(&["--any-audience", "--allowed-audience", "a"]), Err(Failure::Usage(_))));
     }

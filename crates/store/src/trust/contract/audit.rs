@@ -50,7 +50,7 @@ async fn what_was_allowed_and_refused_comes_back_newest_first(replicas: Replicas
     let refusals = [refusal(&tenant, "req-2", 5), counted(Some(tenant.workspace.id.clone()), 7)];
     replicas.other.append_refusals(&refusals).await.unwrap();
 
-    let events = replicas.one.audit_events(Some(&tenant.workspace.id), None, 10).await.unwrap();
+    let events = replicas.one.audit_events(Some(&tenant.workspace.id), Which::Everything, None, 10).await.unwrap();
     let [several, one, allowed] = events.as_slice() else { panic!("{events:?}") };
     let (Refusals::One(told), Refusals::Counted(told_several)) = (&refusals[0].refused, &refusals[1].refused) else { panic!() };
     assert_eq!(several.decision, AuditedDecision::Counted(Box::new(told_several.clone())));
@@ -59,19 +59,24 @@ async fn what_was_allowed_and_refused_comes_back_newest_first(replicas: Replicas
     assert_eq!((&allowed_exchange.audit, allowed.time), (&exchange.audit, now()));
     assert_eq!(allowed_exchange.trust_relationship_id, tenant.relationship.id);
 
-    let next = replicas.other.audit_events(Some(&tenant.workspace.id), Some(several.sequence), 1).await.unwrap();
+    let presented = replicas.other.audit_events(Some(&tenant.workspace.id), Which::Presented, None, 10).await.unwrap();
+    assert_eq!(presented, [one.clone(), allowed.clone()]);
+    let exchanges = replicas.other.audit_events(Some(&tenant.workspace.id), Which::Allowed, None, 10).await.unwrap();
+    assert_eq!(exchanges, std::slice::from_ref(allowed));
+    let next =
+        replicas.other.audit_events(Some(&tenant.workspace.id), Which::Everything, Some(several.sequence), 1).await.unwrap();
     assert_eq!(next, std::slice::from_ref(one));
 }
 
 async fn s33_events_of_another_workspace_are_not_there(replicas: Replicas) {
     let (tenant, other) = (replicas.tenant().await, replicas.tenant().await);
     replicas.one.append_refusals(&[refusal(&tenant, "req-2", 5), counted(None, 1)]).await.unwrap();
-    assert_eq!(replicas.one.audit_events(Some(&other.workspace.id), None, 10).await.unwrap(), []);
+    assert_eq!(replicas.one.audit_events(Some(&other.workspace.id), Which::Everything, None, 10).await.unwrap(), []);
     assert_eq!(replicas.one.refusals_of_request(&other.workspace.id, "req-2").await.unwrap(), []);
     // What belongs to no workspace is nobody's but the operator's.
-    let of_none = replicas.one.audit_events(None, None, 10).await.unwrap();
+    let of_none = replicas.one.audit_events(None, Which::Everything, None, 10).await.unwrap();
     assert!(matches!(of_none.as_slice(), [event] if event.workspace_id.is_none()), "{of_none:?}");
-    assert_eq!(replicas.one.audit_events(Some(&tenant.workspace.id), None, 10).await.unwrap().len(), 1);
+    assert_eq!(replicas.one.audit_events(Some(&tenant.workspace.id), Which::Everything, None, 10).await.unwrap().len(), 1);
 }
 
 async fn refusals_are_found_by_their_request_id_and_exchanges_are_none(replicas: Replicas) {
@@ -92,7 +97,7 @@ async fn events_from_before_claims_were_kept_can_be_read(replicas: Replicas) {
     (exchange.audit.presentation.claims, exchange.audit.presentation.request) = (None, None);
     replicas.one.commit_exchanges(&[exchange.clone()], now()).await.unwrap();
     assert_eq!(replicas.count("SELECT count(*) AS n FROM audit_events WHERE claims IS NULL AND request IS NULL").await, 1);
-    let events = replicas.one.audit_events(Some(&tenant.workspace.id), None, 10).await.unwrap();
+    let events = replicas.one.audit_events(Some(&tenant.workspace.id), Which::Everything, None, 10).await.unwrap();
     assert!(matches!(&events[0].decision, AuditedDecision::Allowed(allowed) if allowed.audit == exchange.audit));
 }
 
@@ -104,6 +109,11 @@ async fn the_latest_use_counts_and_what_is_gone_is_passed_over(replicas: Replica
         let uses = HashMap::from([(id.clone(), later(seconds)), (gone.clone(), later(seconds))]);
         replicas.one.record_uses(&uses).await.unwrap();
     }
+    assert_eq!(replicas.other.uses_recorded_since().await.unwrap(), None);
+    for seconds in [5, 6] {
+        replicas.one.begin_recording_uses(later(seconds)).await.unwrap();
+    }
+    assert_eq!(replicas.other.uses_recorded_since().await.unwrap(), Some(later(5)));
     let expected = HashMap::from([(id.clone(), later(20))]);
     assert_eq!(replicas.other.last_uses(&[id.clone(), gone]).await.unwrap(), expected);
     let revision = tenant.relationship.revision;

@@ -171,7 +171,7 @@ impl Tenant {
             subject_token_hash: [9; 32],
             subject_token_id: None,
             subject_key_id: Some("k1".parse().unwrap()),
-            claims: Some(KeptClaims::from_parts(members.as_object().unwrap().clone(), read).unwrap()),
+            claims: Some(KeptClaims::from_parts(&members.to_string(), read).unwrap()),
             request: Some(ExchangeRequest {
                 trust_relationship_id: Some(self.relationship.id.clone()),
                 audiences: vec!["https://api.example".parse().unwrap()],

@@ -95,18 +95,14 @@ impl AddArgs {
 
     /// Says what the relationship would have done. An issuer that is not registered has no past.
     async fn preview(mut self, issuer_url: &str, workspace_id: String, session: &Session, output: &mut Output) -> Result<()> {
-        let trusted_issuer_id = match self.trusted_issuer.take() {
-            Some(id) => id,
-            None => {
-                let client = trusted_issuers::client(session).await?;
-                match trusted_issuers::find(&client, &workspace_id, issuer_url).await? {
-                    Some(found) => found.id,
-                    None => {
-                        output.message("The issuer is not registered yet, so that nothing is known of its tokens.");
-                        return Ok(());
-                    }
-                }
-            }
+        let mut trusted_issuer_id = self.trusted_issuer.take();
+        if trusted_issuer_id.is_none() {
+            let client = trusted_issuers::client(session).await?;
+            trusted_issuer_id = trusted_issuers::find(&client, &workspace_id, issuer_url).await?.map(|found| found.id);
+        }
+        let Some(trusted_issuer_id) = trusted_issuer_id else {
+            output.message("The issuer is not registered yet, so that nothing is known of its tokens.");
+            return Ok(());
         };
         let dry_run = std::mem::take(&mut self.dry_run);
         let request = PreviewTrustRelationshipRequest {

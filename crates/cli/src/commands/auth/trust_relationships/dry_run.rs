@@ -16,8 +16,8 @@ use crate::output::{ListFormat, Output};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct DryRunArgs {
-    /// Change nothing: say which past exchanges would be refused, allowed or decided otherwise. Fails when any would be refused,
-    /// cannot be judged, or the linter finds an error.
+    /// Change nothing: say which past exchanges would be refused, allowed or decided otherwise. Fails when any would be refused or
+    /// cannot be judged, when not all of the window could be looked at, or when the linter finds an error.
     #[arg(long)]
     dry_run: bool,
     /// How far back to look, for example 24h or 30d [default: 7d; at most 90d].
@@ -62,7 +62,11 @@ fn show(preview: &PreviewTrustRelationshipResponse, format: ListFormat, output: 
     output.message(summary(preview));
     lint::tell(&preview.findings, output);
     let is_error = preview.findings.iter().any(|finding| finding.severity() == LintSeverity::Error);
-    if is_error || preview.newly_refused > 0 || preview.undecided > 0 { Err(Failure::Exit(2)) } else { Ok(()) }
+    if is_error || preview.newly_refused > 0 || preview.undecided > 0 || preview.truncated {
+        Err(Failure::Exit(2))
+    } else {
+        Ok(())
+    }
 }
 
 fn summary(preview: &PreviewTrustRelationshipResponse) -> String {
@@ -81,10 +85,10 @@ fn summary(preview: &PreviewTrustRelationshipResponse) -> String {
         summary.push_str(" There were more than are looked at, further back.");
     }
     if preview.left_out > 0 {
-        summary.push_str(&format!(" {} of them are not listed.", preview.left_out));
+        summary.extend([" ", &preview.left_out.to_string(), " of them are not listed."]);
     }
     if preview.counted_refusals > 0 {
-        summary.push_str(&format!(" {} refusals were only counted, and cannot be looked at.", preview.counted_refusals));
+        summary.extend([" ", &preview.counted_refusals.to_string(), " refusals were only counted, and cannot be looked at."]);
     }
     summary
 }
@@ -124,6 +128,7 @@ fn preview_json(preview: &PreviewTrustRelationshipResponse) -> Value {
         "undecided": preview.undecided,
         "counted_refusals": preview.counted_refusals,
         "left_out": preview.left_out,
+        "findings": preview.findings.iter().map(lint::finding_json).collect::<Vec<_>>(),
         "affected": preview.affected.iter().map(|affected| json!({
             "effect": affected.effect().as_str_name().trim_start_matches("PREVIEW_EFFECT_"),
             "subject": affected.subject,

@@ -99,11 +99,18 @@ pub(super) fn tell(findings: &[LintFinding], output: &mut Output) {
 }
 
 fn as_json(id: &str, finding: &LintFinding) -> Value {
+    let mut json = finding_json(finding);
+    json["trust_relationship_id"] = id.into();
+    json["field"] = finding.field.as_str().into();
+    json
+}
+
+/// A finding for programs.
+pub(super) fn finding_json(finding: &LintFinding) -> Value {
     json!({
-        "trust_relationship_id": id,
         "rule": finding.rule,
         "severity": severity(finding),
-        "field": finding.field,
+        "field": field(finding),
         "risk": finding.risk,
         "fix": finding.fix,
     })

@@ -100,13 +100,7 @@ fn review_json(review: &TrustRelationshipReview) -> Value {
         "key": review.key,
         "last_use_time": review.last_use_time.as_ref().map(duration::moment_from_wire),
         "exchanges": review.exchanges,
-        "findings": review.findings.iter().map(|finding| json!({
-            "rule": finding.rule,
-            "severity": lint::severity(finding),
-            "field": lint::field(finding),
-            "risk": finding.risk,
-            "fix": finding.fix,
-        })).collect::<Vec<_>>(),
+        "findings": review.findings.iter().map(lint::finding_json).collect::<Vec<_>>(),
     })
 }
 

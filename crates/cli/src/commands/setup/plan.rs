@@ -1,0 +1,71 @@
+//! What a relying party is to trust.
+
+use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::relying_party::{Obstacle, RelyingParty, Trusted};
+use countersign_domain::subject_match::SubjectMatch;
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
+
+/// Tokens of an issuer, for an audience, of these subjects.
+#[derive(Debug)]
+pub(super) struct Plan {
+    issuer_url: IssuerUrl,
+    /// What the issuer signs with; `None` when that is not known.
+    algorithms: Option<Vec<SignatureAlgorithm>>,
+    subjects: Vec<SubjectMatch>,
+    audience: String,
+    token_file: String,
+}
+
+impl Plan {
+    pub(super) fn new(
+        issuer_url: IssuerUrl,
+        algorithms: Option<Vec<SignatureAlgorithm>>,
+        subjects: Vec<SubjectMatch>,
+        audience: String,
+        token_file: String,
+    ) -> Self {
+        Self { issuer_url, algorithms, subjects, audience, token_file }
+    }
+
+    /// What is in the way.
+    pub(super) fn obstacles(&self, party: RelyingParty) -> Vec<Obstacle> {
+        let algorithms = self.algorithms.as_deref().unwrap_or(party.algorithms());
+        party.obstacles(&Trusted { issuer_url: &self.issuer_url, algorithms, subjects: &self.subjects })
+    }
+
+    pub(super) fn issuer_url(&self) -> &str {
+        self.issuer_url.as_str()
+    }
+
+    /// The issuer as AWS names it: without its scheme.
+    pub(super) fn host_and_path(&self) -> &str {
+        let url = self.issuer_url.as_str();
+        url.split_once("://").map_or(url, |(_, rest)| rest)
+    }
+
+    pub(super) fn subjects(&self) -> &[SubjectMatch] {
+        &self.subjects
+    }
+
+    pub(super) fn exact_and_patterns(&self) -> (Vec<&str>, Vec<&str>) {
+        let of_kind = |literal: bool| {
+            self.subjects.iter().filter(|subject| subject.is_literal() == literal).map(SubjectMatch::as_str).collect()
+        };
+        (of_kind(true), of_kind(false))
+    }
+
+    pub(super) fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// Where the workload finds its ID token.
+    pub(super) fn token_file(&self) -> &str {
+        &self.token_file
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(issuer_url: &str, audience: &str, subjects: &[&str]) -> Self {
+        let subjects = subjects.iter().map(|subject| subject.parse().unwrap()).collect();
+        Self::new(issuer_url.parse().unwrap(), None, subjects, audience.to_owned(), "/run/token".to_owned())
+    }
+}
