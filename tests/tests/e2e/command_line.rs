@@ -1,9 +1,11 @@
 //! The `countersign` command against separate services.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
+use countersign_testkit::wait;
 use countersign_tests::deployment::Deployment;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::deployments::{Scene, shared};
@@ -102,4 +104,29 @@ async fn an_id_token_is_issued_bare_and_exchanged_and_the_access_token_is_kept_p
     assert_eq!(refused.status.code(), Some(1), "the same token again");
     assert!(refused.stdout.is_empty());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("SUBJECT_TOKEN_REPLAYED"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_is_written_to_a_private_file_once_or_for_as_long_as_the_command_runs() {
+    let scene = Scene::in_deployment(shared()).await;
+    let workspace = scene.trust.workspace_id.as_str();
+    scene.operator.create_rwx_issuer(workspace, &["ES256"]).await;
+    let file = shared().file("tokens-of-a-job/id-token");
+    let issue = ["--workspace", workspace, "auth", "issue-id-token", "--audience", "sts.amazonaws.com"];
+    let attributes = ["--attribute", "org=my-org", "--attribute", "vault=deploy-vault"];
+    let arguments = [issue.as_slice(), &attributes, &["--to", file.to_str().unwrap()]].concat();
+
+    assert_eq!(run(shared(), &arguments), "", "the token goes to the file alone");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((written.split('.').count(), written.trim()), (3, written.as_str()), "the bare token, no line feed");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let arguments = [arguments.as_slice(), &["--watch"]].concat();
+    let mut watching = shared().command_line(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    wait::until("another token is in the file", async || std::fs::read_to_string(&file).unwrap() != written).await;
+    assert_eq!(watching.try_wait().unwrap(), None, "it goes on");
+    rustix::process::kill_process(Pid::from_child(&watching), Signal::TERM).unwrap();
+    let ended = watching.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(!String::from_utf8_lossy(&ended.stderr).contains(&std::fs::read_to_string(&file).unwrap()), "no token in messages");
 }

@@ -60,7 +60,7 @@ fn claims(token: &str) -> Value {
 async fn s54_no_two_tokens_share_a_jti_and_runs_are_never_mixed_up() {
     let service = Ground::sqlite().start().await;
     let issuer = service.rwx(&workspace(1)).await;
-    let runs = (0..100).map(|run| {
+    let runs = (0..1000).map(|run| {
         let mut request = wish(&issuer);
         request.attributes.insert("vault".to_owned(), format!("run-{run}"));
         let service = &service;
@@ -74,7 +74,7 @@ async fn s54_no_two_tokens_share_a_jti_and_runs_are_never_mixed_up() {
         assert_eq!(id.len(), 22, "128 bits in base64url");
         ids.insert(id);
     }
-    assert_eq!(ids.len(), 100);
+    assert_eq!(ids.len(), 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,18 @@
 //! `countersign auth issue-id-token`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
 use countersign_proto::issuer_v1::{IssueIdTokenRequest, IssueIdTokenResponse};
+use countersign_runtime::shutdown::Shutdown;
 use serde_json::json;
 
 use crate::arguments::Session;
+use crate::commands::auth::token_file;
 use crate::connection::Service;
 use crate::duration;
 use crate::failure::{Failure, Result};
@@ -36,8 +39,14 @@ pub(crate) struct IssueIdTokenArgs {
     #[arg(long, value_name = "ALG", default_value = "", hide_default_value = true)]
     algorithm: String,
     /// What to print [default: raw, or a summary on a terminal].
-    #[arg(short, long, value_name = "FORMAT")]
+    #[arg(short, long, value_name = "FORMAT", conflicts_with = "to")]
     output: Option<TokenFormat>,
+    /// Write the bare token to this file instead, mode 0600, in one step: for `AWS_WEB_IDENTITY_TOKEN_FILE` and the like.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// Go on, and renew the token in the file when two thirds of its life have passed. Ends with 1 when it has expired all the same.
+    #[arg(long, requires = "to")]
+    watch: bool,
 }
 
 /// How a token is written.
@@ -71,7 +80,7 @@ fn attributes(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>> {
 
 impl IssueIdTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let Self { audience, issuer_id, attribute, subject_form, duration, algorithm, output: format } = self;
+        let Self { audience, issuer_id, attribute, subject_form, duration, algorithm, output: format, to, watch } = self;
         let request = IssueIdTokenRequest {
             workspace_id: session.connection.workspace(&session.clock)?,
             issuer_id,
@@ -81,10 +90,26 @@ impl IssueIdTokenArgs {
             algorithm,
             subject_form,
         };
-        let mut client = TokenServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
-        let issued = client.issue_id_token(request).await?.into_inner();
-        show(&issued, format, output).map_err(Failure::from)
+        let Some(file) = to else {
+            return show(&issue(session, request).await?, format, output).map_err(Failure::from);
+        };
+        if !watch {
+            return token_file::write(&file, &issue(session, request).await?.id_token);
+        }
+        let shutdown = Shutdown::new();
+        shutdown.on_signals()?;
+        let again = async || Ok(issue(session, request.clone()).await?.id_token);
+        tokio::select! {
+            ended = token_file::keep_fresh(&file, &session.clock, output, again) => ended,
+            () = shutdown.requested() => Ok(()),
+        }
     }
+}
+
+/// Asks anew in everything: another credential may lie in the credential file by now, and another address behind the name.
+async fn issue(session: &Session, request: IssueIdTokenRequest) -> Result<IssueIdTokenResponse> {
+    let mut client = TokenServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
+    Ok(client.issue_id_token(request).await?.into_inner())
 }
 
 fn show(issued: &IssueIdTokenResponse, format: Option<TokenFormat>, output: &mut Output) -> std::io::Result<()> {

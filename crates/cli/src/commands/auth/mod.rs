@@ -4,6 +4,7 @@ mod exchange_oidc_token;
 mod explain;
 mod issue_id_token;
 mod subject_token;
+mod token_file;
 mod trust_relationships;
 
 use clap::Subcommand;
