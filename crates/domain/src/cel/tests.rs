@@ -255,7 +255,8 @@ proptest! {
     }
 
     #[test]
-    fn expressions_survive_a_round_trip(name in "[a-z]{1,8}", text in "[a-z:/*]{0,8}") {
+    fn expressions_survive_a_round_trip(name in "[a-z]{1,7}_", text in "[a-z:/*]{0,8}") {
+        // No word of CEL ends like that, as `in` and `as` are words too.
         let written = expression(&format!("assertion.{name} == '{text}'"));
         let json = serde_json::to_string(&written).unwrap();
         prop_assert_eq!(serde_json::from_str::<CelExpression>(&json).unwrap(), written);
