@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::claims::Claims;
 use crate::exchange::{Decision, access_token_subject};
 use crate::grant::Grant;
+use crate::lineage::Lineage;
 use crate::name::{Audience, Scope};
 use crate::policy::Attributes;
 use crate::trusted_issuer::SignatureAlgorithm;
@@ -57,6 +58,9 @@ pub struct AccessTokenClaims<'a> {
     workspace_id: &'a str,
     policy_revision: i64,
     source_identity: SourceIdentity<'a>,
+    /// Handed on from the token that was exchanged.
+    #[serde(rename = "countersign_lineage", skip_serializing_if = "Option::is_none")]
+    lineage: Option<Lineage>,
 }
 
 /// RFC 7519, section 4.1.3: one audience may be a string, several are an array.
@@ -103,6 +107,7 @@ impl<'a> AccessTokenClaims<'a> {
                 subject: source.subject.as_str(),
                 token_id: source.token_id.as_ref().map(crate::name::TokenId::as_str),
             },
+            lineage: source.lineage,
         }
     }
 }
@@ -194,6 +199,12 @@ mod tests {
                 "source_identity": {"issuer": "https://issuer.example", "subject": "org:a/b", "token_id": "t-1"},
             })
         );
+    }
+
+    #[test]
+    fn s54_the_line_of_our_own_tokens_is_handed_on() {
+        let lineage = json!({"countersign_lineage": {"auth_time": 900, "depth": 2}});
+        assert_eq!(claims(&decision(), &source("s", &lineage))[Lineage::CLAIM], lineage[Lineage::CLAIM]);
     }
 
     #[test]

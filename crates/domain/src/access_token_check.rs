@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::id::{TrustRelationshipId, WorkspaceId};
 use crate::issuer_url::IssuerUrl;
+use crate::lineage::Lineage;
 use crate::name::{AccessTokenSubject, Audience, Scope, TokenId};
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
@@ -27,6 +28,7 @@ const MIN_TOKEN_ID_LENGTH: usize = 22;
 pub struct CheckedAccessToken {
     claims: Map<String, Value>,
     duration: Duration,
+    lineage: Option<Lineage>,
 }
 
 /// Why a set of claims is not signed.
@@ -78,15 +80,18 @@ impl CheckedAccessToken {
         if !(has_scopes(&claims)? | has_grants(&claims)?) {
             return Err(NotAnAccessToken::GivesNothing);
         }
+        let read = |claim| Lineage::read(claim).ok_or(NotAnAccessToken::Member(Lineage::CLAIM));
+        let lineage = claims.get(Lineage::CLAIM).map(read).transpose()?;
         if duration.subsec_nanos() != 0 || duration.is_zero() || duration > Self::MAX_DURATION {
             return Err(NotAnAccessToken::Duration);
         }
-        Ok(Self { claims, duration })
+        Ok(Self { claims, duration, lineage })
     }
 
-    /// The whole claims set, in the name of this issuer and from now on, and when the token expires.
+    /// The whole claims set, in the name of this issuer and from now on, and when the token expires: not after its line ends.
     pub fn complete(self, issuer_url: &IssuerUrl, now: Timestamp) -> (Map<String, Value>, Timestamp) {
-        let Self { mut claims, duration } = self;
+        let Self { mut claims, duration, lineage } = self;
+        let duration = lineage.map_or(duration, |lineage| duration.min(lineage.left(now)));
         let issued_at = now.as_second();
         let expires_at = issued_at.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX));
         claims.insert("iss".to_owned(), issuer_url.as_str().into());
@@ -225,6 +230,24 @@ mod tests {
         for wrong in [json!([]), json!([{}]), json!("x"), json!([{"type": 7}])] {
             let name = "authorization_details";
             check(|claims| _ = claims.insert(name.into(), wrong), Err(NotAnAccessToken::Member(name)));
+        }
+    }
+
+    #[test]
+    fn s54_no_gateway_makes_a_token_outlive_its_line() {
+        let with = |lineage: Value| {
+            let mut claims = claims();
+            claims.insert(Lineage::CLAIM.to_owned(), lineage);
+            CheckedAccessToken::check(claims, HOUR)
+        };
+        let now: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
+        let began = now.as_second() - 23 * 3_600 - 1_800;
+        let lineage = json!({"auth_time": began, "depth": 1});
+        let (signed, expires_at) = with(lineage.clone()).unwrap().complete(&"https://gateway.example".parse().unwrap(), now);
+        assert_eq!((&signed["exp"], expires_at.as_second()), (&json!(began + 86_400), began + 86_400));
+        assert_eq!(signed[Lineage::CLAIM], lineage);
+        for wrong in [json!(null), json!({"auth_time": began, "depth": 9}), json!({"depth": 1})] {
+            assert_eq!(with(wrong), Err(NotAnAccessToken::Member(Lineage::CLAIM)));
         }
     }
 

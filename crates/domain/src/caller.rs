@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::id::WorkspaceId;
+use crate::lineage::Lineage;
 use crate::permission::Permission;
 
 /// An authenticated caller of a public, not-public-classified RPC. Made by `runtime` once per request.
@@ -12,6 +13,8 @@ pub struct Caller {
     pub subject: String,
     /// What the caller may reach.
     pub authority: Authority,
+    /// What tokens that he has issued go back to; `None` for the operator, at whom every line may begin anew.
+    pub lineage: Option<Lineage>,
 }
 
 /// What a caller may reach.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
+use crate::lineage::Lineage;
 use crate::name::{AccessTokenSubject, Audience, InvalidName, Subject, TokenId};
 use crate::time::Timestamp;
 
@@ -30,6 +31,8 @@ pub struct Claims<S = Subject> {
     pub not_before: Option<Timestamp>,
     /// `jti`.
     pub token_id: Option<TokenId>,
+    /// How the token came of our own, if it did. Anybody can write it, to the harm of his own tokens.
+    pub lineage: Option<Lineage>,
     /// Every member of the token's payload, the registered ones included.
     pub members: Map<String, Value>,
 }
@@ -105,6 +108,7 @@ impl<S: std::str::FromStr<Err = InvalidName>> Claims<S> {
             issued_at: required(&members, "iat", numeric_date)?,
             not_before: optional(&members, "nbf", numeric_date)?,
             token_id: optional(&members, "jti", text)?,
+            lineage: optional(&members, Lineage::CLAIM, lineage)?,
             members,
         })
     }
@@ -137,6 +141,9 @@ pub enum Untimely {
     /// `nbf` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
+    /// It came of our own tokens, and the first of them is too old.
+    #[error("the token came of an access token that is too old")]
+    LineageTooOld,
 }
 
 impl Claims {
@@ -159,6 +166,8 @@ impl Claims {
             Err(Untimely::NotYetValid)
         } else if lifetime > max_lifetime {
             Err(Untimely::LifetimeTooLong)
+        } else if self.lineage.is_some_and(|lineage| lineage.left(now).is_zero()) {
+            Err(Untimely::LineageTooOld)
         } else {
             Ok(())
         }
@@ -197,6 +206,10 @@ fn audiences(claim: &'static str, value: &Value) -> Result<Vec<Audience>, Invali
         }
         _ => Err(wrong_type),
     }
+}
+
+fn lineage(claim: &'static str, value: &Value) -> Result<Lineage, InvalidClaims> {
+    Lineage::read(value).ok_or(InvalidClaims::WrongType { claim, expected: "what this deployment writes there" })
 }
 
 /// A NumericDate: seconds since 1970, whole or not (RFC 7519, section 2).

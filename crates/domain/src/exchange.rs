@@ -170,7 +170,7 @@ impl Refused {
                 Reason::SubjectTokenNotTrusted
             }
             Self::Untimely(Untimely::NeverValid) | Self::TokenIdMissing => Reason::SubjectTokenClaimsInvalid,
-            Self::Untimely(Untimely::Expired) => Reason::SubjectTokenExpired,
+            Self::Untimely(Untimely::Expired | Untimely::LineageTooOld) => Reason::SubjectTokenExpired,
             Self::Untimely(Untimely::IssuedInFuture | Untimely::NotYetValid) => Reason::SubjectTokenNotYetValid,
             Self::Untimely(Untimely::LifetimeTooLong) => Reason::SubjectTokenLifetimeTooLong,
             Self::AudienceNotAccepted(_) | Self::AudienceNotAcceptedBy(_) => Reason::SubjectTokenAudienceMismatch,
@@ -214,6 +214,9 @@ impl Refused {
             Self::Untimely(Untimely::Expired) => "the subject token has expired",
             Self::Untimely(Untimely::IssuedInFuture) => "the claim iat is in the future",
             Self::Untimely(Untimely::NotYetValid) => "the claim nbf is in the future",
+            Self::Untimely(Untimely::LineageTooOld) => {
+                "the subject token came of an access token that is too old; begin anew with a token of another issuer"
+            }
             Self::Untimely(Untimely::LifetimeTooLong) => "the subject token lives longer than is accepted from its issuer",
             Self::TokenIdMissing => "the claim jti is missing",
             Self::AudienceNotAccepted(_) | Self::AudienceNotAcceptedBy(_) => {
@@ -235,7 +238,13 @@ impl Refused {
         !matches!(
             self,
             Self::IssuedHere
-                | Self::Untimely(Untimely::NeverValid | Untimely::Expired | Untimely::IssuedInFuture | Untimely::NotYetValid)
+                | Self::Untimely(
+                    Untimely::NeverValid
+                        | Untimely::Expired
+                        | Untimely::IssuedInFuture
+                        | Untimely::NotYetValid
+                        | Untimely::LineageTooOld
+                )
         )
     }
 }
@@ -332,7 +341,7 @@ pub fn decide(
         scopes: given_scopes(relationship, &request.scopes)?,
         grants: relationship.grants.to_vec(),
         attributes,
-        duration: given_duration(relationship, request.duration, now)?,
+        duration: given_duration(relationship, request.duration, claims, now)?,
         replay,
     })
 }
@@ -470,8 +479,14 @@ fn given_scopes(relationship: &CompiledRelationship, wished: &[Scope]) -> Result
     }
 }
 
-/// The shortest of what is wished, what the relationship gives, what is left of it, and what anything may have.
-fn given_duration(relationship: &CompiledRelationship, wished: Option<Duration>, now: Timestamp) -> Result<Duration, Refused> {
+/// The shortest of what is wished, what the relationship gives, what is left of it and of the token's line, and what anything may
+/// have.
+fn given_duration(
+    relationship: &CompiledRelationship,
+    wished: Option<Duration>,
+    claims: &Claims,
+    now: Timestamp,
+) -> Result<Duration, Refused> {
     let mut duration = relationship.token_duration.min(TrustRelationshipSettings::MAX_TOKEN_DURATION);
     if let Some(wished) = wished {
         duration = duration.min(wished);
@@ -479,6 +494,9 @@ fn given_duration(relationship: &CompiledRelationship, wished: Option<Duration>,
     if let Some(end) = relationship.expires_at {
         let left: SignedDuration = end.duration_since(now);
         duration = duration.min(Duration::try_from(left).unwrap_or(Duration::ZERO));
+    }
+    if let Some(lineage) = claims.lineage {
+        duration = duration.min(lineage.left(now));
     }
     let whole_seconds = Duration::from_secs(duration.as_secs());
     if whole_seconds.is_zero() { Err(Refused::NothingToGive(relationship.id.clone())) } else { Ok(whole_seconds) }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::draft::{self, Given};
 use crate::issuer::{Issuer, IssuerSettings};
 use crate::issuer_url::IssuerUrl;
+use crate::lineage::Lineage;
 use crate::name::{Audience, Subject};
 use crate::profile::{Identity, IdentityContext, NotBefore, Profile};
 use crate::time::Timestamp;
@@ -66,6 +67,8 @@ pub struct IdTokenClaims {
     /// None has the name of a registered claim: a profile cannot set one.
     #[serde(flatten)]
     claims: Map<String, Value>,
+    #[serde(rename = "countersign_lineage", skip_serializing_if = "Option::is_none")]
+    lineage: Option<Lineage>,
 }
 
 /// The value of `aud`. One audience is written as a string, several as an array (RFC 7519, section 4.1.3); some relying parties
@@ -157,15 +160,17 @@ impl IdTokenTerms {
         self.algorithm
     }
 
-    /// The claims of a token that is issued now. `token_id` are 128 random bits that no other token has.
-    pub fn claims(self, now: Timestamp, token_id: [u8; 16]) -> IdTokenClaims {
+    /// The claims of a token that is issued now, and expires before its line ends. `token_id` are 128 random bits that no other
+    /// token has.
+    pub fn claims(self, now: Timestamp, token_id: [u8; 16], lineage: Option<Lineage>) -> IdTokenClaims {
         let iat = now.as_second();
+        let duration = lineage.map_or(self.duration, |lineage| self.duration.min(lineage.left(now)));
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         IdTokenClaims {
             iss: self.issuer_url,
             sub: self.subject,
             aud: self.audiences,
-            exp: iat.saturating_add(seconds(self.duration)),
+            exp: iat.saturating_add(seconds(duration)),
             iat,
             nbf: match self.not_before {
                 NotBefore::IssuedAt => Some(iat),
@@ -174,6 +179,7 @@ impl IdTokenTerms {
             },
             jti: BASE64URL_NOPAD.encode(&token_id),
             claims: self.claims,
+            lineage,
         }
     }
 }
@@ -244,7 +250,7 @@ mod tests {
 
     fn claims(issuer: &Issuer, wish: IdTokenWish) -> Value {
         let now = "2026-11-20T10:00:00.999Z".parse().unwrap();
-        let claims = wish.within(issuer).unwrap_or_else(|violations| panic!("{violations}")).claims(now, [0xff; 16]);
+        let claims = wish.within(issuer).unwrap_or_else(|violations| panic!("{violations}")).claims(now, [0xff; 16], None);
         assert_eq!(claims.expires_at(), "2026-11-20T11:00:00Z".parse().unwrap());
         serde_json::to_value(claims).unwrap()
     }
@@ -270,6 +276,23 @@ mod tests {
         );
         let names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ID_TOKEN_CLAIMS);
+    }
+
+    #[test]
+    fn s54_a_token_that_is_issued_with_one_of_ours_says_so_and_expires_with_its_line() {
+        let beginning = "2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap();
+        let expires = |now: &str| {
+            let now: Timestamp = now.parse().unwrap();
+            let lineage = Lineage::beginning(beginning).next(now).unwrap();
+            let terms = wish(&["vault"]).within(&rwx(&IssuerDraft::default())).unwrap();
+            let claims = terms.claims(now, [0xff; 16], Some(lineage));
+            let expires_at = claims.expires_at().to_string();
+            let written = serde_json::to_value(claims).unwrap();
+            assert_eq!(written[Lineage::CLAIM], json!({"auth_time": beginning.as_second(), "depth": 1}));
+            expires_at
+        };
+        assert_eq!(expires("2026-11-20T10:00:00Z"), "2026-11-20T11:00:00Z");
+        assert_eq!(expires("2026-11-20T23:30:00Z"), "2026-11-21T00:00:00Z");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod issuer;
 pub mod issuer_health;
 pub mod issuer_url;
 pub mod key_source;
+pub mod lineage;
 pub mod lint;
 pub mod name;
 pub mod permission;

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use countersign_domain::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
 use countersign_proto::issuer_v1::IssueIdTokenRequest;
+use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
+use countersign_proto::trust_v1::TrustRelationship;
 use countersign_testkit::status::assert_refused;
 use countersign_tests::deployment::Instance;
-use countersign_tests::operator::exchange_client;
+use countersign_tests::operator::{Bearer, channel, exchange_client};
 use countersign_tests::token_endpoint::exchange;
 use serde_json::json;
 use tonic::Code;
@@ -102,6 +104,57 @@ async fn an_id_token_of_ours_verifies_by_published_documents_and_can_be_exchange
         let (_, claims) = verify::access_token(&access_token, &public_url, &public_url).await;
         assert_eq!(claims["client_id"], json!(trust.trust_relationship_id));
     }
+}
+
+/// A run that may issue ID tokens, for an issuer whose tokens are exchanged for just such access tokens.
+#[tokio::test]
+async fn s54_nobody_renews_himself_without_end() {
+    let scene = Scene::in_deployment(shared()).await;
+    let public_url = scene.deployment.public_url();
+    let workspace_id = &scene.trust.workspace_id;
+    let issuer = scene.operator.create_rwx_issuer(workspace_id, &["ES256"]).await;
+    let trust = scene.operator.trust_in(workspace_id, &issuer.issuer_url).await;
+    let trust_relationship = TrustRelationship {
+        workspace_id: workspace_id.clone(),
+        trusted_issuer_id: trust.trusted_issuer_id,
+        subject_matches: vec!["org:my-org:vault:scheduler".to_owned()],
+        scopes: vec!["countersign:id_tokens.issue".to_owned()],
+        ..TrustRelationship::default()
+    };
+    scene.operator.create_trust_relationship(trust_relationship).await;
+    let request = || IssueIdTokenRequest {
+        workspace_id: workspace_id.clone(),
+        audiences: vec![public_url.clone()],
+        attributes: HashMap::from([("org", "my-org"), ("vault", "scheduler")].map(|(name, value)| (name.into(), value.into()))),
+        ..IssueIdTokenRequest::default()
+    };
+    let gateway = scene.deployment.url(Instance::Gateway);
+    let access_token = async |id_token: &str| {
+        let access_token = exchange(&gateway, id_token, &[]).await.access_token();
+        let (_, claims) = verify::access_token(&access_token, &public_url, &public_url).await;
+        (access_token, claims)
+    };
+
+    let id_token = scene.operator.tokens().issue_id_token(request()).await.unwrap().into_inner().id_token;
+    let (_, claims) = verify::id_token(&id_token, &issuer.issuer_url, &public_url).await;
+    assert_eq!(claims.get("countersign_lineage"), None, "a line begins with the operator, or with a token of somebody else");
+    let (mut held, claims) = access_token(&id_token).await;
+    assert_eq!(claims.get("countersign_lineage"), None);
+    let began = claims["iat"].clone();
+    for depth in 1..=3 {
+        let line = json!({"auth_time": began, "depth": depth});
+        let tokens = || TokenServiceClient::with_interceptor(channel(shared(), Instance::IssuerService), Bearer::new(&held));
+        let id_token = tokens().issue_id_token(request()).await.unwrap().into_inner().id_token;
+        let (_, claims) = verify::id_token(&id_token, &issuer.issuer_url, &public_url).await;
+        assert_eq!(claims["countersign_lineage"], line);
+        let (next, claims) = access_token(&id_token).await;
+        assert_eq!(claims["countersign_lineage"], line);
+        held = next;
+    }
+    let mut tokens = TokenServiceClient::with_interceptor(channel(shared(), Instance::IssuerService), Bearer::new(&held));
+    let status = tokens.issue_id_token(request()).await.unwrap_err();
+    assert_refused(&status, Code::Unauthenticated, Reason::CredentialsInvalid);
+    assert!(status.message().contains("begin anew"), "{}", status.message());
 }
 
 #[tokio::test]

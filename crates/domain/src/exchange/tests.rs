@@ -344,6 +344,17 @@ fn s55_the_first_audience_is_the_default_and_others_must_be_given() {
 }
 
 #[test]
+fn s54_an_access_token_expires_with_the_line_of_the_token_it_is_given_for() {
+    let of_age = |seconds: i64| Case::valid().claim("countersign_lineage", json!({"auth_time": NOW - seconds, "depth": 3}));
+    let day = 86_400;
+    assert_eq!(of_age(day - 90).decide().unwrap().duration, Duration::from_secs(90));
+    assert_eq!(of_age(60).decide().unwrap().duration, Case::valid().decide().unwrap().duration);
+    for past in [day, day + 1, 2 * day] {
+        of_age(past).refused_as(Reason::SubjectTokenExpired);
+    }
+}
+
+#[test]
 fn s55_a_duration_is_the_shortest_of_all_bounds() {
     let minutes = Duration::from_mins;
     let check = |given, wished, left: Option<i64>, expected: Result<Duration, Reason>| {

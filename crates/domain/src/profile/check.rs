@@ -12,6 +12,7 @@ use super::{ClaimSource, NotBefore};
 use crate::cel::CelExpression;
 use crate::claim_path::ClaimPath;
 use crate::issuer::IssuerSettings;
+use crate::lineage::Lineage;
 use crate::subject_match::SubjectMatch;
 use crate::violation::Violations;
 
@@ -32,7 +33,7 @@ const MAX_BACK_DATING_SECONDS: u32 = 600;
 
 /// Claims that only we set, or that verifiers take for something that only the user's own session could say: RFC 7519, 7800,
 /// 8417, 8693 and OpenID Connect Core.
-const RESERVED_CLAIMS: [&str; 20] = [
+const RESERVED_CLAIMS: [&str; 21] = [
     "act",
     "at_hash",
     "aud",
@@ -40,6 +41,7 @@ const RESERVED_CLAIMS: [&str; 20] = [
     "azp",
     "c_hash",
     "cnf",
+    Lineage::CLAIM,
     "events",
     "exp",
     "iat",

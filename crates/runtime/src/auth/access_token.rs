@@ -9,6 +9,7 @@ use countersign_domain::access_token;
 use countersign_domain::caller::{Authority, Caller};
 use countersign_domain::claims::Claims;
 use countersign_domain::id::WorkspaceId;
+use countersign_domain::lineage::Lineage;
 use countersign_domain::name::AccessTokenSubject;
 use countersign_domain::permission::{Permission, Reach};
 use countersign_domain::time::{Clock, Timestamp};
@@ -92,6 +93,7 @@ impl AccessTokens {
         Some(Caller {
             subject: claims.subject.as_str().to_owned(),
             authority: Authority::Workspace { workspace_id, permissions },
+            lineage: Some(claims.lineage.unwrap_or_else(|| Lineage::beginning(claims.issued_at))),
         })
     }
 }

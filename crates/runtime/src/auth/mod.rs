@@ -75,7 +75,7 @@ impl Authenticator {
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let token = bearer_token(headers)?;
         if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.matches(token)) {
-            return Ok(Caller { subject: "bootstrap".to_owned(), authority: Authority::Operator });
+            return Ok(Caller { subject: "bootstrap".to_owned(), authority: Authority::Operator, lineage: None });
         }
         match &self.access_tokens {
             Some(access_tokens) => access_tokens.authenticate(token).await,

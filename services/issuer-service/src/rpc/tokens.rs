@@ -7,6 +7,8 @@ use countersign_domain::caller::Caller;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::id_token::{ID_TOKEN_TYPE, IdTokenTerms, IdTokenWish};
 use countersign_domain::issuer::Issuer;
+use countersign_domain::lineage::LineageEnds;
+use countersign_domain::reason::Reason;
 use countersign_domain::signing_key;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
@@ -35,13 +37,15 @@ impl Tokens {
         let loaded = self.find(caller, &request).await?;
         let issuer = loaded.of_workspace().ok_or_else(|| Refusal::not_found("Issuer", &request.issuer_id))?;
 
+        // Before anything else is said of the wish: the caller has to begin anew whatever he asks for.
+        let lineage = caller.lineage.map(|lineage| lineage.next(self.clock.now())).transpose().map_err(line_ended)?;
         let terms = IdTokenWish::from(request).within(issuer)?;
 
         let issuer_id = issuer.id.clone();
         let in_use = self.keeper.in_use(Arc::clone(&loaded)).await.map_err(|error| key_trouble(&error, &issuer_id))?;
         let now = self.clock.now();
         let key = signer(&in_use, issuer, &terms, now)?;
-        let claims = terms.claims(now, self.entropy.bits128());
+        let claims = terms.claims(now, self.entropy.bits128(), lineage);
         let (subject, expires_at) = (claims.subject().to_string(), claims.expires_at());
         let claims = serde_json::to_vec(&claims).map_err(|_| Refusal::internal())?;
         let id_token = sign(Arc::clone(&key), ID_TOKEN_TYPE, claims).await?;
@@ -81,6 +85,11 @@ impl Tokens {
             Err(error) => Err(key_trouble(&error, name())),
         }
     }
+}
+
+/// Nobody renews himself past his trust (SECURITY 54).
+fn line_ended(ends: LineageEnds) -> Refusal {
+    Refusal::new(Reason::CredentialsInvalid, format!("{ends}: begin anew with a token of the issuer that vouches for you"))
 }
 
 /// The key for the algorithm that was asked for, or else the issuer's default.
