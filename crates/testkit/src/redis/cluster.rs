@@ -47,6 +47,9 @@ impl RedisCluster {
         wait::blocking("the replica has loaded", LIMIT, || {
             self.nodes[replica].text("INFO replication").contains("master_link_status:up")
         });
+        // Otherwise it might take over under an epoch that the others hold to be older than its dead primary's, and be put in its place.
+        let epoch = self.epoch(place);
+        wait::blocking("the replica knows its primary's epoch", LIMIT, || self.epoch(replica) == epoch);
         wait::blocking("the replica is in step", LIMIT, || self.nodes[place].command("WAIT 1 1000") == ":1");
         replica
     }
@@ -73,6 +76,12 @@ impl RedisCluster {
         let slot = self.nodes[0].command(&format!("CLUSTER KEYSLOT {key}"));
         let slot: u16 = slot.trim_start_matches(':').parse().expect("KEYSLOT answers a number");
         (usize::from(slot >= 5_461) + usize::from(slot >= 10_923), slot)
+    }
+
+    /// The epoch of a node's slots; of a replica, as far as it knows, that of its primary's.
+    fn epoch(&self, place: usize) -> String {
+        let info = self.nodes[place].text("CLUSTER INFO");
+        info.lines().find(|line| line.starts_with("cluster_my_epoch:")).expect("a node has an epoch").to_owned()
     }
 
     fn start_node(&mut self) {
