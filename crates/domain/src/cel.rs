@@ -18,7 +18,7 @@ mod value;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use cel::{Context, Env, ExecutionError, Program, Value};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ struct Compiled {
     source: Box<str>,
     program: Program,
     form: Form,
+    /// What it comes to, once it was asked for, where it reads nothing: the default of an attribute mostly is a plain value.
+    constant: OnceLock<Result<Value, CelFailure>>,
 }
 
 /// Why a text is not an acceptable expression.
@@ -131,13 +133,23 @@ impl CelExpression {
     }
 
     fn evaluate(&self, assertion: &Assertion, attributes: &Map<String, serde_json::Value>) -> Result<Value, CelFailure> {
+        if self.claims().is_empty() && self.attributes().is_empty() {
+            self.0.constant.get_or_init(|| self.evaluate_anew(assertion, attributes)).clone()
+        } else {
+            self.evaluate_anew(assertion, attributes)
+        }
+    }
+
+    fn evaluate_anew(&self, assertion: &Assertion, attributes: &Map<String, serde_json::Value>) -> Result<Value, CelFailure> {
         if self.claims().iter().any(|claim| assertion.too_large.contains(&**claim)) {
             return Err(CelFailure::TooLarge);
         }
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.add_variable_from_value("assertion", assertion.value.clone());
         if !self.attributes().is_empty() {
-            let (value, _) = value::members(attributes);
+            // There is no way for it to tell the others' absence.
+            let read = attributes.iter().filter(|(name, _)| self.attributes().contains(name.as_str()));
+            let (value, _) = value::members(read);
             context.add_variable_from_value("attribute", value);
         }
         if self.0.form.comprehends
@@ -160,7 +172,7 @@ pub struct Assertion {
 impl Assertion {
     /// The claims of a token.
     pub fn new(members: &Map<String, serde_json::Value>) -> Self {
-        let (value, too_large) = value::members(members);
+        let (value, too_large) = value::members(members.iter());
         Self { value, too_large }
     }
 }
@@ -182,7 +194,7 @@ fn compile(source: &str) -> Result<CelExpression, InvalidCel> {
     let program =
         on_a_large_stack(|| parse(source)).unwrap_or_else(|| Err(InvalidCel::Syntax("it cannot be read".to_owned())))?;
     let form = Form::of(program.expression())?;
-    Ok(CelExpression(Arc::new(Compiled { source: source.into(), program, form })))
+    Ok(CelExpression(Arc::new(Compiled { source: source.into(), program, form, constant: OnceLock::new() })))
 }
 
 fn parse(source: &str) -> Result<Program, InvalidCel> {

@@ -15,9 +15,9 @@ const MAX_MAPPED_TEXT: usize = 512;
 const MAX_MAPPED_TEXTS: usize = 32;
 
 /// Members as a map, and the names of those that are left out as they hold an array which is too long.
-pub(super) fn members(members: &serde_json::Map<String, Json>) -> (Value, BTreeSet<Box<str>>) {
+pub(super) fn members<'a>(members: impl Iterator<Item = (&'a String, &'a Json)>) -> (Value, BTreeSet<Box<str>>) {
     let mut too_large = BTreeSet::new();
-    let mut map = HashMap::with_capacity(members.len());
+    let mut map = HashMap::with_capacity(members.size_hint().0);
     for (name, value) in members {
         if let Some(value) = from_json(value) {
             map.insert(Key::from(name.as_str()), value);
