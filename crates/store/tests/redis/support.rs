@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use countersign_store::redis_link::{COMMAND_LIMIT, FAILURES_TO_OPEN, RedisLink};
 use countersign_store::replay::{Nonce, RedisReplayCache, ReplayCache as _, ReplayClaim, ReplayKey};
+use countersign_testkit::redis::Redis;
 use countersign_testkit::redis::cluster::RedisCluster;
 use countersign_testkit::redis::sentinel::SentinelRedis;
 use countersign_testkit::wait;
@@ -101,6 +102,8 @@ pub(crate) async fn shared_sentinel() -> MutexGuard<'static, SentinelRedis> {
 pub(crate) async fn shared_cluster() -> MutexGuard<'static, RedisCluster> {
     static SHARED: LazyLock<Mutex<RedisCluster>> = LazyLock::new(|| Mutex::new(RedisCluster::start()));
     let cluster = SHARED.lock().await;
+    // A test that failed may have left one frozen.
+    cluster.nodes.iter().for_each(Redis::resume);
     cluster.flush();
     cluster
 }
