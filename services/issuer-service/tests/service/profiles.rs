@@ -50,7 +50,7 @@ async fn tokens_of_every_built_in_profile_say_what_those_of_the_field_say() {
     let uuid = "4b8c2d1e-7f3a-4960-8e5d-0a9c6b3f1e27";
     let tracked = [
         ("space_id", "production-01"),
-        ("space_path", "/root/production-01"),
+        ("space_path", "/all/production-01"),
         ("caller_type", "stack"),
         ("caller_id", "infra"),
         ("run_type", "TRACKED"),
@@ -76,7 +76,7 @@ async fn tokens_of_every_built_in_profile_say_what_those_of_the_field_say() {
                 "sub": "space:production-01:stack:infra:run_type:TRACKED:scope:write",
                 "aud": host,
                 "spaceId": "production-01",
-                "spacePath": "/root/production-01",
+                "spacePath": "/all/production-01",
                 "callerType": "stack",
                 "callerId": "infra",
                 "runType": "TRACKED",
