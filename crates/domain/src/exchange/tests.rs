@@ -5,9 +5,11 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::issuer_url::LoopbackHttp;
+use crate::policy::Unmet;
 use crate::policy::tests as fixture;
 use crate::policy::tests::{issuer_id, relationship, relationship_id, set_relationships, workspace_id};
 use crate::policy_feed::PolicyChange;
+use crate::reason::Reason;
 use crate::trust_relationship::TrustRelationship;
 
 const ISSUER: &str = "https://cloud.rwx.com/mint";
