@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::id::WorkspaceId;
+use crate::id::{IssuerId, WorkspaceId};
 use crate::lineage::Lineage;
-use crate::permission::Permission;
+use crate::permission::{Authorization, Permission};
 
 /// An authenticated caller of a public, not-public-classified RPC. Made by `runtime` once per request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,16 +27,36 @@ pub enum Authority {
         /// The only workspace that exists for this caller.
         workspace_id: WorkspaceId,
         /// What may be done in it.
-        permissions: BTreeSet<Permission>,
+        authorizations: BTreeSet<Authorization>,
     },
 }
 
 impl Caller {
-    /// Whether the caller holds a permission, in the workspaces that exist for him.
+    /// Whether the caller holds a permission, in the workspaces that exist for him and for every issuer in them.
     pub fn holds(&self, permission: Permission) -> bool {
+        self.is_authorized(&permission.into())
+    }
+
+    /// Whether the caller holds a permission for this issuer, or for every one.
+    pub fn holds_for(&self, permission: Permission, issuer_id: &IssuerId) -> bool {
+        self.is_authorized(&Authorization { permission, issuer_id: Some(issuer_id.clone()) })
+    }
+
+    /// Whether the caller holds a permission for any issuer.
+    pub fn holds_for_any(&self, permission: Permission) -> bool {
         match &self.authority {
             Authority::Operator => true,
-            Authority::Workspace { permissions, .. } => permissions.contains(&permission),
+            Authority::Workspace { authorizations, .. } => authorizations.iter().any(|held| held.permission == permission),
+        }
+    }
+
+    /// Whether the caller holds at least this.
+    pub fn is_authorized(&self, wanted: &Authorization) -> bool {
+        match &self.authority {
+            Authority::Operator => true,
+            Authority::Workspace { authorizations, .. } => {
+                authorizations.contains(wanted) || authorizations.contains(&wanted.permission.into())
+            }
         }
     }
 

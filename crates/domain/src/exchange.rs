@@ -369,3 +369,10 @@ impl TokenIdentity {
 pub fn access_token_subject(decision: &Decision, subject: &Subject) -> String {
     format!("{}/{}/{subject}", decision.workspace_id, decision.trusted_issuer_id)
 }
+
+/// Whether a text is the `sub` that an access token of this workspace could have.
+pub fn is_access_token_subject(workspace_id: &WorkspaceId, text: &str) -> bool {
+    let behind = text.strip_prefix(workspace_id.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let ids = behind.and_then(|rest| rest.split_once('/'));
+    ids.is_some_and(|(issuer, _)| issuer.parse::<TrustedIssuerId>().is_ok())
+}

@@ -39,18 +39,33 @@ pub struct IdTokenTerms {
 }
 
 /// What is asked of a token, as the caller wrote it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdTokenWish {
-    /// The attributes of the run that the token is for.
-    pub attributes: BTreeMap<String, String>,
-    /// The id of one of the profile's subject forms. Empty: the profile chooses.
-    pub subject_form: String,
+    /// Whom the token is for.
+    pub holder: Holder,
     /// The `aud` of the token: one to [`MAX_AUDIENCES`]. May be empty where the profile fixes the audience.
     pub audiences: Vec<String>,
     /// Not given: the issuer's default.
     pub duration: Given<Duration>,
     /// The name of one of the issuer's algorithms. Empty: the issuer chooses.
     pub algorithm: String,
+}
+
+/// Whom a token is for: who it says its holder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// A run, in whose name a scheduler asks.
+    Run {
+        /// What the profile makes subject and claims of.
+        attributes: BTreeMap<String, String>,
+        /// The id of one of the profile's subject forms. Empty: the profile chooses.
+        subject_form: String,
+    },
+    /// The caller himself.
+    Caller {
+        /// The `sub` of his access token.
+        subject: String,
+    },
 }
 
 /// The claims of an ID token. Serialises to the claims set of RFC 7519.
@@ -88,7 +103,11 @@ impl IdTokenWish {
         let Issuer { workspace_id, issuer_url, profile, settings, .. } = issuer;
         let mut violations = Violations::new();
         let context = IdentityContext { workspace_id, issuer_url };
-        let identity = match profile.identify(context, &self.subject_form, &self.attributes) {
+        let identity = match &self.holder {
+            Holder::Run { attributes, subject_form } => profile.identify(context, subject_form, attributes),
+            Holder::Caller { subject } => profile.identify_caller(context, subject),
+        };
+        let identity = match identity {
             Ok(identity) => Some(identity),
             Err(found) => {
                 violations.extend(found);
@@ -244,8 +263,13 @@ mod tests {
     }
 
     fn wish(audiences: &[&str]) -> IdTokenWish {
-        let attributes = [("org", "a"), ("vault", "b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        IdTokenWish { audiences: texts(audiences), attributes: attributes.into(), ..IdTokenWish::default() }
+        wish_for(&[("org", "a"), ("vault", "b")], audiences)
+    }
+
+    fn wish_for(attributes: &[(&str, &str)], audiences: &[&str]) -> IdTokenWish {
+        let attributes = attributes.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let holder = Holder::Run { attributes, subject_form: String::new() };
+        IdTokenWish { holder, audiences: texts(audiences), duration: None, algorithm: String::new() }
     }
 
     fn claims(issuer: &Issuer, wish: IdTokenWish) -> Value {
@@ -301,7 +325,7 @@ mod tests {
         assert_eq!(claims(&chosen, wish(&["one", "two"]))["aud"], json!(["one", "two"]));
         let form = "[attributes.a]\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
         let listed = custom(&format!("audience_as_list = true\n{form}"));
-        let wish = IdTokenWish { attributes: [("a".to_owned(), "b".to_owned())].into(), ..wish(&["one"]) };
+        let wish = wish_for(&[("a", "b")], &["one"]);
         assert_eq!(claims(&listed, wish)["aud"], json!(["one"]));
     }
 
@@ -313,7 +337,7 @@ mod tests {
             ("not_before = 'absent'", None),
             ("not_before = 'back_dated'\nback_dating_seconds = 300", Some(json!(1_795_168_500))),
         ] {
-            let wish = IdTokenWish { attributes: [("a".to_owned(), "b".to_owned())].into(), ..wish(&["one"]) };
+            let wish = wish_for(&[("a", "b")], &["one"]);
             assert_eq!(claims(&custom(&format!("{not_before}\n{form}")), wish).get("nbf"), nbf.as_ref(), "{not_before}");
         }
     }
@@ -323,7 +347,7 @@ mod tests {
         let form =
             "audience = '{issuer_host}'\n[attributes.a]\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
         let fixed = custom(form);
-        let wish = |audiences: &[&str]| IdTokenWish { attributes: [("a".to_owned(), "b".to_owned())].into(), ..wish(audiences) };
+        let wish = |audiences: &[&str]| wish_for(&[("a", "b")], audiences);
         for audiences in [&[][..], &["id.example.com"]] {
             assert_eq!(claims(&fixed, wish(audiences))["aud"], json!("id.example.com"));
         }
@@ -334,9 +358,9 @@ mod tests {
 
     #[test]
     fn everything_wrong_with_a_wish_is_said_at_once() {
+        let attributes = [("org".to_owned(), "a:b".to_owned())].into();
         let wish = IdTokenWish {
-            attributes: [("org".to_owned(), "a:b".to_owned())].into(),
-            subject_form: "mint".to_owned(),
+            holder: Holder::Run { attributes, subject_form: "mint".to_owned() },
             audiences: vec![],
             duration: Some(Ok(Duration::from_secs(1))),
             algorithm: "none".to_owned(),

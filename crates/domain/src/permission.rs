@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::id::IssuerId;
 use crate::name::Scope;
 
 /// What begins every scope that is a permission of ours. Nobody grants one that he does not hold.
@@ -83,8 +84,10 @@ permissions! {
     IssuersUpdate = "issuers.update", Workspace;
     /// Delete issuers of ours.
     IssuersDelete = "issuers.delete", Workspace;
-    /// Issue ID tokens on behalf of runs.
+    /// Issue ID tokens on behalf of runs. Can be had for one issuer alone ([`Authorization`]).
     IdTokensIssue = "id_tokens.issue", Workspace;
+    /// Have ID tokens issued for oneself.
+    IdTokensIssueOwn = "id_tokens.issue_own", Workspace;
     /// Read signing keys' states.
     SigningKeysGet = "signing_keys.get", Workspace;
     /// Have a signing key followed by another.
@@ -114,12 +117,49 @@ impl FromStr for Permission {
     }
 }
 
+/// What one scope of ours authorizes: a permission, `countersign:id_tokens.issue`, or one that holds for one issuer alone, with
+/// that issuer's id behind it, `countersign:id_tokens.issue:is_…`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Authorization {
+    /// What may be done.
+    pub permission: Permission,
+    /// In whose name. `None`: of every issuer of the workspace.
+    pub issuer_id: Option<IssuerId>,
+}
+
+impl From<Permission> for Authorization {
+    fn from(permission: Permission) -> Self {
+        Self { permission, issuer_id: None }
+    }
+}
+
+impl fmt::Display for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.issuer_id {
+            None => self.permission.fmt(f),
+            Some(issuer_id) => write!(f, "{}:{issuer_id}", self.permission),
+        }
+    }
+}
+
+impl FromStr for Authorization {
+    type Err = UnknownPermission;
+
+    fn from_str(scope: &str) -> Result<Self, UnknownPermission> {
+        let of_one_issuer = || {
+            let id = scope.strip_prefix(Permission::IdTokensIssue.as_scope())?.strip_prefix(':')?;
+            Some(Self { permission: Permission::IdTokensIssue, issuer_id: Some(id.parse().ok()?) })
+        };
+        scope.parse::<Permission>().map(Self::from).or_else(|unknown| of_one_issuer().ok_or(unknown))
+    }
+}
+
 /// What it takes to call an RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Anybody may call.
     Public,
-    /// A caller with this permission.
+    /// A caller with this permission, be it for one issuer alone: then the method looks at whose name is used.
     Requires(Permission),
     /// An internal service, over the internal listener only.
     Internal,
@@ -140,17 +180,17 @@ pub enum ScopeNotGrantable {
 }
 
 /// Whether somebody who holds what `holds` says may grant this scope (SECURITY 69).
-pub fn check_grantable(scope: &Scope, holds: impl Fn(Permission) -> bool) -> Result<(), ScopeNotGrantable> {
+pub fn check_grantable(scope: &Scope, holds: impl Fn(&Authorization) -> bool) -> Result<(), ScopeNotGrantable> {
     // Compared without regard to case, so that no reader who folds case can be handed a look-alike.
     let reserved =
         scope.as_str().get(..RESERVED_SCOPE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_SCOPE_PREFIX));
     if !reserved {
         return Ok(());
     }
-    let permission: Permission = scope.as_str().parse().map_err(|_| ScopeNotGrantable::Unknown)?;
-    match permission.reach() {
+    let authorization: Authorization = scope.as_str().parse().map_err(|_| ScopeNotGrantable::Unknown)?;
+    match authorization.permission.reach() {
         Reach::Deployment => Err(ScopeNotGrantable::DeploymentWide),
-        Reach::Workspace if holds(permission) => Ok(()),
+        Reach::Workspace if holds(&authorization) => Ok(()),
         Reach::Workspace => Err(ScopeNotGrantable::NotHeld),
     }
 }
@@ -168,9 +208,30 @@ mod tests {
     }
 
     #[test]
+    fn s69_one_permission_can_be_had_for_one_issuer_and_for_nothing_else() {
+        let issuer_id = IssuerId::from_random([1; 16]);
+        let scope = format!("countersign:id_tokens.issue:{issuer_id}");
+        let authorization: Authorization = scope.parse().unwrap();
+        assert_eq!(authorization, Authorization { permission: Permission::IdTokensIssue, issuer_id: Some(issuer_id.clone()) });
+        assert_eq!(authorization.to_string(), scope);
+        assert_eq!(Permission::IdTokensIssue.as_scope().parse(), Ok(Authorization::from(Permission::IdTokensIssue)));
+        for other in [
+            "countersign:id_tokens.issue:".to_owned(),
+            "countersign:id_tokens.issue:*".to_owned(),
+            format!("countersign:id_tokens.issue{issuer_id}"),
+            format!("countersign:id_tokens.issue:{issuer_id}:"),
+            format!("countersign:id_tokens.issue:{}", issuer_id.as_str().to_uppercase()),
+            format!("countersign:id_tokens.issue_own:{issuer_id}"),
+            format!("countersign:issuers.get:{issuer_id}"),
+        ] {
+            assert_eq!(other.parse::<Authorization>(), Err(UnknownPermission), "{other}");
+        }
+    }
+
+    #[test]
     fn s69_nobody_grants_what_he_does_not_hold() {
         let scope = |text: &str| text.parse::<Scope>().unwrap();
-        let holds = |permission| permission == Permission::IssuersGet;
+        let holds = |authorization: &Authorization| *authorization == Permission::IssuersGet.into();
         assert_eq!(check_grantable(&scope("deploy"), |_| false), Ok(()));
         assert_eq!(check_grantable(&scope("countersign:issuers.get"), holds), Ok(()));
         assert_eq!(check_grantable(&scope("countersign:issuers.create"), holds), Err(ScopeNotGrantable::NotHeld));

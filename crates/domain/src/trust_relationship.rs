@@ -15,7 +15,7 @@ use crate::exchange::DeploymentAudience;
 use crate::grant::Grant;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use crate::name::{AttributeName, Audience, DisplayName, RelationshipKey, Scope};
-use crate::permission::{Permission, ScopeNotGrantable, check_grantable};
+use crate::permission::{Authorization, ScopeNotGrantable, check_grantable};
 use crate::subject_match::SubjectMatch;
 use crate::time::Timestamp;
 use crate::trusted_issuer::TrustedIssuerSettings;
@@ -243,7 +243,7 @@ impl TrustRelationshipSettings {
     ///
     /// Every scope is checked, not only new ones: whoever changes the accepted subjects gives the old scopes to new ones. Only
     /// a change that takes away and gives nothing, disabling, is free, so that nobody needs more rights to stop minting.
-    pub fn check_grantable(&self, current: Option<&Self>, holds: impl Fn(Permission) -> bool) -> Result<(), NotGrantable> {
+    pub fn check_grantable(&self, current: Option<&Self>, holds: impl Fn(&Authorization) -> bool) -> Result<(), NotGrantable> {
         if current.is_some_and(|current| self.only_takes_from(current)) {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::id_token::{ID_TOKEN_TYPE, IdTokenWish};
+use countersign_domain::id_token::{Holder, ID_TOKEN_TYPE, IdTokenWish};
 use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
 use countersign_domain::profile::Profile;
 use countersign_domain::time::Timestamp;
@@ -71,7 +71,8 @@ fn case(profile: Profile) -> Option<(Issuer, IdTokenWish)> {
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
     };
-    Some((issuer, IdTokenWish { attributes, audiences, ..IdTokenWish::default() }))
+    let holder = Holder::Run { attributes, subject_form: String::new() };
+    Some((issuer, IdTokenWish { holder, audiences, duration: None, algorithm: String::new() }))
 }
 
 fn mint(issuer: &Issuer, wish: &IdTokenWish, key: &SigningKey) -> String {

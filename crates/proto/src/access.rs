@@ -27,6 +27,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.trust.v1.AuditLogService/AppendRefusals", Access::Internal),
     ("/countersign.trust.v1.AuditLogService/GetRefusal", Access::Internal),
     ("/countersign.issuer.v1.TokenService/IssueIdToken", Access::Requires(Permission::IdTokensIssue)),
+    ("/countersign.issuer.v1.TokenService/IssueOwnIdToken", Access::Requires(Permission::IdTokensIssueOwn)),
     ("/countersign.issuer.v1.KeySetService/GetJsonWebKeySet", Access::Public),
     ("/countersign.issuer.v1.KeySetService/GetOpenIdConfiguration", Access::Public),
     ("/countersign.issuer.v1.IssuerService/CreateIssuer", Access::Requires(Permission::IssuersCreate)),

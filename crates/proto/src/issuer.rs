@@ -6,7 +6,7 @@ mod profile;
 
 use countersign_domain::etag::Etag;
 use countersign_domain::id::IssuerId;
-use countersign_domain::id_token::IdTokenWish;
+use countersign_domain::id_token::{Holder, IdTokenWish};
 use countersign_domain::issuer::{FormerSubjects, Issuer, IssuerDraft};
 use countersign_domain::profile::SubjectChange;
 use countersign_domain::signing_key::{KeyWait, Outlook, SigningKeyRecord, SigningKeyState};
@@ -72,12 +72,21 @@ impl From<wire::Issuer> for IssuerDraft {
 impl From<wire::IssueIdTokenRequest> for IdTokenWish {
     fn from(request: wire::IssueIdTokenRequest) -> Self {
         Self {
-            attributes: request.attributes.into_iter().collect(),
-            subject_form: request.subject_form,
+            holder: Holder::Run { attributes: request.attributes.into_iter().collect(), subject_form: request.subject_form },
             audiences: request.audiences,
             duration: given_duration(request.duration.as_ref()),
             algorithm: request.algorithm,
         }
+    }
+}
+
+/// What is asked for the caller himself, whose access token has this subject.
+pub fn own_id_token_wish(request: wire::IssueOwnIdTokenRequest, subject: &str) -> IdTokenWish {
+    IdTokenWish {
+        holder: Holder::Caller { subject: subject.to_owned() },
+        audiences: request.audiences,
+        duration: given_duration(request.duration.as_ref()),
+        algorithm: request.algorithm,
     }
 }
 

@@ -249,7 +249,7 @@ pub(crate) fn check_grantable(
     current: Option<&TrustRelationshipSettings>,
     settings: &TrustRelationshipSettings,
 ) -> Result<(), Refusal> {
-    let checked = settings.check_grantable(current, |permission| caller.holds(permission));
+    let checked = settings.check_grantable(current, |authorization| caller.is_authorized(authorization));
     checked.map_err(|refused| {
         // A scope that nobody could ever hold is a mistake in the field.
         let mut violations = Violations::new();

@@ -9,6 +9,7 @@ use super::declared::{ISSUER_HOST, ISSUER_URL, WORKSPACE_ID};
 use super::form::SubjectForm;
 use super::{ClaimSource, Profile, check};
 use crate::cel::{CelExpression, CelFailure};
+use crate::exchange;
 use crate::id::WorkspaceId;
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, Subject};
@@ -44,18 +45,18 @@ impl Profile {
     /// # Errors
     /// Everything that is wrong, under the request's fields `attributes` and `subject_form`: undeclared or missing attributes;
     /// values that their declaration excludes, or that hold a delimiter of the subject; a form that is not there, or not for such
-    /// a run; an expression without a result.
+    /// a run; an expression without a result; a subject that is kept for callers who ask for themselves.
     pub fn identify(
         &self,
         context: IdentityContext<'_>,
         form: &str,
         given: &BTreeMap<String, String>,
     ) -> Result<Identity, Violations> {
-        let mut run = Run { profile: self, values: Map::new(), violations: Violations::new() };
+        let mut run = Run { profile: self, context, values: Map::new(), violations: Violations::new() };
         run.read(given);
         // What is computed from values that are wrong would be wrong for no reason of its own.
         let computes = run.violations.is_empty();
-        run.know(context);
+        run.know();
         if computes {
             run.default(given);
             run.derive();
@@ -69,11 +70,36 @@ impl Profile {
             _ => Err(run.violations),
         }
     }
+
+    /// The identity of a caller who asks for himself: the subject of his access token, and nothing that the profile says of runs.
+    /// No run has such a subject ([`identify`](Self::identify)).
+    ///
+    /// # Errors
+    /// The subject is too long for one (`authorization`); the profile makes the audience of a run's attributes (`issuer_id`).
+    pub fn identify_caller(&self, context: IdentityContext<'_>, subject: &str) -> Result<Identity, Violations> {
+        let mut run = Run { profile: self, context, values: Map::new(), violations: Violations::new() };
+        run.know();
+        let subject =
+            subject.parse().map_err(|error| format!("is an access token whose subject, as that of an ID token, {error}"));
+        let subject = run.violations.check("authorization", subject);
+        let needs_run =
+            run.profile.checked().audience.as_ref().is_some_and(|template| template.render(|name| run.text(name)).is_none());
+        if needs_run {
+            run.add("issuer_id", "is an issuer whose audience is made of a run's attributes, and none for callers themselves");
+        }
+        match (subject, run.audience()) {
+            (Some(subject), Some(audience)) if run.violations.is_empty() => {
+                Ok(Identity { subject, audience, claims: Map::new() })
+            }
+            _ => Err(run.violations),
+        }
+    }
 }
 
 /// What is known of one run so far, and what is wrong with it.
 struct Run<'a> {
     profile: &'a Profile,
+    context: IdentityContext<'a>,
     values: Map<String, Value>,
     violations: Violations,
 }
@@ -111,8 +137,8 @@ impl<'a> Run<'a> {
     }
 
     /// Adds what is known of the issuer. No attribute has such a name.
-    fn know(&mut self, context: IdentityContext<'_>) {
-        let IdentityContext { workspace_id, issuer_url } = context;
+    fn know(&mut self) {
+        let IdentityContext { workspace_id, issuer_url } = self.context;
         let url = issuer_url.as_str();
         for (name, value) in [(WORKSPACE_ID, workspace_id.as_str()), (ISSUER_URL, url), (ISSUER_HOST, host_of(url))] {
             self.values.insert(name.to_owned(), value.into());
@@ -214,6 +240,10 @@ impl<'a> Run<'a> {
             return None;
         }
         let text = form.template.render(|name| self.text(name))?;
+        if exchange::is_access_token_subject(self.context.workspace_id, &text) {
+            self.add("attributes", "render a subject that is kept for those who ask for themselves");
+            return None;
+        }
         self.violations.check("attributes", text.parse().map_err(|error| format!("render a subject that {error}")))
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::id::WorkspaceId;
+use crate::id::{TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::IssuerUrl;
 
 /// What the file of a profile says of it.
@@ -53,6 +53,36 @@ fn fields(violations: Violations) -> Vec<String> {
 
 fn refused(profile: &Profile, pairs: &[(&str, &str)]) -> Vec<String> {
     fields(identify(profile, "", &attributes(pairs)).unwrap_err())
+}
+
+#[test]
+fn s54_no_run_has_the_subject_of_a_caller() {
+    let definition = "[attributes.a]\n[attributes.b]\n[[subject_forms]]\nid = 'a'\ntemplate = '{a}:{b}'\ndelimiters = ':'";
+    let definition = ProfileDefinition::from_toml(definition).unwrap();
+    let custom = Profile::custom(definition, "profile", &mut Violations::new()).unwrap();
+    let before = format!("{}/{}/repo", workspace(), TrustedIssuerId::from_random([2; 16]));
+    assert_eq!(refused(&custom, &[("a", &before), ("b", "a")]), ["attributes"]);
+    for other in [format!("{}/ti_1/repo", workspace()), workspace().to_string(), before.replace('/', "_")] {
+        assert!(identify(&custom, "", &attributes(&[("a", &other), ("b", "a")])).is_ok(), "{other}");
+    }
+    let (workspace_id, issuer_url) = (workspace(), url());
+    let context = IdentityContext { workspace_id: &workspace_id, issuer_url: &issuer_url };
+    let own = format!("{before}:a");
+    assert_eq!(custom.identify_caller(context, &own).unwrap().subject.as_str(), own);
+    assert_eq!(fields(custom.identify_caller(context, &"x".repeat(1025)).unwrap_err()), ["authorization"]);
+}
+
+#[test]
+fn an_audience_for_callers_is_not_made_of_what_only_runs_have() {
+    let (workspace_id, issuer_url) = (workspace(), url());
+    let context = IdentityContext { workspace_id: &workspace_id, issuer_url: &issuer_url };
+    let of_caller = |profile: &Profile| profile.identify_caller(context, "a/b/c");
+    assert_eq!(of_caller(&profile("spacelift")).unwrap().audience.unwrap().as_str(), "id.example.com");
+    let definition =
+        "audience = '{a}'\n[attributes.a]\nrequired = true\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
+    let definition = ProfileDefinition::from_toml(definition).unwrap();
+    let of_runs = Profile::custom(definition, "profile", &mut Violations::new()).unwrap();
+    assert_eq!(fields(of_caller(&of_runs).unwrap_err()), ["issuer_id"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@ use super::*;
 use crate::claim_condition::ClaimConditionDraft;
 use crate::draft::Unreadable;
 use crate::issuer_url::LoopbackHttp;
+use crate::permission::Permission;
 use crate::trusted_issuer::TrustedIssuerDraft;
 
 fn now() -> Timestamp {
@@ -226,7 +227,7 @@ fn s69_nobody_writes_a_relationship_that_gives_what_he_does_not_hold() {
     let disabled = TrustRelationshipSettings { enabled: false, ..current.clone() };
     assert!(holds_nothing(disabled.clone()).is_ok());
     assert!(current.check_grantable(Some(&disabled), |_| false).is_err());
-    assert!(current.check_grantable(None, |permission| permission == Permission::IssuersGet).is_ok());
+    assert!(current.check_grantable(None, |authorization| *authorization == Permission::IssuersGet.into()).is_ok());
 }
 
 #[test]

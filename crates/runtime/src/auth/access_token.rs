@@ -11,7 +11,7 @@ use countersign_domain::claims::Claims;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::lineage::Lineage;
 use countersign_domain::name::AccessTokenSubject;
-use countersign_domain::permission::{Permission, Reach};
+use countersign_domain::permission::{Authorization, Reach};
 use countersign_domain::time::{Clock, Timestamp};
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError};
 use countersign_proto::status::Refusal;
@@ -85,14 +85,14 @@ impl AccessTokens {
             Some(scope) => scope.as_str()?,
         };
         // A deployment-wide permission never comes from a workspace's token, whatever it says.
-        let permissions = scopes
+        let authorizations = scopes
             .split(' ')
-            .filter_map(|scope| scope.parse::<Permission>().ok())
-            .filter(|permission| permission.reach() == Reach::Workspace)
+            .filter_map(|scope| scope.parse::<Authorization>().ok())
+            .filter(|authorization| authorization.permission.reach() == Reach::Workspace)
             .collect();
         Some(Caller {
             subject: claims.subject.as_str().to_owned(),
-            authority: Authority::Workspace { workspace_id, permissions },
+            authority: Authority::Workspace { workspace_id, authorizations },
             lineage: Some(claims.lineage.unwrap_or_else(|| Lineage::beginning(claims.issued_at))),
         })
     }

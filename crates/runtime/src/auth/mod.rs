@@ -83,13 +83,13 @@ impl Authenticator {
         }
     }
 
-    /// Like [`authenticate`](Self::authenticate), and the caller must hold a permission.
+    /// Like [`authenticate`](Self::authenticate), and the caller must hold a permission, be it for one issuer alone.
     ///
     /// # Errors
     /// `PERMISSION_MISSING` besides.
     pub async fn authorise(&self, headers: &HeaderMap, permission: Permission) -> Result<Caller, Refusal> {
         let caller = self.authenticate(headers).await?;
-        if caller.holds(permission) { Ok(caller) } else { Err(Refusal::permission_missing(permission)) }
+        if caller.holds_for_any(permission) { Ok(caller) } else { Err(Refusal::permission_missing(permission)) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::{BOOTSTRAP_TOKEN, Keys, Service, bootstrap, call};
+use countersign_domain::id::IssuerId;
 use countersign_domain::permission::{Access, Permission, Reach};
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Clock as _;
@@ -125,6 +126,18 @@ async fn s69_an_access_token_opens_exactly_what_its_scopes_say() {
                 assert_eq!(Refusal::from_status(&status).permission(), Some(*needed));
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn s69_a_permission_for_one_issuer_opens_its_method_alone() {
+    let deployment = Deployment::new();
+    let service = deployment.service(Keys::known(&[&deployment.key]));
+    let issuer_id = IssuerId::from_random([1; 16]);
+    let token = deployment.token(|claims| claims["scope"] = format!("countersign:id_tokens.issue:{issuer_id}").into());
+    for (path, access) in TABLE.iter().filter(|(_, access)| needs_permission(*access)) {
+        let opened = *access == Access::Requires(Permission::IdTokensIssue);
+        assert_eq!(present(&service, path, &token).await.code() == Code::Ok, opened, "{path}");
     }
 }
 

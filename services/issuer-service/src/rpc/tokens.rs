@@ -8,6 +8,7 @@ use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::id_token::{ID_TOKEN_TYPE, IdTokenTerms, IdTokenWish};
 use countersign_domain::issuer::Issuer;
 use countersign_domain::lineage::LineageEnds;
+use countersign_domain::permission::Permission;
 use countersign_domain::reason::Reason;
 use countersign_domain::signing_key;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
@@ -15,6 +16,7 @@ use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_jose::{SigningError, SigningKey};
 use countersign_proto::common::{read, timestamp};
+use countersign_proto::issuer;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::token_service_server::TokenService;
 use countersign_proto::status::Refusal;
@@ -32,14 +34,38 @@ pub(crate) struct Tokens {
     pub(crate) entropy: Arc<dyn Entropy>,
 }
 
+/// A token as it is given out. It has no `Debug`, which would show it.
+struct Issued {
+    id_token: String,
+    subject: String,
+    expires_at: Timestamp,
+}
+
 impl Tokens {
-    async fn issue(&self, caller: &Caller, request: wire::IssueIdTokenRequest) -> Result<wire::IssueIdTokenResponse, Refusal> {
-        let loaded = self.find(caller, &request).await?;
-        let issuer = loaded.of_workspace().ok_or_else(|| Refusal::not_found("Issuer", &request.issuer_id))?;
+    async fn issue_for_run(&self, caller: &Caller, request: wire::IssueIdTokenRequest) -> Result<Issued, Refusal> {
+        let loaded = self.find(caller, &request.workspace_id, &request.issuer_id).await?;
+        let issuer_id = loaded.identity.id();
+        if !caller.holds_for(Permission::IdTokensIssue, issuer_id) {
+            return Err(Refusal::permission_missing(Permission::IdTokensIssue));
+        }
+        self.issue(caller, loaded, request.into()).await
+    }
+
+    async fn issue_for_caller(&self, caller: &Caller, request: wire::IssueOwnIdTokenRequest) -> Result<Issued, Refusal> {
+        if caller.is_operator() {
+            let message = "the bootstrap token is nobody that an ID token could speak of: call with an access token";
+            return Err(Refusal::failed_precondition("Caller", &caller.subject, message));
+        }
+        let loaded = self.find(caller, &request.workspace_id, &request.issuer_id).await?;
+        self.issue(caller, loaded, issuer::own_id_token_wish(request, &caller.subject)).await
+    }
+
+    async fn issue(&self, caller: &Caller, loaded: Arc<LoadedIssuer>, wish: IdTokenWish) -> Result<Issued, Refusal> {
+        let issuer = loaded.of_workspace().ok_or_else(|| Refusal::not_found("Issuer", loaded.identity.id()))?;
 
         // Before anything else is said of the wish: the caller has to begin anew whatever he asks for.
         let lineage = caller.lineage.map(|lineage| lineage.next(self.clock.now())).transpose().map_err(line_ended)?;
-        let terms = IdTokenWish::from(request).within(issuer)?;
+        let terms = wish.within(issuer)?;
 
         let issuer_id = issuer.id.clone();
         let in_use = self.keeper.in_use(Arc::clone(&loaded)).await.map_err(|error| key_trouble(&error, &issuer_id))?;
@@ -50,15 +76,14 @@ impl Tokens {
         let claims = serde_json::to_vec(&claims).map_err(|_| Refusal::internal())?;
         let id_token = sign(Arc::clone(&key), ID_TOKEN_TYPE, claims).await?;
         tracing::info!(issuer.id = %issuer_id, key.id = %key.key_id(), by = caller.subject, "issued an ID token");
-        Ok(wire::IssueIdTokenResponse { id_token, subject, expire_time: Some(timestamp(expires_at)) })
+        Ok(Issued { id_token, subject, expires_at })
     }
 
     /// The issuer that is asked: the one named, or the only one of the workspace.
-    async fn find(&self, caller: &Caller, request: &wire::IssueIdTokenRequest) -> Result<Arc<LoadedIssuer>, Refusal> {
+    async fn find(&self, caller: &Caller, workspace_id: &str, issuer_id: &str) -> Result<Arc<LoadedIssuer>, Refusal> {
         let mut violations = Violations::new();
-        let workspace_id = read::<WorkspaceId>("workspace_id", &request.workspace_id, &mut violations);
-        let issuer_id =
-            if request.issuer_id.is_empty() { None } else { read::<IssuerId>("issuer_id", &request.issuer_id, &mut violations) };
+        let workspace_id = read::<WorkspaceId>("workspace_id", workspace_id, &mut violations);
+        let issuer_id = if issuer_id.is_empty() { None } else { read::<IssuerId>("issuer_id", issuer_id, &mut violations) };
         let workspace_id = match workspace_id {
             Some(workspace_id) if violations.is_empty() => workspace_id,
             _ => return Err(Refusal::invalid(violations)),
@@ -134,6 +159,16 @@ impl TokenService for Tokens {
         request: Request<wire::IssueIdTokenRequest>,
     ) -> Result<Response<wire::IssueIdTokenResponse>, Status> {
         let caller = auth::caller(&request)?.clone();
-        Ok(Response::new(self.issue(&caller, request.into_inner()).await?))
+        let Issued { id_token, subject, expires_at } = self.issue_for_run(&caller, request.into_inner()).await?;
+        Ok(Response::new(wire::IssueIdTokenResponse { id_token, subject, expire_time: Some(timestamp(expires_at)) }))
+    }
+
+    async fn issue_own_id_token(
+        &self,
+        request: Request<wire::IssueOwnIdTokenRequest>,
+    ) -> Result<Response<wire::IssueOwnIdTokenResponse>, Status> {
+        let caller = auth::caller(&request)?.clone();
+        let Issued { id_token, subject, expires_at } = self.issue_for_caller(&caller, request.into_inner()).await?;
+        Ok(Response::new(wire::IssueOwnIdTokenResponse { id_token, subject, expire_time: Some(timestamp(expires_at)) }))
     }
 }

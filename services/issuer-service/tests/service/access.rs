@@ -12,7 +12,7 @@ use countersign_testkit::status::{assert_refused, violated_fields};
 use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::harness::{GATEWAY, Ground, Service, access_token_claims, to_sign, verify, wish, workspace};
+use crate::harness::{GATEWAY, Ground, Service, access_token_claims, own_wish, to_sign, verify, wish, workspace};
 
 /// Every administrative method, called as somebody, about one issuer.
 async fn call(service: &Service, method: &str, credential: Option<&str>, issuer: &wire::Issuer) -> Result<(), Status> {
@@ -46,6 +46,7 @@ async fn call(service: &Service, method: &str, credential: Option<&str>, issuer:
             call!(issuers, delete_issuer, wire::DeleteIssuerRequest { workspace_id, issuer_id, etag })
         }
         "IssueIdToken" => call!(tokens, issue_id_token, wish(issuer)),
+        "IssueOwnIdToken" => call!(tokens, issue_own_id_token, own_wish(issuer)),
         "ListSigningKeys" => {
             let request = wire::ListSigningKeysRequest { workspace_id, issuer_id, ..Default::default() };
             call!(signing_keys, list_signing_keys, request)
@@ -98,6 +99,24 @@ async fn s69_every_administrative_method_needs_its_permission() {
         let token = service.access_token(&workspace(1), permission.as_scope()).await;
         assert!(call(&service, method, Some(&token), &issuer).await.is_ok(), "{method} by our own access token");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s69_tokens_of_runs_can_be_left_to_a_caller_for_one_issuer_alone() {
+    let service = Ground::sqlite().start().await;
+    let (granted, other) = (service.rwx(&workspace(1)).await, service.rwx(&workspace(1)).await);
+    let scope = format!("{}:{}", Permission::IdTokensIssue.as_scope(), granted.id);
+    let token = service.access_token(&workspace(1), &scope).await;
+    call(&service, "IssueIdToken", Some(&token), &granted).await.unwrap();
+    let refused = call(&service, "IssueIdToken", Some(&token), &other).await.unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, Reason::PermissionMissing);
+    let refused = call(&service, "IssueOwnIdToken", Some(&token), &granted).await.unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, Reason::PermissionMissing);
+
+    // An issuer's id opens nothing in another workspace.
+    let foreign = service.access_token(&workspace(2), &scope).await;
+    let refused = call(&service, "IssueIdToken", Some(&foreign), &granted).await.unwrap_err();
+    assert_refused(&refused, Code::NotFound, Reason::ResourceNotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

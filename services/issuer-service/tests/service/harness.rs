@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::id::{IssuerId, TrustRelationshipId, WorkspaceId};
+use countersign_domain::id::{IssuerId, TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_jose::secret::DeploymentSecret;
@@ -288,9 +288,19 @@ pub(crate) fn wish(issuer: &wire::Issuer) -> wire::IssueIdTokenRequest {
     }
 }
 
+/// A good request for the caller himself.
+pub(crate) fn own_wish(issuer: &wire::Issuer) -> wire::IssueOwnIdTokenRequest {
+    wire::IssueOwnIdTokenRequest {
+        workspace_id: issuer.workspace_id.clone(),
+        issuer_id: issuer.id.clone(),
+        audiences: vec!["sts.amazonaws.com".to_owned()],
+        ..Default::default()
+    }
+}
+
 pub(crate) fn access_token_claims(workspace_id: &WorkspaceId) -> Value {
     json!({
-        "sub": format!("{workspace_id}/ti_1/org:my-org"),
+        "sub": format!("{workspace_id}/{}/org:my-org", TrustedIssuerId::from_random([4; 16])),
         "aud": GATEWAY,
         "jti": "CQkJCQkJCQkJCQkJCQkJCQ",
         "client_id": TrustRelationshipId::from_random([3; 16]).as_str(),

@@ -8,7 +8,7 @@ use countersign_testkit::status::{assert_refused, violated_fields};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::harness::{BASE, Ground, nobody, path_of, rwx, verify, wish, workspace};
+use crate::harness::{BASE, Ground, nobody, own_wish, path_of, rwx, verify, wish, workspace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn id_tokens_of_every_profile_and_algorithm_verify_by_discovery_alone() {
@@ -169,4 +169,43 @@ async fn an_issuer_made_on_one_replica_is_known_at_once_on_another() {
     let answer = other.issue(wish(&issuer)).await.unwrap();
     let key_set = one.key_set(&issuer.issuer_url).await.unwrap();
     verify(&answer.id_token, &key_set, &issuer.issuer_url, "sts.amazonaws.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s54_a_token_for_oneself_has_the_subject_of_ones_access_token() {
+    let service = Ground::sqlite().start().await;
+    let issuer = service.rwx(&workspace(1)).await;
+    let access_token = service.access_token(&workspace(1), "countersign:id_tokens.issue_own").await;
+    let own = claims(&access_token)["sub"].as_str().unwrap().to_owned();
+    let answer = service.tokens().issue_own_id_token(service.request_as(&access_token, own_wish(&issuer))).await;
+    let answer = answer.unwrap().into_inner();
+    let key_set = service.key_set(&issuer.issuer_url).await.unwrap();
+    let token = verify(&answer.id_token, &key_set, &issuer.issuer_url, "sts.amazonaws.com");
+    assert_eq!((&token.claims["sub"], &answer.subject), (&json!(own), &own));
+    assert_eq!(token.claims["countersign_lineage"]["depth"], 1);
+    let names: Vec<_> = token.claims.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["aud", "countersign_lineage", "exp", "iat", "iss", "jti", "nbf", "sub"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_nobody_that_a_token_could_speak_of() {
+    let service = Ground::sqlite().start().await;
+    let issuer = service.rwx(&workspace(1)).await;
+    let refused = service.tokens().issue_own_id_token(service.request(own_wish(&issuer))).await.unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, Reason::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s55_limits_of_the_issuer_hold_for_callers_themselves() {
+    let service = Ground::sqlite().start().await;
+    let issuer = wire::Issuer { allowed_audiences: vec!["vault".to_owned()], ..rwx(&workspace(1)) };
+    let issuer = service.create(issuer).await.unwrap();
+    let access_token = service.access_token(&workspace(1), "countersign:id_tokens.issue_own").await;
+    let request = wire::IssueOwnIdTokenRequest {
+        duration: Some(prost_types::Duration { seconds: 3601, nanos: 0 }),
+        algorithm: "HS256".to_owned(),
+        ..own_wish(&issuer)
+    };
+    let refused = service.tokens().issue_own_id_token(service.request_as(&access_token, request)).await.unwrap_err();
+    assert_eq!(violated_fields(&refused), ["algorithm", "audiences[0]", "duration"]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
-use countersign_proto::issuer_v1::{IssueIdTokenRequest, IssueIdTokenResponse};
+use countersign_proto::issuer_v1::{IssueIdTokenRequest, IssueIdTokenResponse, IssueOwnIdTokenRequest, IssueOwnIdTokenResponse};
 use countersign_runtime::shutdown::Shutdown;
 use serde_json::json;
 
@@ -26,6 +26,9 @@ pub(crate) struct IssueIdTokenArgs {
     /// The issuer, `is_…`. May be left out when the workspace has one.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     issuer_id: String,
+    /// For yourself: the token's subject is that of the access token in use. Otherwise it is for the run that the attributes describe.
+    #[arg(long, conflicts_with_all = ["attribute", "subject_form"])]
+    own: bool,
     /// An attribute of the run, from which the issuer's profile makes subject and claims. Repeat for each.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_attribute)]
     attribute: Vec<(String, String)>,
@@ -80,15 +83,16 @@ fn attributes(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>> {
 
 impl IssueIdTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let Self { audience, issuer_id, attribute, subject_form, duration, algorithm, output: format, to, watch } = self;
-        let request = IssueIdTokenRequest {
-            workspace_id: session.connection.workspace(&session.clock)?,
-            issuer_id,
-            audiences: audience,
-            attributes: attributes(attribute)?,
-            duration: duration.map(common::duration),
-            algorithm,
-            subject_form,
+        let Self { audience, issuer_id, own, attribute, subject_form, duration, algorithm, output: format, to, watch } = self;
+        let workspace_id = session.connection.workspace(&session.clock)?;
+        let (audiences, duration) = (audience, duration.map(common::duration));
+        let request = if own {
+            Request::ForCaller(IssueOwnIdTokenRequest { workspace_id, issuer_id, audiences, duration, algorithm })
+        } else {
+            let attributes = attributes(attribute)?;
+            let request =
+                IssueIdTokenRequest { workspace_id, issuer_id, audiences, attributes, duration, algorithm, subject_form };
+            Request::ForRun(request)
         };
         let Some(file) = to else {
             return show(&issue(session, request).await?, format, output).map_err(Failure::from);
@@ -106,10 +110,24 @@ impl IssueIdTokenArgs {
     }
 }
 
+/// What is asked for, and by which of the two methods.
+#[derive(Debug, Clone)]
+enum Request {
+    ForRun(IssueIdTokenRequest),
+    ForCaller(IssueOwnIdTokenRequest),
+}
+
 /// Asks anew in everything: another credential may lie in the credential file by now, and another address behind the name.
-async fn issue(session: &Session, request: IssueIdTokenRequest) -> Result<IssueIdTokenResponse> {
+async fn issue(session: &Session, request: Request) -> Result<IssueIdTokenResponse> {
     let mut client = TokenServiceClient::new(session.connection.authorized(Service::Issuer, &session.clock).await?);
-    Ok(client.issue_id_token(request).await?.into_inner())
+    Ok(match request {
+        Request::ForRun(request) => client.issue_id_token(request).await?.into_inner(),
+        Request::ForCaller(request) => {
+            let IssueOwnIdTokenResponse { id_token, subject, expire_time } =
+                client.issue_own_id_token(request).await?.into_inner();
+            IssueIdTokenResponse { id_token, subject, expire_time }
+        }
+    })
 }
 
 fn show(issued: &IssueIdTokenResponse, format: Option<TokenFormat>, output: &mut Output) -> std::io::Result<()> {
