@@ -12,6 +12,7 @@ use countersign_testkit::folder::Folder;
 use countersign_testkit::postgres::Postgres;
 use countersign_testkit::process::{Process, Program};
 use countersign_testkit::redis::Redis;
+use countersign_testkit::softhsm::SoftHsm;
 use countersign_testkit::{ports, wait};
 use rustix::process::Signal;
 
@@ -93,6 +94,7 @@ pub struct Deployment {
     postgres: Option<Mutex<Postgres>>,
     database_url: String,
     ports: BTreeMap<(Instance, u16), u16>,
+    token: Option<SoftHsm>,
     compose: Compose,
     folder: Folder,
 }
@@ -116,6 +118,14 @@ impl Deployment {
         let mut instances = Instance::ALL.to_vec();
         instances.push(Instance::ThirdGateway);
         Self::prepare(&instances, redis_url, None, None).launched()
+    }
+
+    /// Starts everything with a PKCS #11 token that seals private keys, keeps those of access tokens, and may keep those of issuers.
+    pub fn start_with_token() -> Self {
+        let mut deployment = Self::prepare(&Instance::ALL, &Redis::never_started(), None, None);
+        deployment.token = Some(SoftHsm::in_folder(&deployment.file("token")));
+        write_private(&deployment.file("secrets/pin"), SoftHsm::PIN);
+        deployment.launched()
     }
 
     fn launched(self) -> Self {
@@ -145,6 +155,7 @@ impl Deployment {
             database_url: postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database(),
             postgres: postgres.map(Mutex::new),
             ports,
+            token: None,
             compose: Compose::read(),
             folder,
         };
@@ -227,7 +238,22 @@ impl Deployment {
             ("COUNTERSIGN_ALLOW_LOOPBACK_HTTP", "true".to_owned()),
         ]);
         let environment = self.compose.environment(instance.service(), &variables);
-        environment.into_iter().map(|(name, value)| (name, self.localized(instance, &value))).collect()
+        let environment = environment.into_iter().map(|(name, value)| (name, self.localized(instance, &value)));
+        let mut environment: BTreeMap<_, _> = environment.collect();
+        if let (Instance::IssuerService, Some(token)) = (instance, &self.token) {
+            environment.remove("COUNTERSIGN_KEY_ENCRYPTION_KEY_FILE");
+            let pin_file = self.file("secrets/pin");
+            let of_token = [
+                ("SOFTHSM2_CONF", token.configuration.display().to_string()),
+                ("COUNTERSIGN_PKCS11__MODULE", token.module.display().to_string()),
+                ("COUNTERSIGN_PKCS11__TOKEN_LABEL", token.label.clone()),
+                ("COUNTERSIGN_PKCS11__PIN_FILE", pin_file.display().to_string()),
+                ("COUNTERSIGN_PKCS11__KEY_ENCRYPTION_KEY_LABEL", SoftHsm::KEY_ENCRYPTION_KEY.to_owned()),
+                ("COUNTERSIGN_PKCS11__KEEPS_ACCESS_TOKEN_KEYS", "true".to_owned()),
+            ];
+            environment.extend(of_token.map(|(name, value)| (name.to_owned(), value)));
+        }
+        environment
     }
 
     /// Starts an instance without waiting for it.

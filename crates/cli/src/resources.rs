@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_domain::claim_condition::ClaimConditionDraft;
 use countersign_domain::profile::ProfileDefinition;
 use countersign_proto::common_v1::Grant;
-use countersign_proto::issuer_v1::{FormerSubjectForms, Issuer, SigningKey, SigningKeyWait};
+use countersign_proto::issuer_v1::{FormerSubjectForms, Issuer, KeyCustody, SigningKey, SigningKeyWait};
 use countersign_proto::trust_v1::{
     ReplayPolicy, TrustRelationship, TrustedIssuer, TrustedIssuerHealth, TrustedIssuerProblem, Workspace, WorkspaceState,
 };
@@ -130,6 +130,7 @@ pub(crate) fn issuer_json(issuer: &Issuer) -> Value {
         "default_token_duration": length(issuer.default_token_duration.as_ref()),
         "max_token_duration": length(issuer.max_token_duration.as_ref()),
         "rotation_period": length(issuer.rotation_period.as_ref()),
+        "key_custody": short(issuer.key_custody().as_str_name(), "KEY_CUSTODY_"),
         "etag": issuer.etag,
         "create_time": moment(issuer.create_time.as_ref()),
         "update_time": moment(issuer.update_time.as_ref()),
@@ -163,6 +164,7 @@ pub(crate) fn signing_key_json(key: &SigningKey) -> Value {
         "issuer_id": key.issuer_id,
         "algorithm": key.algorithm,
         "state": signing_key_state(key),
+        "key_custody": (key.key_custody() != KeyCustody::Unspecified).then(|| short(key.key_custody().as_str_name(), "KEY_CUSTODY_")),
         "create_time": moment(key.create_time.as_ref()),
         "activate_time": moment(key.activate_time.as_ref()),
         "retire_time": moment(key.retire_time.as_ref()),
@@ -219,6 +221,24 @@ impl From<WorkspaceStateArg> for WorkspaceState {
         match state {
             WorkspaceStateArg::Active => Self::Active,
             WorkspaceStateArg::Disabled => Self::Disabled,
+        }
+    }
+}
+
+/// Where the private half of a signing key is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KeyCustodyArg {
+    /// In the database, sealed under the key-encryption key.
+    Sealed,
+    /// In the deployment's PKCS #11 token, which does not give it away.
+    Device,
+}
+
+impl From<KeyCustodyArg> for KeyCustody {
+    fn from(custody: KeyCustodyArg) -> Self {
+        match custody {
+            KeyCustodyArg::Sealed => Self::Sealed,
+            KeyCustodyArg::Device => Self::Device,
         }
     }
 }

@@ -61,6 +61,19 @@ pub struct IssuerSettings {
     pub max_token_duration: Duration,
     /// When its keys follow each other.
     pub rotation: RotationPolicy,
+    /// Where the private halves of keys are kept that are made from now on.
+    pub key_custody: KeyCustody,
+}
+
+/// Where the private half of a signing key is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyCustody {
+    /// In the database, sealed under the key-encryption key; opened in memory to sign.
+    #[default]
+    Sealed,
+    /// In a device that makes it, signs with it and does not give it away: a PKCS #11 token.
+    Device,
 }
 
 /// Settings as somebody wrote them. Becomes [`IssuerSettings`] by [`IssuerSettings::create`] or [`IssuerSettings::update`].
@@ -83,6 +96,8 @@ pub struct IssuerDraft {
     pub max_token_duration: Given<Duration>,
     /// Not given: [`RotationPolicy::DEFAULT_PERIOD`]. Zero: only on request.
     pub rotation_period: Given<Duration>,
+    /// Not given: [`KeyCustody::Sealed`].
+    pub key_custody: Given<KeyCustody>,
 }
 
 /// Where issuers may live: what the operator of the deployment decided.
@@ -125,7 +140,7 @@ impl Issuer {
     /// How often the subjects of an issuer may change.
     pub const MAX_FORMER_SUBJECTS: usize = 32;
 
-    const SETTABLE: [&str; 8] = [
+    const SETTABLE: [&str; 9] = [
         "display_name",
         "profile",
         "profile_definition",
@@ -134,6 +149,7 @@ impl Issuer {
         "default_token_duration",
         "max_token_duration",
         "rotation_period",
+        "key_custody",
     ];
     const IMMUTABLE: [&str; 8] =
         ["id", "workspace_id", "issuer_url", "subject_templates", "former_subject_forms", "etag", "create_time", "update_time"];
@@ -245,6 +261,7 @@ impl IssuerSettings {
         let max_token_duration = draft.max_token_duration(profile, violations);
         let default_token_duration = draft.default_token_duration(profile, max_token_duration, violations);
         let rotation = draft.rotation_period(violations);
+        let key_custody = draft.key_custody(violations);
         let settings = Self {
             display_name: display_name?,
             algorithms: algorithms?,
@@ -252,6 +269,7 @@ impl IssuerSettings {
             default_token_duration: default_token_duration?,
             max_token_duration: max_token_duration?,
             rotation: rotation?,
+            key_custody: key_custody?,
         };
         settings.check_together(profile, violations).then_some(settings)
     }
@@ -274,6 +292,7 @@ impl IssuerSettings {
             allowed_audiences();
             max_token_duration(profile);
             default_token_duration(profile, Some(self.max_token_duration));
+            key_custody();
         }
         if mask.names("rotation_period")
             && let Some(rotation) = draft.rotation_period(violations)
@@ -349,6 +368,10 @@ impl IssuerDraft {
         let default = profile.and_then(Profile::default_token_duration).unwrap_or(IssuerSettings::DEFAULT_TOKEN_DURATION);
         let default = max.map_or(default, |max| default.min(max));
         draft::whole_seconds("issuer.default_token_duration", self.default_token_duration, default, bounds, violations)
+    }
+
+    fn key_custody(&self, violations: &mut Violations) -> Option<KeyCustody> {
+        violations.check("issuer.key_custody", self.key_custody.unwrap_or(Ok(KeyCustody::default())))
     }
 
     fn rotation_period(&self, violations: &mut Violations) -> Option<RotationPolicy> {

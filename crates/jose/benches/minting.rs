@@ -16,6 +16,7 @@ use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
 use countersign_domain::profile::Profile;
 use countersign_domain::time::Timestamp;
 use countersign_domain::violation::Violations;
+use countersign_jose::Signer as _;
 use countersign_jose::{SignatureAlgorithm, SigningKey};
 
 /// Rounds alternate between what is compared, so that a busy machine slows both; the median of each counts.

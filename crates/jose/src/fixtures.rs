@@ -1,5 +1,6 @@
 //! Keys and documents that several tests start from.
 
+use crate::signer::Signer as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 

@@ -1,6 +1,9 @@
 //! SHA-256 over lists.
 
-use aws_lc_rs::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512, digest};
+
+use crate::algorithm::{Curve, Scheme, scheme};
+use countersign_domain::trusted_issuer::SignatureAlgorithm;
 
 /// The SHA-256 of a list of parts, each preceded by its length, so that no two lists are hashed alike.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -15,6 +18,17 @@ pub fn certificate_thumbprint(der: &[u8]) -> String {
         text.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or_default()));
         text
     })
+}
+
+/// The digest that an ECDSA algorithm signs (RFC 7518, section 3.4), for devices that do not hash themselves; `None` for the others.
+pub fn ecdsa_digest(algorithm: SignatureAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
+    let Scheme::Ecdsa(curve) = scheme(algorithm) else { return None };
+    let hash = match curve {
+        Curve::P256 => &SHA256,
+        Curve::P384 => &SHA384,
+        Curve::P521 => &SHA512,
+    };
+    Some(digest(hash, message).as_ref().to_vec())
 }
 
 /// The SHA-256 of bytes as they stand.

@@ -6,7 +6,7 @@
 //!
 //! Start at [`UnverifiedToken`]: it yields an issuer and a key id for an exact look-up and nothing else, until
 //! [`UnverifiedToken::verify`] turns it into a [`VerifiedToken`], which has no other constructor. [`KeySet`] is the parsed form of
-//! somebody's JWKS, [`SigningKey`] one of our own keys. [`json`] is the strict parser that all documents go through.
+//! somebody's JWKS, [`Signer`] one of our own keys, [`SigningKey`] such a key in memory. [`json`] is the strict parser that all documents go through.
 
 mod algorithm;
 mod compact;
@@ -23,13 +23,15 @@ mod public_key;
 mod roca;
 pub mod sealed;
 pub mod secret;
+mod signer;
 mod signing_key;
 mod token;
 
 pub use compact::MalformedToken;
 pub use countersign_domain::trusted_issuer::SignatureAlgorithm;
 pub use key_set::{DescribedKey, InvalidKeySet, KeySet, SkippedKey};
-pub use public_jwk::{PublicJwk, PublicJwkSet};
+pub use public_jwk::{PublicJwk, PublicJwkSet, RawPublicKey};
 pub use public_key::UnusableKey;
+pub use signer::{DeviceError, DeviceKeyId, KeyDevice, RemoteCipher, Signer, device_key_salt, is_sound};
 pub use signing_key::{SigningError, SigningKey};
 pub use token::{UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, verify_signature};

@@ -4,8 +4,11 @@ use countersign_domain::name::KeyId;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde::Serialize;
 
-use crate::algorithm::Curve;
+use crate::algorithm::{Curve, Scheme, scheme};
 use crate::{encoding, hash};
+
+/// How many bytes a public key of Ed25519 has.
+const ED25519_LEN: usize = 32;
 
 /// The public half of one of our signing keys. There is no member that could hold a private half (SECURITY 60).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,6 +19,20 @@ pub struct PublicJwk {
     purpose: &'static str,
     #[serde(flatten)]
     material: PublicMaterial,
+}
+
+/// A public key as devices give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawPublicKey<'a> {
+    /// Modulus and exponent, big-endian.
+    Rsa {
+        /// The modulus.
+        modulus: &'a [u8],
+        /// The exponent.
+        exponent: &'a [u8],
+    },
+    /// An uncompressed point (SEC 1, section 2.3.3), or that of Ed25519 (RFC 8032, section 5.1.5).
+    Point(&'a [u8]),
 }
 
 /// What a public key consists of, in base64url.
@@ -62,6 +79,21 @@ impl PublicMaterial {
 }
 
 impl PublicJwk {
+    /// The public half of a key in a device; `None` when it is none of this algorithm.
+    pub fn from_raw(alg: SignatureAlgorithm, raw: RawPublicKey<'_>) -> Option<Self> {
+        let unsigned = |bytes: &'_ [u8]| bytes.iter().take_while(|byte| **byte == 0).count();
+        let material = match (raw, scheme(alg)) {
+            (RawPublicKey::Rsa { modulus, exponent }, Scheme::Rsa(_)) => {
+                let (modulus, exponent) = (modulus.get(unsigned(modulus)..)?, exponent.get(unsigned(exponent)..)?);
+                PublicMaterial::rsa(modulus, exponent)
+            }
+            (RawPublicKey::Point(point), Scheme::Ecdsa(curve)) => PublicMaterial::ec(curve, point)?,
+            (RawPublicKey::Point(point), Scheme::Ed25519) if point.len() == ED25519_LEN => PublicMaterial::ed25519(point),
+            _ => return None,
+        };
+        Some(Self::new(alg, material))
+    }
+
     /// A public key whose `kid` is its thumbprint.
     pub(crate) fn new(alg: SignatureAlgorithm, material: PublicMaterial) -> Self {
         #[expect(clippy::expect_used, reason = "43 characters of base64url are a key id")]
@@ -98,6 +130,7 @@ mod tests {
 
     use super::*;
     use crate::fixtures::key;
+    use crate::signer::Signer as _;
 
     #[test]
     fn thumbprints_are_those_of_the_published_examples() {

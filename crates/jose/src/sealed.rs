@@ -5,15 +5,19 @@
 //! (SECURITY 58). The key id lets rows be sealed again under a new key, one by one.
 
 use std::fmt;
+use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::hash;
+use crate::signer::{DeviceError, RemoteCipher};
 
+/// How many bytes the nonce of AES-GCM has.
+pub const NONCE_LEN: usize = 12;
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 8;
 const PREFIX_LEN: usize = 1 + KEY_ID_LEN;
@@ -24,7 +28,7 @@ const PREFIX_LEN: usize = 1 + KEY_ID_LEN;
 pub struct InvalidKeyEncryptionKey;
 
 /// Why nothing was sealed or opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The system gave no randomness, or the cipher failed.
     #[error("sealing failed")]
@@ -35,6 +39,9 @@ pub enum SealError {
     /// Sealed under another key-encryption key.
     #[error("sealed under the key-encryption key {0}")]
     OtherKey(KeyEncryptionKeyId),
+    /// The device that holds the key did not do it. It may go well later.
+    #[error("the device that holds the key-encryption key cannot be used")]
+    Device(#[source] DeviceError),
     /// The envelope was altered, or belongs elsewhere.
     #[error("the envelope was altered or belongs elsewhere")]
     Opening,
@@ -45,6 +52,13 @@ pub enum SealError {
 pub struct KeyEncryptionKeyId([u8; KEY_ID_LEN]);
 
 impl KeyEncryptionKeyId {
+    fn of(parts: &[&[u8]]) -> Self {
+        let digest = Zeroizing::new(hash::sha256(parts));
+        let mut id = [0; KEY_ID_LEN];
+        id.copy_from_slice(&digest[..KEY_ID_LEN]);
+        Self(id)
+    }
+
     /// The key that an envelope was sealed under.
     pub fn of_envelope(envelope: &[u8]) -> Result<Self, SealError> {
         match envelope.split_first() {
@@ -69,17 +83,26 @@ impl fmt::Debug for KeyEncryptionKeyId {
 /// The key that seals private keys.
 pub struct KeyEncryptionKey {
     id: KeyEncryptionKeyId,
-    key: LessSafeKey,
+    cipher: Cipher,
+}
+
+enum Cipher {
+    InMemory(Box<LessSafeKey>),
+    Remote(Arc<dyn RemoteCipher>),
 }
 
 impl KeyEncryptionKey {
     /// Takes 32 bytes as they stand.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKeyEncryptionKey> {
         let key = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| InvalidKeyEncryptionKey)?;
-        let digest = Zeroizing::new(hash::sha256(&[b"countersign key-encryption key id v1", bytes]));
-        let mut id = [0; KEY_ID_LEN];
-        id.copy_from_slice(&digest[..KEY_ID_LEN]);
-        Ok(Self { id: KeyEncryptionKeyId(id), key: LessSafeKey::new(key) })
+        let id = KeyEncryptionKeyId::of(&[b"countersign key-encryption key id v1", bytes]);
+        Ok(Self { id, cipher: Cipher::InMemory(Box::new(LessSafeKey::new(key))) })
+    }
+
+    /// A key that stays in a device, where it has this name. Keys of one name are taken for one key.
+    pub fn in_device(name: &str, cipher: Arc<dyn RemoteCipher>) -> Self {
+        let id = KeyEncryptionKeyId::of(&[b"countersign key-encryption key id of a device v1", name.as_bytes()]);
+        Self { id, cipher: Cipher::Remote(cipher) }
     }
 
     /// Takes the content of the key's file: 32 bytes in base64 (RFC 4648, section 4), as `openssl rand -base64 32` writes it.
@@ -98,18 +121,8 @@ impl KeyEncryptionKey {
     pub fn seal(&self, plaintext: &[u8], context: &[&[u8]]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| SealError::Seal)?;
-        let mut envelope = Vec::with_capacity(PREFIX_LEN + NONCE_LEN + plaintext.len() + AES_256_GCM.tag_len());
-        envelope.push(VERSION);
-        envelope.extend_from_slice(&self.id.0);
-        envelope.extend_from_slice(&nonce);
-        let mut in_out = Zeroizing::new(plaintext.to_vec());
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), self.aad(context), &mut in_out)
-            .map_err(|_| SealError::Seal)?;
-        envelope.extend_from_slice(&in_out);
-        envelope.extend_from_slice(tag.as_ref());
-        Ok(envelope)
+        let sealed = self.encrypt(&mut nonce, &self.associated(context), plaintext)?;
+        Ok([&[VERSION][..], &self.id.0, &nonce, &sealed].concat())
     }
 
     /// Opens an envelope that [`KeyEncryptionKey::seal`] made with the same `context`.
@@ -120,20 +133,43 @@ impl KeyEncryptionKey {
         }
         let (nonce, sealed) =
             envelope.get(PREFIX_LEN..).and_then(|rest| rest.split_first_chunk::<NONCE_LEN>()).ok_or(SealError::NotAnEnvelope)?;
+        self.decrypt(nonce, &self.associated(context), sealed)
+    }
+
+    fn encrypt(&self, nonce: &mut [u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+        let key = match &self.cipher {
+            Cipher::InMemory(key) => key,
+            Cipher::Remote(cipher) => return cipher.encrypt(nonce, associated, plaintext).map_err(SealError::Device),
+        };
+        let mut in_out = Zeroizing::new(plaintext.to_vec());
+        let tag = key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(*nonce), Aad::from(associated), &mut in_out)
+            .map_err(|_| SealError::Seal)?;
+        Ok([in_out.as_slice(), tag.as_ref()].concat())
+    }
+
+    fn decrypt(&self, nonce: &[u8; NONCE_LEN], associated: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let key = match &self.cipher {
+            Cipher::InMemory(key) => key,
+            Cipher::Remote(cipher) => {
+                let opened = cipher.decrypt(nonce, associated, sealed).map_err(SealError::Device)?;
+                return opened.ok_or(SealError::Opening);
+            }
+        };
         let mut in_out = Zeroizing::new(sealed.to_vec());
-        let opened = self
-            .key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), self.aad(context), &mut in_out)
+        let opened = key
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(associated), &mut in_out)
             .map_err(|_| SealError::Opening)?
             .len();
         in_out.truncate(opened);
         Ok(in_out)
     }
 
-    fn aad(&self, context: &[&[u8]]) -> Aad<[u8; 32]> {
+    /// What is authenticated along with the secret.
+    fn associated(&self, context: &[&[u8]]) -> [u8; 32] {
         let mut parts: Vec<&[u8]> = vec![b"countersign sealed", &[VERSION], &self.id.0];
         parts.extend_from_slice(context);
-        Aad::from(hash::sha256(&parts))
+        hash::sha256(&parts)
     }
 }
 
@@ -190,6 +226,53 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A device that holds a key in memory, and may draw its own nonces as some do.
+    #[derive(Debug)]
+    struct Device {
+        key: KeyEncryptionKey,
+        own_nonce: Option<[u8; NONCE_LEN]>,
+        broken: bool,
+    }
+
+    impl RemoteCipher for Device {
+        fn encrypt(&self, nonce: &mut [u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, DeviceError> {
+            if let Some(own) = self.own_nonce {
+                *nonce = own;
+            }
+            self.key.encrypt(nonce, associated, plaintext).map_err(|error| DeviceError(error.to_string()))
+        }
+
+        fn decrypt(
+            &self,
+            nonce: &[u8; NONCE_LEN],
+            associated: &[u8],
+            ciphertext: &[u8],
+        ) -> Result<Option<Zeroizing<Vec<u8>>>, DeviceError> {
+            if self.broken {
+                return Err(DeviceError("unplugged".to_owned()));
+            }
+            Ok(self.key.decrypt(nonce, associated, ciphertext).ok())
+        }
+    }
+
+    fn in_device(name: &str, own_nonce: Option<[u8; NONCE_LEN]>, broken: bool) -> KeyEncryptionKey {
+        let key = KeyEncryptionKey::from_bytes(&[9; 32]).unwrap();
+        KeyEncryptionKey::in_device(name, Arc::new(Device { key, own_nonce, broken }))
+    }
+
+    #[test]
+    fn s58_a_key_in_a_device_seals_as_one_in_memory_does() {
+        for own_nonce in [None, Some([7; NONCE_LEN])] {
+            let key = in_device("kek", own_nonce, false);
+            let envelope = key.seal(b"secret", &[b"row"]).unwrap();
+            assert_eq!(key.open(&envelope, &[b"row"]).unwrap().as_slice(), b"secret");
+            assert_eq!(key.open(&envelope, &[b"other row"]), Err(SealError::Opening));
+            assert!(matches!(in_device("other", None, false).open(&envelope, &[b"row"]), Err(SealError::OtherKey(_))));
+            let unplugged = in_device("kek", None, true).open(&envelope, &[b"row"]);
+            assert!(matches!(unplugged, Err(SealError::Device(_))), "not taken for an envelope of somebody else");
+        }
+    }
 
     fn key(byte: u8) -> KeyEncryptionKey {
         KeyEncryptionKey::from_bytes(&[byte; 32]).unwrap()

@@ -6,14 +6,12 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
-use countersign_domain::name::KeyId;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{RsaScheme, Scheme, scheme};
-use crate::compact::MAX_TOKEN_BYTES;
-use crate::encoding;
 use crate::public_jwk::{PublicJwk, PublicMaterial};
+use crate::signer::Signer;
 
 /// Why a key was not made or read, or nothing was signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +28,9 @@ pub enum SigningError {
     /// The crypto library made no signature.
     #[error("signing failed")]
     Sign,
+    /// The device that keeps the key cannot be used now.
+    #[error("the device that keeps the key cannot be used")]
+    Device,
     /// The token would be longer than any verifier like ours accepts, 16 KiB.
     #[error("the token would be longer than 16 KiB")]
     TooLong,
@@ -81,39 +82,29 @@ impl SigningKey {
         bytes.map(Zeroizing::new).map_err(|_| SigningError::Serialize)
     }
 
-    /// The key's id: its thumbprint.
-    pub fn key_id(&self) -> &KeyId {
-        self.public.key_id()
-    }
-
-    /// The algorithm the key signs with.
-    pub fn algorithm(&self) -> SignatureAlgorithm {
-        self.public.algorithm()
-    }
-
-    /// The public half, to be published before the first signature.
-    pub fn public_jwk(&self) -> &PublicJwk {
-        &self.public
-    }
-
-    /// Signs `claims_json` as a compact JWS with the header members `alg`, `kid` and `typ`.
-    pub fn sign(&self, typ: &str, claims_json: &[u8]) -> Result<String, SigningError> {
-        let typ = serde_json::Value::from(typ);
-        let header = format!(r#"{{"alg":"{}","kid":"{}","typ":{typ}}}"#, self.algorithm(), self.key_id());
-        self.sign_with_header(header.as_bytes(), claims_json)
-    }
-
     /// Signs under a header that the caller wrote: the tests need wrong ones.
+    #[cfg(test)]
     pub(crate) fn sign_with_header(&self, header: &[u8], payload: &[u8]) -> Result<String, SigningError> {
-        // Room for the two segments, the dots, and the longest usual signature.
-        let mut token = String::with_capacity((header.len() + payload.len()) * 4 / 3 + 400);
-        encoding::encode_to(header, &mut token);
-        token.push('.');
-        encoding::encode_to(payload, &mut token);
-        let signature = self.signature(token.as_bytes())?;
-        token.push('.');
-        encoding::encode_to(&signature, &mut token);
-        if token.len() > MAX_TOKEN_BYTES { Err(SigningError::TooLong) } else { Ok(token) }
+        crate::signer::compact(header, payload, |message| self.signature(message))
+    }
+
+    fn new(algorithm: SignatureAlgorithm, pair: Pair) -> Option<Self> {
+        let material = match (&pair, scheme(algorithm)) {
+            (Pair::Rsa(pair, _), _) => {
+                let (modulus, exponent) = rsa_public_key(pair.public_key().as_ref())?;
+                PublicMaterial::rsa(modulus, exponent)
+            }
+            (Pair::Ecdsa(pair), Scheme::Ecdsa(curve)) => PublicMaterial::ec(curve, pair.public_key().as_ref())?,
+            (Pair::Ed25519(pair), _) => PublicMaterial::ed25519(pair.public_key().as_ref()),
+            (Pair::Ecdsa(_), _) => return None,
+        };
+        Some(Self { pair, public: PublicJwk::new(algorithm, material) })
+    }
+}
+
+impl Signer for SigningKey {
+    fn public_jwk(&self) -> &PublicJwk {
+        &self.public
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
@@ -130,17 +121,8 @@ impl SigningKey {
         signature.map_err(|_| SigningError::Sign)
     }
 
-    fn new(algorithm: SignatureAlgorithm, pair: Pair) -> Option<Self> {
-        let material = match (&pair, scheme(algorithm)) {
-            (Pair::Rsa(pair, _), _) => {
-                let (modulus, exponent) = rsa_public_key(pair.public_key().as_ref())?;
-                PublicMaterial::rsa(modulus, exponent)
-            }
-            (Pair::Ecdsa(pair), Scheme::Ecdsa(curve)) => PublicMaterial::ec(curve, pair.public_key().as_ref())?,
-            (Pair::Ed25519(pair), _) => PublicMaterial::ed25519(pair.public_key().as_ref()),
-            (Pair::Ecdsa(_), _) => return None,
-        };
-        Some(Self { pair, public: PublicJwk::new(algorithm, material) })
+    fn takes_long(&self) -> bool {
+        matches!(self.pair, Pair::Rsa(..))
     }
 }
 
@@ -178,6 +160,7 @@ fn der_value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding;
     use crate::fixtures::{RSA, key};
 
     #[test]

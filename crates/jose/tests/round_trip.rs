@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_jose::Signer as _;
 use countersign_jose::{
     KeySet, PublicJwkSet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy, verify_signature,
 };

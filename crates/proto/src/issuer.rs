@@ -4,10 +4,11 @@
 
 mod profile;
 
+use countersign_domain::draft::{Given, Unreadable};
 use countersign_domain::etag::Etag;
 use countersign_domain::id::IssuerId;
 use countersign_domain::id_token::{Holder, IdTokenWish};
-use countersign_domain::issuer::{FormerSubjects, Issuer, IssuerDraft};
+use countersign_domain::issuer::{FormerSubjects, Issuer, IssuerDraft, KeyCustody};
 use countersign_domain::profile::SubjectChange;
 use countersign_domain::signing_key::{KeyWait, Outlook, SigningKeyRecord, SigningKeyState};
 use countersign_domain::time::Timestamp;
@@ -35,6 +36,7 @@ impl From<&Issuer> for wire::Issuer {
             profile_definition: issuer.profile.is_custom().then(|| issuer.profile.definition().clone().into()),
             subject_templates: issuer.profile.subject_templates().collect(),
             former_subject_forms: issuer.former_subjects.iter().map(Into::into).collect(),
+            key_custody: wire::KeyCustody::from(settings.key_custody).into(),
         }
     }
 }
@@ -61,10 +63,29 @@ impl From<wire::Issuer> for IssuerDraft {
             profile: issuer.profile,
             profile_definition: issuer.profile_definition.map(Into::into),
             rotation_period: given_duration(issuer.rotation_period.as_ref()),
+            key_custody: read_key_custody(issuer.key_custody),
             display_name: issuer.display_name,
             algorithms: issuer.algorithms,
             allowed_audiences: issuer.allowed_audiences,
         }
+    }
+}
+
+impl From<KeyCustody> for wire::KeyCustody {
+    fn from(custody: KeyCustody) -> Self {
+        match custody {
+            KeyCustody::Sealed => Self::Sealed,
+            KeyCustody::Device => Self::Device,
+        }
+    }
+}
+
+fn read_key_custody(custody: i32) -> Given<KeyCustody> {
+    match wire::KeyCustody::try_from(custody) {
+        Ok(wire::KeyCustody::Unspecified) => None,
+        Ok(wire::KeyCustody::Sealed) => Some(Ok(KeyCustody::Sealed)),
+        Ok(wire::KeyCustody::Device) => Some(Ok(KeyCustody::Device)),
+        Err(_) => Some(Err(Unreadable("must be a value of KeyCustody"))),
     }
 }
 
@@ -91,9 +112,11 @@ pub fn own_id_token_wish(request: wire::IssueOwnIdTokenRequest, subject: &str) -
 }
 
 /// A signing key as of `now`: its state follows from its record and the time.
+/// `custody` is unknown of a key of which nothing is left.
 pub fn signing_key(
     issuer_id: &IssuerId,
     record: &SigningKeyRecord,
+    custody: Option<KeyCustody>,
     outlook: Option<Outlook>,
     now: Timestamp,
 ) -> wire::SigningKey {
@@ -108,6 +131,7 @@ pub fn signing_key(
         retire_time: retirement.map(|end| timestamp(end.sign_until)),
         withdraw_time: retirement.map(|end| timestamp(end.publish_until)),
         revoke_time: revoked_at.map(timestamp),
+        key_custody: custody.map_or(wire::KeyCustody::Unspecified, Into::into).into(),
         next_change_time: outlook.and_then(|outlook| outlook.until).map(timestamp),
         wait: outlook.map(|outlook| wire::SigningKeyWait::from(outlook.wait)).unwrap_or_default().into(),
     }
@@ -210,15 +234,16 @@ mod tests {
             revoked_at: None,
         };
         let outlook = Some(Outlook { wait: KeyWait::KeySetCopies, until: Some(at(200)) });
-        let prepared = signing_key(&issuer().id, &record, outlook, at(199));
+        let prepared = signing_key(&issuer().id, &record, Some(KeyCustody::Device), outlook, at(199));
         assert_eq!((prepared.state(), prepared.wait()), (wire::SigningKeyState::Prepared, wire::SigningKeyWait::KeySetCopies));
+        assert_eq!(prepared.key_custody(), wire::KeyCustody::Device);
         assert_eq!(prepared.next_change_time, Some(timestamp(at(200))));
         assert_eq!((prepared.retire_time, prepared.withdraw_time, prepared.revoke_time), (None, None, None));
-        assert_eq!(signing_key(&issuer().id, &record, outlook, at(200)).state(), wire::SigningKeyState::Active);
+        assert_eq!(signing_key(&issuer().id, &record, None, outlook, at(200)).state(), wire::SigningKeyState::Active);
 
         let retirement = Some(Retirement { sign_until: at(300), publish_until: at(400) });
         let revoked = SigningKeyRecord { retirement, revoked_at: Some(at(350)), ..record };
-        let revoked = signing_key(&issuer().id, &revoked, None, at(300));
+        let revoked = signing_key(&issuer().id, &revoked, None, None, at(300));
         assert_eq!((revoked.state(), revoked.wait()), (wire::SigningKeyState::Revoked, wire::SigningKeyWait::Unspecified));
         let times = (revoked.retire_time, revoked.withdraw_time, revoked.revoke_time);
         assert_eq!(times, (Some(timestamp(at(300))), Some(timestamp(at(400))), Some(timestamp(at(350)))));

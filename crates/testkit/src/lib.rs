@@ -26,5 +26,6 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod signer;
+pub mod softhsm;
 pub mod status;
 pub mod wait;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::issuer::Issuer;
+use countersign_domain::issuer::{Issuer, KeyCustody};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
-use countersign_jose::{KeySet, SigningKey};
+use countersign_jose::{KeySet, Signer};
 use countersign_store::issuer::{ChangedIssuer, IssuerChanges, IssuerIdentity, SealedSigningKey};
 
 use crate::causes::Causes;
@@ -36,9 +36,12 @@ pub(crate) struct LoadedIssuer {
     pub(crate) identity: IssuerIdentity,
     /// The keys that open and match; nothing else is published or signs.
     pub(crate) keys: Vec<LoadedKey>,
+    /// The keys that cannot be opened while a device cannot be used.
+    waiting: Vec<SealedSigningKey>,
     /// All keys there ever were, usable or not, newest first.
     records: Vec<SigningKeyRecord>,
-    /// `None`: no key was ever made, or none is published any more.
+    /// `None`: no key was ever made, none is published any more, or one that may have to be waits for a device: verifiers would
+    /// take a set without it for the whole, and keep it.
     documents: Option<Documents>,
     /// When the documents will have changed by the passing of time alone.
     documents_until: Option<Timestamp>,
@@ -47,12 +50,12 @@ pub(crate) struct LoadedIssuer {
 }
 
 /// A key that signs, or did, or will.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LoadedKey {
     record: SigningKeyRecord,
     sealed_private_key: Vec<u8>,
     public_jwk: String,
-    pub(crate) key: Arc<SigningKey>,
+    pub(crate) key: Arc<dyn Signer>,
 }
 
 impl AsRef<SigningKeyRecord> for LoadedKey {
@@ -106,7 +109,7 @@ impl Directory {
                 ChangedIssuer::Present(identity, sealed) => {
                     let known = next.by_id.get(identity.id()).cloned();
                     next.remove(identity.id());
-                    next.insert(LoadedIssuer::load(*identity, sealed, known.as_deref(), custody, now));
+                    next.insert(LoadedIssuer::load(identity, sealed, known.as_deref(), custody, now));
                 }
             }
         }
@@ -124,6 +127,20 @@ impl Directory {
             next.by_id.insert(issuer.identity.id().clone(), Arc::new(issuer.rendered_again(now)));
         }
         Some(next)
+    }
+
+    /// Whether keys wait for a device.
+    pub(crate) fn waits(&self) -> bool {
+        self.all().any(|issuer| !issuer.waiting.is_empty())
+    }
+
+    /// This picture with the keys opened that waited for a device, as far as they open now. Takes long: not for an async thread.
+    pub(crate) fn tried_again(&self, custody: &Custody, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        for issuer in self.all().filter(|issuer| !issuer.waiting.is_empty()) {
+            next.by_id.insert(issuer.identity.id().clone(), Arc::new(issuer.opened_again(custody, now)));
+        }
+        next
     }
 
     fn insert(&mut self, issuer: LoadedIssuer) {
@@ -182,13 +199,25 @@ impl LoadedIssuer {
     }
 
     /// The key that signs with an algorithm now.
-    pub(crate) fn signer(&self, now: Timestamp, algorithm: SignatureAlgorithm) -> Option<&Arc<SigningKey>> {
+    pub(crate) fn signer(&self, now: Timestamp, algorithm: SignatureAlgorithm) -> Option<&Arc<dyn Signer>> {
         signing_key::signer(now, &self.keys, algorithm).map(|loaded| &loaded.key)
     }
 
     /// The key that signs now where no algorithm is asked for.
-    pub(crate) fn default_signer(&self, now: Timestamp) -> Option<&Arc<SigningKey>> {
+    pub(crate) fn default_signer(&self, now: Timestamp) -> Option<&Arc<dyn Signer>> {
         signing_key::default_signer(now, &self.keys, self.algorithms()).map(|loaded| &loaded.key)
+    }
+
+    /// Its keys as they are stored, but for those that were revoked or that are not ours.
+    pub(crate) fn sealed_keys(&self) -> impl Iterator<Item = SealedSigningKey> {
+        self.keys.iter().map(LoadedKey::sealed).chain(self.waiting.iter().cloned())
+    }
+
+    /// Where the private half of a key is kept; `None` when nothing is left of it.
+    pub(crate) fn custody_of(&self, record: &SigningKeyRecord) -> Option<KeyCustody> {
+        let opened = self.keys.iter().find(|loaded| loaded.record.key_id == record.key_id);
+        let waiting = self.waiting.iter().find(|sealed| sealed.record.key_id == record.key_id);
+        Custody::kept(opened.map(|key| &key.sealed_private_key).or(waiting.map(|key| &key.sealed_private_key))?)
     }
 
     /// All keys there ever were, newest first.
@@ -215,36 +244,53 @@ impl LoadedIssuer {
         let mut records: Vec<_> = sealed.iter().map(|key| key.record.clone()).collect();
         records.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.key_id.cmp(&b.key_id)));
         // Of one that is revoked there is nothing left to open.
-        let present = sealed.into_iter().filter(|sealed| sealed.record.revoked_at.is_none());
-        let keys = present.filter_map(|sealed| {
-            let same = |known: &&LoadedKey| {
-                known.record.key_id == sealed.record.key_id
-                    && known.record.algorithm == sealed.record.algorithm
-                    && known.sealed_private_key == sealed.sealed_private_key
-                    && known.public_jwk == sealed.public_jwk
-            };
-            let key = match known.and_then(|known| known.keys.iter().find(same)) {
-                Some(known) => Arc::clone(&known.key),
-                None => Arc::new(open(identity.id(), &sealed, custody)?),
-            };
-            let SealedSigningKey { record, public_jwk, sealed_private_key } = sealed;
-            Some(LoadedKey { record, sealed_private_key, public_jwk, key })
-        });
-        let mut keys: Vec<_> = keys.collect();
+        let present = sealed.into_iter().filter(|sealed| sealed.record.revoked_at.is_none()).collect();
+        let known = known.map_or(&[][..], |known| &known.keys);
+        Self::open(identity, records, present, known, custody).rendered(now)
+    }
+
+    fn open(
+        identity: IssuerIdentity,
+        records: Vec<SigningKeyRecord>,
+        present: Vec<SealedSigningKey>,
+        known: &[LoadedKey],
+        custody: &Custody,
+    ) -> Self {
+        let (mut keys, mut waiting) = (Vec::new(), Vec::new());
+        for sealed in present {
+            let same = known.iter().find(|known| known.is(&sealed)).map(|known| Arc::clone(&known.key));
+            match same.map_or_else(|| custody.open(identity.id(), &sealed), Ok) {
+                Ok(key) => {
+                    let SealedSigningKey { record, public_jwk, sealed_private_key } = sealed;
+                    keys.push(LoadedKey { record, sealed_private_key, public_jwk, key });
+                }
+                // Left out, loudly: it neither signs nor is it published.
+                Err(error) => {
+                    let (issuer_id, key_id) = (identity.id(), &sealed.record.key_id);
+                    let cause = Causes(&error);
+                    if error.is_passing() {
+                        tracing::warn!(issuer.id = %issuer_id, key.id = %key_id, %error, %cause, "a signing key waits for its device");
+                        waiting.push(sealed);
+                    } else {
+                        tracing::error!(issuer.id = %issuer_id, key.id = %key_id, %error, %cause, "a signing key is left out");
+                    }
+                }
+            }
+        }
         keys.sort_by(|a, b| (a.record.created_at, &a.record.key_id).cmp(&(b.record.created_at, &b.record.key_id)));
-        Self { identity, keys, records, documents: None, documents_until: None, verification: None }.rendered(now)
+        Self { identity, keys, waiting, records, documents: None, documents_until: None, verification: None }
+    }
+
+    /// The same with its keys opened that waited for a device.
+    fn opened_again(&self, custody: &Custody, now: Timestamp) -> Self {
+        Self::open(self.identity.clone(), self.records.clone(), self.sealed_keys().collect(), &self.keys, custody).rendered(now)
     }
 
     fn rendered_again(&self, now: Timestamp) -> Self {
-        let keys = self.keys.iter().map(|loaded| LoadedKey {
-            record: loaded.record.clone(),
-            sealed_private_key: loaded.sealed_private_key.clone(),
-            public_jwk: loaded.public_jwk.clone(),
-            key: Arc::clone(&loaded.key),
-        });
         Self {
             identity: self.identity.clone(),
-            keys: keys.collect(),
+            keys: self.keys.clone(),
+            waiting: self.waiting.clone(),
             records: self.records.clone(),
             documents: None,
             documents_until: None,
@@ -256,22 +302,31 @@ impl LoadedIssuer {
     fn rendered(mut self, now: Timestamp) -> Self {
         let published: Vec<_> = signing_key::published(now, &self.keys).map(|loaded| loaded.key.public_jwk().clone()).collect();
         // An empty set would be cached by verifiers and make strangers of the first tokens.
-        self.documents = (!published.is_empty()).then(|| Documents::new(self.identity.issuer_url(), published));
-        self.documents_until = self.keys.iter().filter_map(|loaded| loaded.record.next_change(now)).min();
-        if let (IssuerIdentity::AccessTokens { .. }, Some(documents)) = (&self.identity, &self.documents) {
+        let documents = (!published.is_empty()).then(|| Documents::new(self.identity.issuer_url(), published));
+        if let (IssuerIdentity::AccessTokens { .. }, Some(documents)) = (&self.identity, &documents) {
             self.verification = KeySet::parse(&documents.key_set.bytes).ok().map(Arc::new);
         }
+        self.documents = documents.filter(|_| self.waiting.is_empty());
+        self.documents_until = self.keys.iter().filter_map(|loaded| loaded.record.next_change(now)).min();
         self
     }
 }
 
-/// A key that does not open is left out, loudly: it neither signs nor is it published.
-fn open(issuer_id: &IssuerId, sealed: &SealedSigningKey, custody: &Custody) -> Option<SigningKey> {
-    match custody.open(issuer_id, sealed) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            tracing::error!(issuer.id = %issuer_id, key.id = %sealed.record.key_id, %error, cause = %Causes(&error), "a signing key is left out");
-            None
+impl LoadedKey {
+    /// Whether it is the key of this row, as it stands.
+    fn is(&self, sealed: &SealedSigningKey) -> bool {
+        self.record.key_id == sealed.record.key_id
+            && self.record.algorithm == sealed.record.algorithm
+            && self.sealed_private_key == sealed.sealed_private_key
+            && self.public_jwk == sealed.public_jwk
+    }
+
+    /// The row it was opened from.
+    fn sealed(&self) -> SealedSigningKey {
+        SealedSigningKey {
+            record: self.record.clone(),
+            public_jwk: self.public_jwk.clone(),
+            sealed_private_key: self.sealed_private_key.clone(),
         }
     }
 }

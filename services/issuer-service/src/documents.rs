@@ -94,7 +94,7 @@ fn gzipped(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use countersign_jose::{SignatureAlgorithm, SigningKey};
+    use countersign_jose::{SignatureAlgorithm, Signer as _, SigningKey};
 
     use super::*;
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use countersign_domain::id::IssuerId;
+use countersign_domain::issuer::KeyCustody;
 use countersign_domain::signing_key::{KeyPolicies, KeyPolicy};
 use countersign_domain::time::Clock;
 use countersign_jose::KeySet;
@@ -51,6 +52,8 @@ const KEYS_MADE_AT_ONCE: usize = 2;
 pub(crate) struct Keeper {
     store: Arc<dyn IssuerStore>,
     custody: Arc<Custody>,
+    /// Where the keys of access tokens are kept; issuers of workspaces say it themselves.
+    access_token_key_custody: KeyCustody,
     clock: Arc<dyn Clock>,
     policy: KeyPolicy,
     directory: ArcSwap<Directory>,
@@ -125,6 +128,7 @@ pub(crate) enum KeeperError {
 impl Keeper {
     pub(crate) fn new(store: Arc<dyn IssuerStore>, custody: Custody, clock: Arc<dyn Clock>, policy: KeyPolicy) -> Self {
         Self {
+            access_token_key_custody: KeyCustody::Sealed,
             store,
             custody: Arc::new(custody),
             clock,
@@ -137,6 +141,16 @@ impl Keeper {
             making: Semaphore::new(KEYS_MADE_AT_ONCE),
             strangers: Semaphore::new(STRANGERS_WAITING),
         }
+    }
+
+    /// Says where the keys of access tokens are kept that are made from now on.
+    pub(crate) fn with_access_token_keys(self, access_token_key_custody: KeyCustody) -> Self {
+        Self { access_token_key_custody, ..self }
+    }
+
+    /// Whether keys can be kept in this way here.
+    pub(crate) fn offers(&self, custody: KeyCustody) -> bool {
+        self.custody.offers(custody)
     }
 
     /// How long verifiers may keep a key set, and replicas go without the database.
@@ -264,11 +278,27 @@ impl Keeper {
             if result.is_ok() {
                 self.take_due_steps(&outages.writing).await;
             }
+            self.open_waiting().await;
             self.render_due().await;
             tokio::select! {
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = self.changed_here.notified() => {}
             }
+        }
+    }
+
+    /// Opens the keys that waited for a device. Others go on meanwhile: a device may take long.
+    async fn open_waiting(&self) {
+        let known = self.directory.load_full();
+        if !known.waits() {
+            return;
+        }
+        let (custody, now, tried) = (Arc::clone(&self.custody), self.clock.now(), Arc::clone(&known));
+        let Ok(next) = tokio::task::spawn_blocking(move || tried.tried_again(&custody, now)).await else { return };
+        let _turn = self.refreshing.lock().await;
+        // What changed meanwhile is tried at the next time.
+        if Arc::ptr_eq(&known, &self.directory.load_full()) {
+            self.directory.store(Arc::new(next));
         }
     }
 

@@ -19,5 +19,5 @@ mod rpc;
 mod settings;
 mod start;
 
-pub use settings::IssuerSettings;
+pub use settings::{IssuerSettings, Pkcs11};
 pub use start::{Config, Deps, start};

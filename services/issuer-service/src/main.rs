@@ -1,11 +1,14 @@
 //! The binary.
 
+mod token;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use countersign_domain::issuer::KeyCustody;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::process::{self, Program};
@@ -36,6 +39,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         issuer_base_url: _,
         key_encryption_key_file,
         other_key_encryption_key_files,
+        pkcs11,
         deployment_secret_file: _,
         bootstrap_token_file,
         allow_loopback_http: _,
@@ -50,11 +54,16 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         key_set_max_age: Duration::from_secs(key_set_max_age_seconds),
         staleness_limit: Duration::from_secs(staleness_limit_seconds),
         access_token_callers,
+        access_token_key_custody: if pkcs11.keeps_access_token_keys { KeyCustody::Device } else { KeyCustody::Sealed },
     };
 
-    let sealing = key_encryption_key_file.as_deref().context("key_encryption_key_file must be given")?;
+    let token::Opened { key_device, key_encryption_key } = tokio::task::spawn_blocking(move || token::open(&pkcs11)).await??;
     let opening = other_key_encryption_key_files.iter().map(|file| read_key_encryption_key(file)).collect::<Result<_, _>>()?;
-    let key_encryption_keys = KeyEncryptionKeys::new(read_key_encryption_key(sealing)?, opening);
+    let sealing = match (key_encryption_key, key_encryption_key_file) {
+        (Some(in_token), _) => in_token,
+        (None, file) => read_key_encryption_key(&file.context("key_encryption_key_file must be given")?)?,
+    };
+    let key_encryption_keys = KeyEncryptionKeys::new(sealing, opening);
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
     let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
@@ -67,6 +76,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         entropy: Arc::new(SystemEntropy),
         store: Arc::new(store),
         key_encryption_keys,
+        key_device,
         deployment_secret,
         bootstrap_token,
     };

@@ -35,6 +35,8 @@ pub struct IssuerSettings {
     pub key_encryption_key_file: Option<PathBuf>,
     /// Open private keys that are sealed under other keys: while the key-encryption key changes.
     pub other_key_encryption_key_files: Vec<PathBuf>,
+    /// The PKCS #11 token that keeps keys.
+    pub pkcs11: Pkcs11,
     /// The secret that all services of the deployment share.
     pub deployment_secret_file: Option<PathBuf>,
     /// The operator's first credential. Absent: switched off.
@@ -49,6 +51,22 @@ pub struct IssuerSettings {
     pub access_token_callers: BTreeSet<String>,
 }
 
+/// The PKCS #11 token that keeps keys. Only in a binary with the feature `pkcs11`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pkcs11 {
+    /// The maker's library. Absent: there is no token.
+    pub module: Option<PathBuf>,
+    /// The token's label.
+    pub token_label: String,
+    /// The user's PIN, in a file that only the owner may read.
+    pub pin_file: Option<PathBuf>,
+    /// The label of an AES key in the token, which seals private keys in place of that of `key_encryption_key_file`. Empty: none.
+    pub key_encryption_key_label: String,
+    /// Whether keys of access tokens are made in the token.
+    pub keeps_access_token_keys: bool,
+}
+
 impl Default for IssuerSettings {
     fn default() -> Self {
         Self {
@@ -60,6 +78,7 @@ impl Default for IssuerSettings {
             issuer_base_url: String::new(),
             key_encryption_key_file: None,
             other_key_encryption_key_files: Vec::new(),
+            pkcs11: Pkcs11::default(),
             deployment_secret_file: None,
             bootstrap_token_file: None,
             allow_loopback_http: false,
@@ -111,9 +130,15 @@ impl config::Settings for IssuerSettings {
         self.internal_tls.check("internal_tls", problems);
         problems.check("public_url", self.gateway_url());
         problems.check("issuer_base_url", self.base_url());
-        match &self.key_encryption_key_file {
-            None => problems.add("key_encryption_key_file", "must be given"),
-            Some(path) => _ = problems.check("key_encryption_key_file", secret::read(path)),
+        self.pkcs11.check(problems);
+        match (&self.key_encryption_key_file, self.pkcs11.key_encryption_key_label.is_empty()) {
+            (None, true) => problems.add("key_encryption_key_file", "must be given"),
+            (None, false) => {}
+            (Some(path), true) => _ = problems.check("key_encryption_key_file", secret::read(path)),
+            (Some(_), false) => {
+                let problem = "cannot be given besides pkcs11.key_encryption_key_label; one that only opens is one of the others";
+                problems.add("key_encryption_key_file", problem);
+            }
         }
         for (index, path) in self.other_key_encryption_key_files.iter().enumerate() {
             problems.check(&format!("other_key_encryption_key_files[{index}]"), secret::read(path));
@@ -130,6 +155,34 @@ impl config::Settings for IssuerSettings {
             if !SECONDS.contains(&seconds) {
                 problems.add(key, format!("must be {} to {}", SECONDS.start(), SECONDS.end()));
             }
+        }
+    }
+}
+
+impl Pkcs11 {
+    fn check(&self, problems: &mut Problems) {
+        let Self { module, token_label, pin_file, key_encryption_key_label, keeps_access_token_keys } = self;
+        if module.is_none() {
+            let needing = [
+                ("pkcs11.token_label", !token_label.is_empty()),
+                ("pkcs11.pin_file", pin_file.is_some()),
+                ("pkcs11.key_encryption_key_label", !key_encryption_key_label.is_empty()),
+                ("pkcs11.keeps_access_token_keys", *keeps_access_token_keys),
+            ];
+            for (key, _) in needing.into_iter().filter(|(_, is_given)| *is_given) {
+                problems.add(key, "is of no use without pkcs11.module");
+            }
+            return;
+        }
+        if cfg!(not(feature = "pkcs11")) {
+            problems.add("pkcs11.module", "cannot be loaded: this binary was built without the feature `pkcs11`");
+        }
+        if token_label.is_empty() {
+            problems.add("pkcs11.token_label", "must be given");
+        }
+        match pin_file {
+            None => problems.add("pkcs11.pin_file", "must be given"),
+            Some(path) => _ = problems.check("pkcs11.pin_file", secret::read(path)),
         }
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::IssuerNamespace;
+use countersign_domain::issuer::{IssuerNamespace, KeyCustody};
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::signing_key::KeyPolicy;
 use countersign_domain::time::{Clock, Entropy};
+use countersign_jose::KeyDevice;
 use countersign_jose::sealed::KeyEncryptionKeys;
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1::access_token_service_server::AccessTokenServiceServer;
@@ -51,6 +52,8 @@ pub struct Config {
     pub staleness_limit: Duration,
     /// The DNS names, in client certificates, of the services that may have access tokens signed.
     pub access_token_callers: BTreeSet<String>,
+    /// Where keys of access tokens are kept that are made from now on.
+    pub access_token_key_custody: KeyCustody,
 }
 
 impl Config {
@@ -73,6 +76,7 @@ impl Config {
             key_set_max_age: Self::DEFAULT_KEY_SET_MAX_AGE,
             staleness_limit: Self::DEFAULT_STALENESS_LIMIT,
             access_token_callers: Self::default_access_token_callers(),
+            access_token_key_custody: KeyCustody::default(),
         }
     }
 }
@@ -88,6 +92,8 @@ pub struct Deps {
     pub store: Arc<dyn IssuerStore>,
     /// Seal and open private keys.
     pub key_encryption_keys: KeyEncryptionKeys,
+    /// Keeps the keys of issuers that ask for it.
+    pub key_device: Option<Arc<dyn KeyDevice>>,
     /// Authenticates page tokens.
     pub deployment_secret: DeploymentSecret,
     /// The operator's first credential, unless it is switched off.
@@ -100,8 +106,16 @@ pub struct Deps {
 /// The database cannot be reached; the gateway's URL is an issuer's; the key-encryption key is not the one that the keys were
 /// sealed under.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let Config { base_url, access_token_issuer, loopback_http, key_set_max_age, staleness_limit, access_token_callers } = config;
-    let Deps { clock, entropy, store, key_encryption_keys, deployment_secret, bootstrap_token } = deps;
+    let Config {
+        base_url,
+        access_token_issuer,
+        loopback_http,
+        key_set_max_age,
+        staleness_limit,
+        access_token_callers,
+        access_token_key_custody,
+    } = config;
+    let Deps { clock, entropy, store, key_encryption_keys, key_device, deployment_secret, bootstrap_token } = deps;
     let namespace = Arc::new(IssuerNamespace { base_url, gateway_url: access_token_issuer.clone(), loopback_http });
     let policy = KeyPolicy { key_set_max_age, staleness_limit };
 
@@ -111,8 +125,9 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .await
         .context("cannot find the access token issuer")?
         .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
-    let custody = Custody::new(key_encryption_keys);
-    let keeper = Arc::new(Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy));
+    let custody = Custody::new(key_encryption_keys, key_device);
+    let keeper = Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy);
+    let keeper = Arc::new(keeper.with_access_token_keys(access_token_key_custody));
     keeper.refresh().await.context("cannot read the issuers")?;
     keeper.note_serving().await.context("cannot note for how long key sets are handed out")?;
     let issuer = keeper.directory()?.by_id(&access_token_issuer_id).cloned().context("the access token issuer is gone")?;

@@ -10,6 +10,7 @@ use countersign_proto::issuer_v1::ListIssuersRequest;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
 use countersign_proto::trust_v1::trusted_issuer_service_client::TrustedIssuerServiceClient;
 use countersign_proto::trust_v1::{ListTrustedIssuersRequest, TrustRelationship};
+use countersign_testkit::softhsm::SoftHsm;
 use countersign_testkit::wait;
 use countersign_tests::deployment::{Deployment, Instance, RedisAtStart};
 use countersign_tests::operator::{Bearer, channel};
@@ -115,4 +116,44 @@ async fn s59_a_revoked_key_of_access_tokens_is_refused_by_every_service_within_f
     signing_keys(&deployment, &[&["revoke", "--key-id", &first], &of[..]].concat());
     let expected = BTreeMap::from([(first, "REVOKED".to_owned()), (next, "ACTIVE".to_owned())]);
     assert_eq!(states(&deployment, &of), expected);
+}
+
+/// The binary is one with the feature `pkcs11`: `./tests/run` builds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s58_keys_in_a_token_sign_over_restarts_and_nothing_else_tells_of_them() {
+    let deployment = Deployment::start_with_token();
+    let scene = Scene::in_deployment(&deployment).await;
+    let workspace_id = &scene.trust.workspace_id;
+    let create = ["issuers", "create", "--profile", "rwx", "--algorithm", "ES256", "--key-custody", "device", "--workspace"];
+    let created = deployment.command_line(&[&create[..], &[workspace_id]].concat()).output().unwrap();
+    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    let issuer_id = String::from_utf8(created.stdout).unwrap().trim().to_owned();
+    let token = || {
+        let ask =
+            ["auth", "issue-id-token", "--audience", "vault", "--attribute", "org=a", "--attribute", "vault=b", "-o", "raw"];
+        let asked = deployment.command_line(&[&ask[..], &["--workspace", workspace_id, "--issuer-id", &issuer_id]].concat());
+        let asked = { asked }.output().unwrap();
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8(asked.stdout).unwrap().trim().to_owned()
+    };
+    let issuer_url = format!("{}/{issuer_id}", deployment.issuer_base_url());
+    let before = token();
+    verify::id_token(&before, &issuer_url, "vault").await;
+    let access_token = async || exchange(&deployment.url(Instance::Gateway), &scene.token(), &[]).await.access_token();
+    let access_token_key = kid(&access_token().await);
+
+    deployment.kill(Instance::IssuerService);
+    deployment.launch_and_wait(Instance::IssuerService);
+    let after = token();
+    verify::id_token(&after, &issuer_url, "vault").await;
+    assert_eq!(kid(&after), kid(&before));
+    wait::until("access tokens are signed", async || {
+        exchange(&deployment.url(Instance::Gateway), &scene.token(), &[]).await.status == 200
+    })
+    .await;
+    assert_eq!(kid(&access_token().await), access_token_key);
+    let list = signing_keys(&deployment, &["list", "-o", "json", "--workspace", workspace_id, &issuer_id]);
+    let keys: Vec<Value> = serde_json::from_str(&list).unwrap();
+    assert_eq!(keys[0]["key_custody"], "DEVICE");
+    assert!(!deployment.log(Instance::IssuerService).contains(SoftHsm::PIN), "s61");
 }

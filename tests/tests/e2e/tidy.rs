@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// The crates of the workspace that each crate may use outside its tests. A new edge here deserves more review than the code
 /// that wants it.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("countersign-domain", &[]),
     ("countersign-jose", &["countersign-domain"]),
     ("countersign-proto", &["countersign-domain"]),
@@ -20,7 +20,9 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("countersign-discovery", &["countersign-domain", "countersign-jose", "countersign-store"]),
     ("countersign-runtime", &["countersign-domain", "countersign-jose", "countersign-proto"]),
     ("countersign-testkit", &["countersign-domain"]),
-    ("issuer-service", SERVICE),
+    ("countersign-pkcs11", &["countersign-jose"]),
+    // `pkcs11` where its feature is on.
+    ("issuer-service", SERVICE_THAT_SIGNS),
     // For checks of trusted issuers, and to read what is stored with them.
     ("trust-service", SERVICE_THAT_ASKS_ISSUERS),
     ("exchange-gateway", SERVICE_THAT_ASKS_ISSUERS),
@@ -42,8 +44,14 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("countersign-benches", &["countersign-testkit", "countersign-tests"]),
 ];
 
-const SERVICE: &[&str] =
-    &["countersign-domain", "countersign-jose", "countersign-proto", "countersign-runtime", "countersign-store"];
+const SERVICE_THAT_SIGNS: &[&str] = &[
+    "countersign-domain",
+    "countersign-jose",
+    "countersign-pkcs11",
+    "countersign-proto",
+    "countersign-runtime",
+    "countersign-store",
+];
 
 const SERVICE_THAT_ASKS_ISSUERS: &[&str] = &[
     "countersign-discovery",
@@ -73,11 +81,13 @@ const IMPURE: [&str; 14] = [
 ];
 
 /// Which crates may use these directly, outside their tests.
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 9] = [
     ("sea-orm", &["countersign-store"]),
     ("sea-orm-migration", &["countersign-store"]),
     ("sqlx", &["countersign-store"]),
     ("redis", &["countersign-store"]),
+    // Loads a maker's library into the process.
+    ("cryptoki", &["countersign-pkcs11"]),
     // Strangers are asked under the limits of `discovery`, which no ready-made client has.
     ("rustls-platform-verifier", &["countersign-discovery"]),
     ("reqwest", &["countersign-tests"]),

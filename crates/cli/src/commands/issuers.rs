@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use countersign_domain::profile::{Profile, ProfileDefinition};
 use countersign_proto::common;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
-use countersign_proto::issuer_v1::{CreateIssuerRequest, DeleteIssuerRequest, Issuer, ListIssuersRequest};
+use countersign_proto::issuer_v1::{CreateIssuerRequest, DeleteIssuerRequest, Issuer, KeyCustody, ListIssuersRequest};
 
 use super::pages;
 use crate::arguments::Session;
@@ -18,7 +18,7 @@ use crate::connection::{Authorized, Service};
 use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::{ListFormat, Output};
-use crate::resources::issuer_json;
+use crate::resources::{KeyCustodyArg, issuer_json};
 use update::UpdateArgs;
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +74,9 @@ pub(crate) struct CreateArgs {
     /// How long a key signs before the next one takes over, 1d to 730d; 0s: until `signing-keys rotate` [default: 90d].
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rotation_period: Option<Duration>,
+    /// Where the private halves of its keys are kept [default: sealed].
+    #[arg(long, value_name = "CUSTODY")]
+    key_custody: Option<KeyCustodyArg>,
 }
 
 #[derive(Debug, Args)]
@@ -154,9 +157,14 @@ impl CreateArgs {
             default_token_duration: self.default_token_duration.map(common::duration),
             max_token_duration: self.max_token_duration.map(common::duration),
             rotation_period: self.rotation_period.map(common::duration),
+            key_custody: custody(self.key_custody),
             ..Issuer::default()
         })
     }
+}
+
+fn custody(arg: Option<KeyCustodyArg>) -> i32 {
+    arg.map_or(KeyCustody::Unspecified, Into::into).into()
 }
 
 /// Reads the definition of a profile. Whether it is a good one is for the service to say.

@@ -1,3 +1,4 @@
+use crate::signer::Signer as _;
 use proptest::prelude::*;
 use serde_json::json;
 

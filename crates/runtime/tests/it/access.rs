@@ -9,6 +9,7 @@ use countersign_domain::id::IssuerId;
 use countersign_domain::permission::{Access, Permission, Reach};
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Clock as _;
+use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::access::TABLE;
 use countersign_proto::status::Refusal;

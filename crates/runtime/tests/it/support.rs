@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::routing::{get, post};
+use countersign_jose::Signer as _;
 use countersign_jose::{KeySet, SigningKey};
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
 use countersign_proto::issuer_v1::key_set_service_server::{KeySetService, KeySetServiceServer};

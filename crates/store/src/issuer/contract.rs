@@ -286,7 +286,7 @@ async fn every_change_is_seen_once_and_whole(replicas: Replicas) {
 
     let seen = replicas.other.changes_since(start.revision).await.unwrap();
     let present = |issuer: &Issuer, keys: &[SealedSigningKey]| {
-        ChangedIssuer::Present(Box::new(IssuerIdentity::Workspace(issuer.clone())), keys.to_vec())
+        ChangedIssuer::Present(IssuerIdentity::Workspace(Box::new(issuer.clone())), keys.to_vec())
     };
     assert_eq!(seen.changed.len(), 2);
     assert!(seen.changed.contains(&present(&first, std::slice::from_ref(&key))));
@@ -379,7 +379,7 @@ async fn damaged_rows_take_only_themselves_out(replicas: Replicas) {
     assert!(changed.contains(&ChangedIssuer::Gone(moved.id)));
     assert!(changed.contains(&ChangedIssuer::Gone(damaged.id.clone())));
     let [first, _] = keys;
-    assert!(changed.contains(&ChangedIssuer::Present(Box::new(IssuerIdentity::Workspace(sound)), vec![first])));
+    assert!(changed.contains(&ChangedIssuer::Present(IssuerIdentity::Workspace(Box::new(sound)), vec![first])));
     let read = replicas.one.get_issuer(&workspace(1), &damaged.id).await;
     assert!(matches!(read, Err(StoreError::Unreadable { what: "issuer", .. })));
 }
@@ -401,7 +401,7 @@ async fn the_access_token_issuer_is_one_and_owned_by_nobody(replicas: Replicas) 
     let keys = [key("a", SignatureAlgorithm::Es256, 1)];
     assert_eq!(change(&replicas.one, id, &add(&keys)).await, ChangeKeysOutcome::Done);
     let changed = replicas.one.changes_since(0).await.unwrap().changed;
-    assert_eq!(changed, [ChangedIssuer::Present(Box::new(identity), keys.to_vec())]);
+    assert_eq!(changed, [ChangedIssuer::Present(identity, keys.to_vec())]);
 
     let taken = Issuer { issuer_url: url, ..issuer(7) };
     assert_eq!(replicas.one.create_issuer(&taken).await.unwrap(), CreateOutcome::UrlTaken);

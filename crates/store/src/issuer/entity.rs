@@ -74,6 +74,8 @@ pub(super) mod issuer {
         pub max_token_seconds: i64,
         /// 0: only on request.
         pub rotation_seconds: i64,
+        /// JSON: `"sealed"` or `"device"`.
+        pub key_custody: String,
         pub revision: i64,
         pub created_at: i64,
         pub updated_at: i64,

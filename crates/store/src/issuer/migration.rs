@@ -13,6 +13,7 @@ pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(AddServedKeySets),
         Box::new(AddProfileDefinitions),
         Box::new(AddFormerSubjects),
+        Box::new(AddKeyCustody),
     ]
 }
 
@@ -178,5 +179,22 @@ impl MigrationTrait for AddFormerSubjects {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let none = text("former_subjects").default("[]").take();
         manager.alter_table(Table::alter().table("issuers").add_column(none).to_owned()).await
+    }
+}
+
+struct AddKeyCustody;
+
+impl MigrationName for AddKeyCustody {
+    fn name(&self) -> &'static str {
+        "m0006_add_key_custody"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddKeyCustody {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let sealed = text("key_custody").default("\"sealed\"").take();
+        manager.alter_table(Table::alter().table("issuers").add_column(sealed).to_owned()).await
     }
 }

@@ -183,7 +183,7 @@ impl std::fmt::Debug for SealedSigningKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IssuerIdentity {
     /// A workspace's: ID tokens.
-    Workspace(Issuer),
+    Workspace(Box<Issuer>),
     /// The deployment's own: access tokens, for the gateway.
     AccessTokens {
         /// Its id.
@@ -226,7 +226,7 @@ pub struct IssuerChanges {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangedIssuer {
     /// As it is now, with all its keys.
-    Present(Box<IssuerIdentity>, Vec<SealedSigningKey>),
+    Present(IssuerIdentity, Vec<SealedSigningKey>),
     /// Deleted, or so damaged that it must not be used.
     Gone(IssuerId),
 }

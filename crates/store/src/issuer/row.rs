@@ -78,6 +78,7 @@ pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
             default_token_duration: row.seconds("default_token_seconds", model.default_token_seconds)?,
             max_token_duration: row.seconds("max_token_seconds", model.max_token_seconds)?,
             rotation: RotationPolicy::of_period(row.seconds("rotation_seconds", model.rotation_seconds)?),
+            key_custody: row.json("key_custody", &model.key_custody)?,
         },
         revision: model.revision,
         created_at: row.time("created_at", model.created_at)?,
@@ -96,8 +97,15 @@ fn to_profile(row: &Row<'_>, model: &issuer::Model) -> Result<Profile, StoreErro
 
 pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
     let Issuer { id, workspace_id, issuer_url, profile, former_subjects, settings, revision, created_at, updated_at } = issuer;
-    let IssuerSettings { display_name, algorithms, allowed_audiences, default_token_duration, max_token_duration, rotation } =
-        settings;
+    let IssuerSettings {
+        display_name,
+        algorithms,
+        allowed_audiences,
+        default_token_duration,
+        max_token_duration,
+        rotation,
+        key_custody,
+    } = settings;
     issuer::ActiveModel {
         id: Set(id.to_string()),
         workspace_id: Set(workspace_id.to_string()),
@@ -111,6 +119,7 @@ pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
         default_token_seconds: Set(seconds(*default_token_duration)),
         max_token_seconds: Set(seconds(*max_token_duration)),
         rotation_seconds: Set(seconds(rotation.period())),
+        key_custody: Set(json(key_custody)),
         revision: Set(*revision),
         created_at: Set(created_at.as_microsecond()),
         updated_at: Set(updated_at.as_microsecond()),

@@ -377,7 +377,9 @@ fn changed_issuer(
     let id = row::to_issuer_id(&url.issuer_id).inspect_err(report).ok()?;
     let identity = match (url.purpose.as_str(), issuer) {
         _ if url.deleted_at.is_some() => return Some(ChangedIssuer::Gone(id)),
-        (issuer_url::ID_TOKENS, Some(model)) => row::to_claimed_issuer(model, url).map(IssuerIdentity::Workspace),
+        (issuer_url::ID_TOKENS, Some(model)) => {
+            row::to_claimed_issuer(model, url).map(|issuer| IssuerIdentity::Workspace(Box::new(issuer)))
+        }
         (issuer_url::ACCESS_TOKENS, None) => {
             row::to_issuer_url(url).map(|issuer_url| IssuerIdentity::AccessTokens { id: id.clone(), issuer_url })
         }
@@ -386,7 +388,7 @@ fn changed_issuer(
     };
     let Ok(identity) = identity.inspect_err(report) else { return Some(ChangedIssuer::Gone(id)) };
     let keys = keys.into_iter().filter_map(|key| row::to_sealed_key(key).inspect_err(report).ok()).collect();
-    Some(ChangedIssuer::Present(Box::new(identity), keys))
+    Some(ChangedIssuer::Present(identity, keys))
 }
 
 async fn current_revision<C: ConnectionTrait>(connection: &C) -> Result<i64, DbErr> {

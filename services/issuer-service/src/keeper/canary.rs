@@ -42,7 +42,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 fn keeper(store: &SeaIssuerStore, clock: &TestClock, key_encryption_key: u8) -> Arc<Keeper> {
-    let custody = Custody::new(KeyEncryptionKey::from_bytes(&[key_encryption_key; 32]).unwrap());
+    let custody = Custody::new(KeyEncryptionKey::from_bytes(&[key_encryption_key; 32]).unwrap(), None);
     Arc::new(Keeper::new(Arc::new(store.clone()), custody, Arc::new(clock.clone()), POLICY))
 }
 
@@ -114,7 +114,7 @@ async fn s61_no_private_key_is_in_any_log_error_or_debug() {
     let [countersign_store::issuer::ChangedIssuer::Present(_, keys)] = &sealed.changed[..] else { panic!("one issuer") };
     assert_eq!(keys.len(), 4);
     for key in keys {
-        let der = ours.custody.open(&issuer.id, key).unwrap().to_pkcs8().unwrap();
+        let der = ours.custody.unseal(&issuer.id, key).unwrap().to_pkcs8().unwrap();
         for canary in canaries(key.record.algorithm, &der) {
             assert!(!log.contains(&canary), "in the log: {canary}");
             assert!(!debug.contains(&canary), "in an error or Debug: {canary}");

@@ -9,12 +9,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use countersign_domain::id::IssuerId;
+use countersign_domain::issuer::KeyCustody;
 use countersign_domain::name::KeyId;
 use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused, ServedKeySets};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_runtime::outage::Outage;
-use countersign_store::issuer::{ChangeKeysOutcome, ChangedIssuer, KeyChange};
+use countersign_store::issuer::{ChangeKeysOutcome, ChangedIssuer, IssuerIdentity, KeyChange, SealedSigningKey};
 use tokio::time::Instant;
 
 use super::{Keeper, KeeperError};
@@ -249,25 +250,77 @@ impl Keeper {
         steps: Vec<KeyStep>,
     ) -> Result<ChangeKeysOutcome, KeeperError> {
         let id = issuer.identity.id();
-        let changes = self.make(id, now, steps).await?;
+        let changes = self.make(issuer, now, steps).await?;
+        // After an outcome that is not known, what was made stays in its device: it may be in use.
         let outcome = self.store.change_signing_keys(id, directory.revision(), &changes).await?;
+        let made = changes.iter().filter_map(|change| if let KeyChange::Add(key) = change { Some(key.clone()) } else { None });
         match outcome {
-            ChangeKeysOutcome::Done => changes.iter().for_each(|change| tell(id, change)),
-            ChangeKeysOutcome::Stale => tracing::info!(issuer.id = %id, "another replica changed the issuer first"),
-            ChangeKeysOutcome::IssuerGone => return Err(KeeperError::Gone),
+            ChangeKeysOutcome::Done => {
+                for change in &changes {
+                    tell(id, change);
+                }
+                let revoked = |key: &SealedSigningKey| {
+                    let is =
+                        |change: &KeyChange| matches!(change, KeyChange::Revoke { key_id, .. } if *key_id == key.record.key_id);
+                    changes.iter().any(is)
+                };
+                self.destroy_in_device(id, issuer.sealed_keys().filter(revoked).collect()).await;
+            }
+            ChangeKeysOutcome::Stale => {
+                tracing::info!(issuer.id = %id, "another replica changed the issuer first");
+                self.destroy_in_device(id, made.collect()).await;
+            }
+            ChangeKeysOutcome::IssuerGone => {
+                self.destroy_in_device(id, made.collect()).await;
+                return Err(KeeperError::Gone);
+            }
         }
         Ok(outcome)
     }
 
+    /// Destroys what devices keep for rows that are no longer of use. What cannot be destroyed is told: nobody else will do it.
+    pub(crate) async fn destroy_in_device(&self, id: &IssuerId, keys: Vec<SealedSigningKey>) {
+        let in_device = |key: &SealedSigningKey| Custody::kept(&key.sealed_private_key) == Some(KeyCustody::Device);
+        let keys: Vec<_> = keys.into_iter().filter(in_device).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let (custody, id) = (Arc::clone(&self.custody), id.clone());
+        let destroyed = tokio::task::spawn_blocking(move || {
+            for key in keys {
+                let key_id = &key.record.key_id;
+                match custody.destroy(&id, key.record.algorithm, &key.sealed_private_key) {
+                    Ok(()) => tracing::info!(issuer.id = %id, key.id = %key_id, "destroyed a key in its device"),
+                    Err(error) => {
+                        tracing::error!(issuer.id = %id, key.id = %key_id, %error, cause = %Causes(&error), "a key is still in its device, and not in use");
+                    }
+                }
+            }
+        });
+        let _ = destroyed.await;
+    }
+
     /// Steps as they are stored, with the keys that have to be made.
-    async fn make(&self, id: &IssuerId, now: Timestamp, steps: Vec<KeyStep>) -> Result<Vec<KeyChange>, KeeperError> {
+    async fn make(&self, issuer: &LoadedIssuer, now: Timestamp, steps: Vec<KeyStep>) -> Result<Vec<KeyChange>, KeeperError> {
         // A revocation waits for nobody's keys (SECURITY 59).
         let is_emergency = steps.iter().any(|step| matches!(step, KeyStep::Revoke { .. }));
         let makes_keys = steps.iter().any(|step| matches!(step, KeyStep::Create { .. }));
         let _permit = if makes_keys && !is_emergency { self.making.acquire().await.ok() } else { None };
-        let (custody, owner) = (Arc::clone(&self.custody), id.clone());
+        let (custody, owner) = (Arc::clone(&self.custody), issuer.identity.id().clone());
+        let kept = match &issuer.identity {
+            IssuerIdentity::Workspace(issuer) => issuer.settings.key_custody,
+            IssuerIdentity::AccessTokens { .. } => self.access_token_key_custody,
+        };
         let changes = tokio::task::spawn_blocking(move || {
-            steps.into_iter().map(|step| change(&custody, &owner, now, step)).collect::<Result<Vec<_>, _>>()
+            let made = steps.into_iter().filter_map(|step| match change(&custody, &owner, kept, now, step) {
+                // Nor does it wait for a device: the next key is made when that is back.
+                Err(error) if is_emergency && error.is_passing() => {
+                    tracing::error!(issuer.id = %owner, %error, cause = %Causes(&error), "a key is revoked, and no other made in its place yet");
+                    None
+                }
+                made => Some(made),
+            });
+            made.collect::<Result<Vec<_>, _>>()
         });
         Ok(changes.await??)
     }
@@ -295,10 +348,16 @@ impl Keeper {
 }
 
 /// A step as it is stored; a key that is to be made is made here.
-fn change(custody: &Custody, issuer_id: &IssuerId, now: Timestamp, step: KeyStep) -> Result<KeyChange, CustodyError> {
+fn change(
+    custody: &Custody,
+    issuer_id: &IssuerId,
+    kept: KeyCustody,
+    now: Timestamp,
+    step: KeyStep,
+) -> Result<KeyChange, CustodyError> {
     Ok(match step {
         KeyStep::Create { algorithm, generation, activate_at } => {
-            KeyChange::Add(custody.make(issuer_id, algorithm, generation, (now, activate_at))?)
+            KeyChange::Add(custody.make(issuer_id, kept, algorithm, generation, (now, activate_at))?)
         }
         KeyStep::Retire { key_id, retirement } => KeyChange::Retire { key_id, retirement },
         KeyStep::Revoke { key_id, revoked_at } => KeyChange::Revoke { key_id, revoked_at },

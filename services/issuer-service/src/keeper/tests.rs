@@ -226,7 +226,7 @@ impl World {
             is_last_done: self.below(2) == 0,
             killed: Notify::new(),
         });
-        let custody = Custody::new(KeyEncryptionKey::from_bytes(&[7; 32]).unwrap());
+        let custody = Custody::new(KeyEncryptionKey::from_bytes(&[7; 32]).unwrap(), None);
         let store: Arc<dyn IssuerStore> = Arc::<Mortal>::clone(&connection);
         let keeper = Arc::new(Keeper::new(store, custody, Arc::new(self.clock.clone()), policy));
         Process { keeper, connection, policy, is_started: false, seen: Timestamp::MIN }

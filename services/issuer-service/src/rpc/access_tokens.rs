@@ -10,7 +10,7 @@ use countersign_domain::id::IssuerId;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::reason::Reason;
 use countersign_domain::time::{Clock, Timestamp};
-use countersign_jose::{SigningKey, json};
+use countersign_jose::{Signer, SigningError, json};
 use countersign_proto::common::{read_duration, timestamp};
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::access_token_service_server::AccessTokenService;
@@ -49,12 +49,9 @@ impl AccessTokens {
             return Err(Refusal::unavailable("no key signs access tokens now"));
         };
         let key = Arc::clone(key);
-        let size = batch.len();
-        let sign_all = move || batch.iter().map(|item| sign_one(item, &issuer_url, &key, now)).collect();
-        if size < LARGE_BATCH {
-            return Ok(sign_all());
-        }
-        tokio::task::spawn_blocking(sign_all).await.map_err(|_| Refusal::internal())
+        let on_this_thread = batch.len() < LARGE_BATCH && !key.takes_long();
+        let sign_all = move || batch.iter().map(|item| sign_one(item, &issuer_url, &*key, now)).collect();
+        if on_this_thread { sign_all() } else { tokio::task::spawn_blocking(sign_all).await.map_err(|_| Refusal::internal())? }
     }
 }
 
@@ -67,24 +64,38 @@ fn check_caller(callers: &BTreeSet<String>, peer: Option<&PeerIdentity>) -> Resu
     }
 }
 
-fn sign_one(item: &wire::AccessTokenToSign, issuer_url: &IssuerUrl, key: &SigningKey, now: Timestamp) -> wire::SignedAccessToken {
-    match try_sign(item, issuer_url, key, now) {
-        Ok((token, expires_at)) => {
-            wire::SignedAccessToken { result: Some(Signed::AccessToken(token)), expire_time: Some(timestamp(expires_at)) }
+/// One item's result.
+///
+/// # Errors
+/// No item of the batch can be signed now.
+fn sign_one(
+    item: &wire::AccessTokenToSign,
+    issuer_url: &IssuerUrl,
+    key: &dyn Signer,
+    now: Timestamp,
+) -> Result<wire::SignedAccessToken, Refusal> {
+    let refused = |why: String| {
+        tracing::warn!(why, "an access token is not signed");
+        wire::SignedAccessToken { result: Some(Signed::Refusal(why)), expire_time: None }
+    };
+    let (claims, expires_at) = match complete(item, issuer_url, now) {
+        Ok(completed) => completed,
+        Err(why) => return Ok(refused(why)),
+    };
+    match key.sign(access_token::TOKEN_TYPE, &claims) {
+        Ok(token) => {
+            Ok(wire::SignedAccessToken { result: Some(Signed::AccessToken(token)), expire_time: Some(timestamp(expires_at)) })
         }
-        Err(why) => {
-            tracing::warn!(why, "an access token is not signed");
-            wire::SignedAccessToken { result: Some(Signed::Refusal(why)), expire_time: None }
+        Err(SigningError::Device) => {
+            tracing::error!("access tokens are not signed: the device that keeps their key cannot be used");
+            Err(Refusal::unavailable("the device that keeps the key of access tokens cannot be used"))
         }
+        Err(error) => Ok(refused(error.to_string())),
     }
 }
 
-fn try_sign(
-    item: &wire::AccessTokenToSign,
-    issuer_url: &IssuerUrl,
-    key: &SigningKey,
-    now: Timestamp,
-) -> Result<(String, Timestamp), String> {
+/// The claims to sign, and when they expire.
+fn complete(item: &wire::AccessTokenToSign, issuer_url: &IssuerUrl, now: Timestamp) -> Result<(Vec<u8>, Timestamp), String> {
     let duration = item.duration.as_ref().map(read_duration);
     let duration = duration.ok_or("`duration` is missing")?.map_err(|error| format!("`duration` {error}"))?;
     // Written anew after the check, so that what is signed is what was checked.
@@ -92,8 +103,7 @@ fn try_sign(
     let checked = CheckedAccessToken::check(claims, duration).map_err(|error| error.to_string())?;
     let (claims, expires_at) = checked.complete(issuer_url, now);
     let claims = serde_json::to_vec(&claims).map_err(|error| error.to_string())?;
-    let token = key.sign(access_token::TOKEN_TYPE, &claims).map_err(|error| error.to_string())?;
-    Ok((token, expires_at))
+    Ok((claims, expires_at))
 }
 
 #[tonic::async_trait]

@@ -60,6 +60,7 @@ impl Issuers {
         let draft = IssuerDraft::from(draft);
         let profile = draft.profile(&mut violations);
         let settings = IssuerSettings::create(&draft, profile.as_ref(), &mut violations);
+        let settings = settings.filter(|settings| self.can_keep_keys(settings, &mut violations));
         let now = self.now();
         match (workspace_id, profile, issuer_url, settings) {
             (Some(workspace_id), Some(profile), Some(issuer_url), Some(settings)) => {
@@ -79,6 +80,15 @@ impl Issuers {
             }
             _ => Err(Refusal::invalid(violations)),
         }
+    }
+
+    /// Whether this deployment can keep keys where an issuer's are to be. If not, that is noted.
+    fn can_keep_keys(&self, settings: &IssuerSettings, violations: &mut Violations) -> bool {
+        let can = self.keeper.offers(settings.key_custody);
+        if !can {
+            violations.add("issuer.key_custody", "must be sealed: this deployment has no PKCS #11 token");
+        }
+        can
     }
 
     async fn get(&self, caller: &Caller, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Issuer, Refusal> {
@@ -118,6 +128,9 @@ impl Issuers {
                 return Err(Refusal::etag_mismatch(KIND, &id));
             }
             let changed = present.update(&draft, &mask, accepted.as_ref(), self.now())?;
+            let mut violations = Violations::new();
+            self.can_keep_keys(&changed.settings, &mut violations);
+            let changed = violations.into_result(changed)?;
             match self.store.update_issuer(&changed, present.revision).await.map_err(|error| database_trouble(&error))? {
                 WriteOutcome::Done => {
                     tracing::info!(issuer.id = %id, workspace.id = %workspace_id, by = caller.subject, "changed an issuer");
@@ -146,11 +159,13 @@ impl Issuers {
             }
             Some(present.revision)
         };
+        let keys = self.keeper.latest().by_id(&id).map(|issuer| issuer.sealed_keys().collect()).unwrap_or_default();
         let deleted = self.store.delete_issuer(&workspace_id, &id, expected_revision, self.now()).await;
         match deleted.map_err(|error| database_trouble(&error))? {
             WriteOutcome::Done => {
                 tracing::info!(issuer.id = %id, workspace.id = %workspace_id, by = caller.subject, "deleted an issuer");
                 self.keeper.follow_own_write().await;
+                self.keeper.destroy_in_device(&id, keys).await;
                 Ok(())
             }
             WriteOutcome::NotFound => Err(Refusal::not_found(KIND, &id)),

@@ -149,7 +149,7 @@ impl SigningKeys {
 
     fn shown(&self, issuer: &LoadedIssuer, record: &SigningKeyRecord, now: Timestamp) -> wire::SigningKey {
         let outlook = issuer.keyring(&self.keeper.policies()).outlook(now, record);
-        issuer::signing_key(issuer.identity.id(), record, outlook, now)
+        issuer::signing_key(issuer.identity.id(), record, issuer.custody_of(record), outlook, now)
     }
 
     fn shown_by_id(&self, issuer: &LoadedIssuer, key_id: &KeyId, now: Timestamp) -> Option<wire::SigningKey> {

@@ -14,7 +14,7 @@ use countersign_domain::signing_key;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
-use countersign_jose::{SigningError, SigningKey};
+use countersign_jose::{Signer, SigningError};
 use countersign_proto::common::{read, timestamp};
 use countersign_proto::issuer;
 use countersign_proto::issuer_v1 as wire;
@@ -118,7 +118,7 @@ fn line_ended(ends: LineageEnds) -> Refusal {
 }
 
 /// The key for the algorithm that was asked for, or else the issuer's default.
-fn signer(loaded: &LoadedIssuer, issuer: &Issuer, terms: &IdTokenTerms, now: Timestamp) -> Result<Arc<SigningKey>, Refusal> {
+fn signer(loaded: &LoadedIssuer, issuer: &Issuer, terms: &IdTokenTerms, now: Timestamp) -> Result<Arc<dyn Signer>, Refusal> {
     let wanted = terms.algorithm();
     let key = wanted.map_or_else(|| loaded.default_signer(now), |algorithm| loaded.signer(now, algorithm));
     let candidates = wanted.as_ref().map_or(issuer.settings.algorithms.as_slice(), std::slice::from_ref);
@@ -135,16 +135,19 @@ fn not_yet(loaded: &LoadedIssuer, algorithms: &[SignatureAlgorithm], now: Timest
     }
 }
 
-/// Signs; RSA, which takes most of a millisecond, not on this thread.
-async fn sign(key: Arc<SigningKey>, typ: &'static str, claims: Vec<u8>) -> Result<String, Refusal> {
-    let signed = match key.algorithm() {
-        SignatureAlgorithm::Rs256 => {
-            tokio::task::spawn_blocking(move || key.sign(typ, &claims)).await.map_err(|_| Refusal::internal())?
-        }
-        _ => key.sign(typ, &claims),
+/// Signs; RSA, which takes most of a millisecond, and devices not on this thread.
+async fn sign(key: Arc<dyn Signer>, typ: &'static str, claims: Vec<u8>) -> Result<String, Refusal> {
+    let signed = if key.takes_long() {
+        tokio::task::spawn_blocking(move || key.sign(typ, &claims)).await.map_err(|_| Refusal::internal())?
+    } else {
+        key.sign(typ, &claims)
     };
     signed.map_err(|error| match error {
         SigningError::TooLong => Refusal::invalid_field("audiences", "make the token, with the run's claims, longer than 16 KiB"),
+        SigningError::Device => {
+            tracing::warn!("an ID token is not signed: its device cannot be used");
+            Refusal::unavailable("the device that keeps the issuer's keys cannot be used")
+        }
         error => {
             tracing::error!(%error, "cannot sign an ID token");
             Refusal::internal()

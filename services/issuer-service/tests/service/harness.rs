@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::id::{IssuerId, TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer::KeyCustody;
 use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_jose::KeyDevice;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1 as wire;
@@ -44,6 +46,9 @@ pub(crate) struct Ground {
     pub(crate) other_key_encryption_keys: Vec<[u8; 32]>,
     pub(crate) key_set_max_age: Duration,
     pub(crate) staleness_limit: Duration,
+    /// Keeps the keys of issuers that ask for it.
+    pub(crate) key_device: Option<Arc<dyn KeyDevice>>,
+    pub(crate) access_token_key_custody: KeyCustody,
     /// Removed when neither the ground nor a service on it is left.
     pub(crate) folder: Option<Arc<tempfile::TempDir>>,
 }
@@ -67,6 +72,8 @@ impl Ground {
             other_key_encryption_keys: Vec::new(),
             key_set_max_age: Config::DEFAULT_KEY_SET_MAX_AGE,
             staleness_limit: Config::DEFAULT_STALENESS_LIMIT,
+            key_device: None,
+            access_token_key_custody: KeyCustody::Sealed,
             folder: None,
         }
     }
@@ -94,11 +101,13 @@ impl Ground {
         config.loopback_http = LoopbackHttp::Allowed;
         config.key_set_max_age = self.key_set_max_age;
         config.staleness_limit = self.staleness_limit;
+        config.access_token_key_custody = self.access_token_key_custody;
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
             store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap()),
             key_encryption_keys: self.key_encryption_keys(),
+            key_device: self.key_device.clone(),
             deployment_secret: DeploymentSecret::from_bytes(&[9; 32]).unwrap(),
             bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
         };

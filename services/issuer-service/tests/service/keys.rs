@@ -1,5 +1,6 @@
 //! Signing keys: made once, sealed, published before they sign.
 
+use countersign_jose::Signer as _;
 use std::collections::BTreeSet;
 
 use countersign_domain::reason::Reason;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports trouble by failing")]
 
 mod access;
+mod devices;
 mod documents;
 mod harness;
 mod issuers;

@@ -2,6 +2,7 @@
 
 use countersign_domain::reason::Reason;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::common::timestamp;
 use countersign_proto::status::Refusal;

@@ -8,6 +8,7 @@ use countersign_discovery::{Discovery, DiscoverySettings};
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::time::Clock as _;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1::key_set_service_server::{KeySetService, KeySetServiceServer};

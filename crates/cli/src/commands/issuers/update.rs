@@ -8,9 +8,10 @@ use countersign_domain::profile::Profile;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::{Issuer, SubjectChange, UpdateIssuerRequest};
 
-use super::read_profile;
+use super::{custody, read_profile};
 use crate::duration;
 use crate::failure::{Failure, Result};
+use crate::resources::KeyCustodyArg;
 
 #[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
@@ -50,6 +51,9 @@ pub(crate) struct UpdateArgs {
     /// How long a key signs before the next one takes over; 0s for until somebody asks.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rotation_period: Option<Duration>,
+    /// Where the private halves of keys are kept that are made from now on.
+    #[arg(long, value_name = "CUSTODY")]
+    key_custody: Option<KeyCustodyArg>,
 }
 
 impl UpdateArgs {
@@ -70,6 +74,7 @@ impl UpdateArgs {
         names("default_token_duration", self.default_token_duration.is_some());
         names("max_token_duration", self.max_token_duration.is_some());
         names("rotation_period", self.rotation_period.is_some());
+        names("key_custody", self.key_custody.is_some());
         if paths.is_empty() {
             return Err(Failure::usage("nothing is to be changed: name what is"));
         }
@@ -82,6 +87,7 @@ impl UpdateArgs {
         issuer.default_token_duration = self.default_token_duration.map(common::duration);
         issuer.max_token_duration = self.max_token_duration.map(common::duration);
         issuer.rotation_period = self.rotation_period.map(common::duration);
+        issuer.key_custody = custody(self.key_custody);
         let accepts = !self.accept_subject_from.is_empty();
         Ok(UpdateIssuerRequest {
             issuer: Some(issuer),
