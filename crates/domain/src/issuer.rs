@@ -1,18 +1,22 @@
 //! Issuers: the identities this deployment signs ID tokens for.
 
+mod namespace;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::draft::{self, Given, Mask};
 use crate::id::{IssuerId, WorkspaceId};
-use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
+use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, DisplayName};
 use crate::profile::{Profile, ProfileDefinition, SubjectChange};
 use crate::signing_key::RotationPolicy;
 use crate::time::Timestamp;
 use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
+
+pub use namespace::{HostBase, InvalidHostBase, InvalidIssuerUrl, IssuerNamespace};
 
 /// An identity this deployment signs for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,42 +102,6 @@ pub struct IssuerDraft {
     pub rotation_period: Given<Duration>,
     /// Not given: [`KeyCustody::Sealed`].
     pub key_custody: Given<KeyCustody>,
-}
-
-/// Where issuers may live: what the operator of the deployment decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerNamespace {
-    /// Issuer URLs lie strictly below this one.
-    pub base_url: IssuerUrl,
-    /// The gateway's own URL: the `iss` of access tokens, never that of an issuer.
-    pub gateway_url: IssuerUrl,
-    /// Whether http to a loopback address will do.
-    pub loopback_http: LoopbackHttp,
-}
-
-/// Why a URL cannot become that of an issuer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidIssuerUrl {
-    /// No acceptable URL at all.
-    #[error(transparent)]
-    Url(#[from] InvalidUrl),
-    /// Outside of what the operator assigned.
-    #[error("must lie below {base_url}")]
-    OutsideBase {
-        /// What the operator assigned.
-        base_url: IssuerUrl,
-    },
-    /// Something but letters, digits, `-`, `_`, `.`, `~` in the path below the base, an empty segment, or a leading dot.
-    #[error(
-        "must have path segments of letters, digits, `-`, `_`, `.` and `~` that do not begin with a dot, and no slash at the end"
-    )]
-    PathNotPlain,
-    /// A segment that only a generated URL may have.
-    #[error("must not have a path segment that begins with `is_`, which is kept for ids")]
-    PathOfId,
-    /// The URL of the gateway.
-    #[error("is the URL of the gateway, which signs access tokens")]
-    Gateway,
 }
 
 impl Issuer {
@@ -406,40 +374,6 @@ fn profile(name: &str, definition: Option<&ProfileDefinition>, violations: &mut 
             violations.check("issuer.profile", name.parse())
         }
         None => violations.check("issuer.profile", name.parse()),
-    }
-}
-
-impl IssuerNamespace {
-    /// The URL of an issuer for which none was chosen.
-    pub fn generated(&self, id: &IssuerId) -> Result<IssuerUrl, InvalidIssuerUrl> {
-        let text = format!("{}/{id}", self.base_url.as_str().trim_end_matches('/'));
-        Ok(IssuerUrl::parse(&text, self.loopback_http)?)
-    }
-
-    /// Checks the URL that somebody chose for a new issuer. Whether it was ever used is for the store to say.
-    pub fn check(&self, text: &str) -> Result<IssuerUrl, InvalidIssuerUrl> {
-        let url = IssuerUrl::parse(text, self.loopback_http)?;
-        if text.trim_end_matches('/') == self.gateway_url.as_str().trim_end_matches('/') {
-            return Err(InvalidIssuerUrl::Gateway);
-        }
-        let below = self.below_base(text).ok_or_else(|| InvalidIssuerUrl::OutsideBase { base_url: self.base_url.clone() })?;
-        let plain = |segment: &str| {
-            !segment.is_empty()
-                && !segment.starts_with('.')
-                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
-        };
-        if !below.split('/').all(plain) {
-            return Err(InvalidIssuerUrl::PathNotPlain);
-        }
-        if below.split('/').any(|segment| segment.starts_with(IssuerId::PREFIX)) {
-            return Err(InvalidIssuerUrl::PathOfId);
-        }
-        Ok(url)
-    }
-
-    /// What follows the base and a slash in a URL; `None` where the URL lies elsewhere.
-    pub fn below_base<'a>(&self, url: &'a str) -> Option<&'a str> {
-        url.strip_prefix(self.base_url.as_str().trim_end_matches('/'))?.strip_prefix('/')
     }
 }
 

@@ -1,7 +1,7 @@
 //! The documents over HTTP: `<issuer path>/.well-known/openid-configuration` and `<issuer path>/.well-known/jwks.json`.
 //!
-//! Which issuer is meant follows from the path alone, never from `Host` or a forwarded header (SECURITY 70). Whatever is here is
-//! answered from memory.
+//! Which issuer is meant follows from the path; at the root, from the host name that the request is for, where the operator gives
+//! issuers host names of their own. Never from a forwarded header (SECURITY 70). Whatever is here is answered from memory.
 
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use countersign_domain::issuer::IssuerNamespace;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
+    RETRY_AFTER, VARY,
 };
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tonic::Status;
 
@@ -67,7 +69,8 @@ async fn serve(State(site): State<Site>, request: Request) -> Response {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match site.documents(issuer_path).await {
+    let Some(url) = site.url(issuer_path, &request) else { return bare(StatusCode::NOT_FOUND) };
+    match site.documents(&url).await {
         Ok(Some(documents)) => {
             let max_age = site.keeper.policy().key_set_max_age.as_secs();
             document(kind, kind.of(&documents), max_age, request.method() == Method::HEAD, request.headers())
@@ -83,14 +86,21 @@ async fn serve(State(site): State<Site>, request: Request) -> Response {
 }
 
 impl Site {
-    /// The documents of the issuer at this path; its first keys are made when nobody asked before.
-    async fn documents(&self, issuer_path: &str) -> Result<Option<Documents>, KeeperError> {
-        let url = format!("{}{issuer_path}", origin(self.namespace.base_url.as_str()));
-        // The gateway serves its own documents, unless its URL lies below the base.
-        if self.namespace.below_base(&url).is_none() {
-            return Ok(None);
+    /// The URL of the issuer that a request is for, if there is one. Not that of the gateway, which serves its own documents, unless
+    /// its URL lies below the base.
+    fn url(&self, issuer_path: &str, request: &Request) -> Option<String> {
+        if issuer_path.is_empty() {
+            let of_header = || request.headers().get(HOST)?.to_str().ok();
+            return self.namespace.at_host(request.uri().authority().map(Authority::as_str).or_else(of_header)?);
         }
-        let Some(issuer) = self.keeper.find(Asker::Stranger, |directory| directory.by_url(&url).cloned()).await? else {
+        let url = format!("{}{issuer_path}", origin(self.namespace.base_url.as_str()));
+        self.namespace.below_base(&url)?;
+        Some(url)
+    }
+
+    /// The documents of the issuer with this URL; its first keys are made when nobody asked before.
+    async fn documents(&self, url: &str) -> Result<Option<Documents>, KeeperError> {
+        let Some(issuer) = self.keeper.find(Asker::Stranger, |directory| directory.by_url(url).cloned()).await? else {
             return Ok(None);
         };
         match self.keeper.in_use(issuer).await {

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
 
 async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
     let base_url = settings.base_url().context("issuer_base_url")?;
+    let host_base = settings.host_base().context("issuer_host_base_url")?;
     let access_token_issuer = settings.gateway_url().context("public_url")?;
     let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     let loopback_http = settings.loopback_http();
@@ -37,6 +38,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         telemetry: _,
         public_url: _,
         issuer_base_url: _,
+        issuer_host_base_url: _,
         key_encryption_key_file,
         other_key_encryption_key_files,
         pkcs11,
@@ -49,6 +51,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
     } = settings;
     let config = Config {
         base_url,
+        host_base,
         access_token_issuer,
         loopback_http,
         key_set_max_age: Duration::from_secs(key_set_max_age_seconds),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use countersign_domain::issuer::{HostBase, InvalidHostBase};
 use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
@@ -31,6 +32,8 @@ pub struct IssuerSettings {
     pub public_url: String,
     /// The URL below which issuers live: what answers there must be this service's public port.
     pub issuer_base_url: String,
+    /// The URL of a host: issuers may have host names of their own, one label before it. Empty: none do.
+    pub issuer_host_base_url: String,
     /// Seals private keys: 32 bytes in base64, which only the owner may read.
     pub key_encryption_key_file: Option<PathBuf>,
     /// Open private keys that are sealed under other keys: while the key-encryption key changes.
@@ -76,6 +79,7 @@ impl Default for IssuerSettings {
             telemetry: Telemetry::default(),
             public_url: String::new(),
             issuer_base_url: String::new(),
+            issuer_host_base_url: String::new(),
             key_encryption_key_file: None,
             other_key_encryption_key_files: Vec::new(),
             pkcs11: Pkcs11::default(),
@@ -101,6 +105,15 @@ impl IssuerSettings {
     /// When it is not an acceptable URL.
     pub fn base_url(&self) -> Result<IssuerUrl, InvalidUrl> {
         IssuerUrl::parse(&self.issuer_base_url, self.loopback_http())
+    }
+
+    /// The base of issuers' host names, if there is one.
+    ///
+    /// # Errors
+    /// When it is not the URL of a host name.
+    pub fn host_base(&self) -> Result<Option<HostBase>, InvalidHostBase> {
+        let given = Some(&self.issuer_host_base_url).filter(|url| !url.is_empty());
+        given.map(|url| HostBase::parse(url, self.loopback_http())).transpose()
     }
 
     /// The gateway's URL.
@@ -130,6 +143,7 @@ impl config::Settings for IssuerSettings {
         self.internal_tls.check("internal_tls", problems);
         problems.check("public_url", self.gateway_url());
         problems.check("issuer_base_url", self.base_url());
+        problems.check("issuer_host_base_url", self.host_base());
         self.pkcs11.check(problems);
         match (&self.key_encryption_key_file, self.pkcs11.key_encryption_key_label.is_empty()) {
             (None, true) => problems.add("key_encryption_key_file", "must be given"),

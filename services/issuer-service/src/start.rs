@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::{IssuerNamespace, KeyCustody};
+use countersign_domain::issuer::{HostBase, IssuerNamespace, KeyCustody};
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::signing_key::KeyPolicy;
 use countersign_domain::time::{Clock, Entropy};
@@ -42,6 +42,8 @@ use crate::rpc::tokens::Tokens;
 pub struct Config {
     /// Issuers live strictly below this URL.
     pub base_url: IssuerUrl,
+    /// Issuers may have host names of their own, one label before this host's.
+    pub host_base: Option<HostBase>,
     /// The gateway's public URL: the `iss` of access tokens.
     pub access_token_issuer: IssuerUrl,
     /// Whether issuers may have http URLs on loopback. For development.
@@ -71,6 +73,7 @@ impl Config {
     pub fn new(base_url: IssuerUrl, access_token_issuer: IssuerUrl) -> Self {
         Self {
             base_url,
+            host_base: None,
             access_token_issuer,
             loopback_http: LoopbackHttp::Refused,
             key_set_max_age: Self::DEFAULT_KEY_SET_MAX_AGE,
@@ -108,6 +111,7 @@ pub struct Deps {
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
     let Config {
         base_url,
+        host_base,
         access_token_issuer,
         loopback_http,
         key_set_max_age,
@@ -116,7 +120,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         access_token_key_custody,
     } = config;
     let Deps { clock, entropy, store, key_encryption_keys, key_device, deployment_secret, bootstrap_token } = deps;
-    let namespace = Arc::new(IssuerNamespace { base_url, gateway_url: access_token_issuer.clone(), loopback_http });
+    let namespace = Arc::new(IssuerNamespace { base_url, host_base, gateway_url: access_token_issuer.clone(), loopback_http });
     let policy = KeyPolicy { key_set_max_age, staleness_limit };
 
     let new_id = IssuerId::from_random(entropy.bits128());

@@ -104,6 +104,30 @@ async fn only_issuers_have_documents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_with_a_host_name_of_its_own_is_found_by_it() {
+    let service = Ground::sqlite().start().await;
+    let issuer = wire::Issuer { issuer_url: "https://team.id.example.net".to_owned(), ..rwx(&workspace(1)) };
+    let issuer = service.create(issuer).await.unwrap();
+    let ask = async |document: &str, host: &str| {
+        let request = http().get(format!("{}{document}", service.address)).header("host", host);
+        request.header("x-forwarded-host", "other.id.example.net").send().await.unwrap()
+    };
+    let answer = ask(DISCOVERY, "team.id.example.net").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let discovery: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    assert_eq!(discovery["issuer"], "https://team.id.example.net");
+    assert_eq!(discovery["jwks_uri"], "https://team.id.example.net/.well-known/jwks.json");
+    let key_set = ask(KEY_SET, "team.id.example.net").await.bytes().await.unwrap();
+    let token = service.issue(wish(&issuer)).await.unwrap().id_token;
+    crate::harness::verify(&token, &serde_json::from_slice(&key_set).unwrap(), &issuer.issuer_url, "sts.amazonaws.com");
+    for host in ["other.id.example.net", "id.example.net", "evil.example", "team.id.example.net.evil.example"] {
+        assert_eq!(ask(KEY_SET, host).await.status(), StatusCode::NOT_FOUND, "{host}");
+    }
+    let by_path = ask(&format!("/team.id.example.net{KEY_SET}"), "team.id.example.net").await;
+    assert_eq!(by_path.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s70_no_header_changes_which_issuer_is_meant() {
     let service = Ground::sqlite().start().await;
     let issuer = service.rwx(&workspace(1)).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::id::{IssuerId, TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer::KeyCustody;
+use countersign_domain::issuer::{HostBase, KeyCustody};
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_jose::KeyDevice;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
@@ -31,6 +31,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
 pub(crate) const BASE: &str = "http://localhost:7401";
+pub(crate) const HOST_BASE: &str = "https://id.example.net";
 pub(crate) const GATEWAY: &str = "http://localhost:7403";
 pub(crate) const BOOTSTRAP: &str = "bootstrap-token-of-these-tests-0001";
 /// What a new key waits for before it signs: max-age and staleness limit.
@@ -101,6 +102,7 @@ impl Ground {
         config.loopback_http = LoopbackHttp::Allowed;
         config.key_set_max_age = self.key_set_max_age;
         config.staleness_limit = self.staleness_limit;
+        config.host_base = Some(HostBase::parse(HOST_BASE, LoopbackHttp::Refused).unwrap());
         config.access_token_key_custody = self.access_token_key_custody;
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),
