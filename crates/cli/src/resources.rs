@@ -150,6 +150,7 @@ pub(crate) fn signing_key_state(key: &SigningKey) -> &'static str {
 pub(crate) fn signing_key_wait(key: &SigningKey) -> &'static str {
     match key.wait() {
         SigningKeyWait::Unspecified => "",
+        SigningKeyWait::Export => "the export to have it",
         SigningKeyWait::KeySetCopies => "verifiers' copies of the key set to expire",
         SigningKeyWait::RotationPeriod => "the end of the rotation period",
         SigningKeyWait::RotationRequest => "somebody to rotate it",

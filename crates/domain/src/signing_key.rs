@@ -3,7 +3,8 @@
 //!
 //! The life of a key is a function of time and of its record, so that replicas agree without talking, and none can be killed
 //! between two steps of it. A key signs only when every verifier and every replica must have seen it published; it stays
-//! published until the last token it can have signed has expired. A [`Keyring`] says what has to be written to keep it so, to
+//! published until the last token it can have signed has expired. Where relying parties read an export of the key set, a key that
+//! this does not have yet waits for it, whatever the time. A [`Keyring`] says what has to be written to keep it so, to
 //! have a key follow another, and to revoke one.
 
 mod outlook;
@@ -27,8 +28,8 @@ pub use plan::{
 pub enum SigningKeyStage {
     /// Published, not signing yet.
     Prepared {
-        /// When it may sign.
-        activates_at: Timestamp,
+        /// When it may sign; `None` while it waits for the export of the documents.
+        activates_at: Option<Timestamp>,
     },
     /// Published and signing.
     Active {
@@ -85,6 +86,8 @@ pub struct SigningKeyRecord {
     /// When it first may sign. Not after `created_at`: at once, by any replica's clock. A prepared key that has to take over from
     /// a revoked one is dated back for that.
     pub activate_at: Timestamp,
+    /// Whether it may not sign, whatever the time, before the exported key set has it: relying parties read no other.
+    pub awaits_export: bool,
     /// The end of its life, once it is known.
     pub retirement: Option<Retirement>,
     /// When it was revoked. At once by any replica's clock, and for ever.
@@ -143,10 +146,11 @@ impl SigningKeyRecord {
         match self.retirement {
             Some(end) if end.publish_until <= now => SigningKeyStage::Retired { since: end.publish_until },
             Some(end) if end.sign_until <= now => SigningKeyStage::Retiring { since: end.sign_until, until: end.publish_until },
+            _ if self.awaits_export => SigningKeyStage::Prepared { activates_at: None },
             _ if self.activate_at <= self.created_at || self.activate_at <= now => {
                 SigningKeyStage::Active { since: self.activate_at }
             }
-            _ => SigningKeyStage::Prepared { activates_at: self.activate_at },
+            _ => SigningKeyStage::Prepared { activates_at: Some(self.activate_at) },
         }
     }
 
@@ -159,7 +163,7 @@ impl SigningKeyRecord {
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let end = self.retirement.map(|end| if end.sign_until > now { end.sign_until } else { end.publish_until });
         match self.stage(now) {
-            SigningKeyStage::Prepared { activates_at } => Some(end.map_or(activates_at, |end| end.min(activates_at))),
+            SigningKeyStage::Prepared { activates_at } => activates_at.into_iter().chain(end).min(),
             SigningKeyStage::Active { .. } | SigningKeyStage::Retiring { .. } => end,
             SigningKeyStage::Retired { .. } | SigningKeyStage::Revoked { .. } => None,
         }
@@ -211,7 +215,7 @@ pub fn next_activation<K: AsRef<SigningKeyRecord>>(
     algorithm: SignatureAlgorithm,
 ) -> Option<Timestamp> {
     let prepared = |key: &K| match key.as_ref().stage(now) {
-        SigningKeyStage::Prepared { activates_at } if key.as_ref().algorithm == algorithm => Some(activates_at),
+        SigningKeyStage::Prepared { activates_at } if key.as_ref().algorithm == algorithm => activates_at,
         _ => None,
     };
     keys.iter().filter_map(prepared).min()

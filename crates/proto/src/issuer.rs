@@ -120,14 +120,15 @@ pub fn signing_key(
     outlook: Option<Outlook>,
     now: Timestamp,
 ) -> wire::SigningKey {
-    let SigningKeyRecord { key_id, algorithm, generation: _, created_at, activate_at, retirement, revoked_at } = record;
+    let SigningKeyRecord { key_id, algorithm, generation: _, created_at, activate_at, awaits_export, retirement, revoked_at } =
+        record;
     wire::SigningKey {
         key_id: key_id.to_string(),
         issuer_id: issuer_id.to_string(),
         algorithm: algorithm.to_string(),
         state: wire::SigningKeyState::from(record.state(now)).into(),
         create_time: Some(timestamp(*created_at)),
-        activate_time: Some(timestamp(*activate_at)),
+        activate_time: (!awaits_export).then(|| timestamp(*activate_at)),
         retire_time: retirement.map(|end| timestamp(end.sign_until)),
         withdraw_time: retirement.map(|end| timestamp(end.publish_until)),
         revoke_time: revoked_at.map(timestamp),
@@ -140,6 +141,7 @@ pub fn signing_key(
 impl From<KeyWait> for wire::SigningKeyWait {
     fn from(wait: KeyWait) -> Self {
         match wait {
+            KeyWait::Export => Self::Export,
             KeyWait::KeySetCopies => Self::KeySetCopies,
             KeyWait::RotationPeriod => Self::RotationPeriod,
             KeyWait::RotationRequest => Self::RotationRequest,
@@ -230,6 +232,7 @@ mod tests {
             generation: 2,
             created_at: at(100),
             activate_at: at(200),
+            awaits_export: false,
             retirement: None,
             revoked_at: None,
         };

@@ -103,6 +103,7 @@ impl Custody {
         algorithm: SignatureAlgorithm,
         generation: i32,
         (created_at, activate_at): (Timestamp, Timestamp),
+        awaits_export: bool,
     ) -> Result<SealedSigningKey, CustodyError> {
         let (public_jwk, sealed_private_key) = match kept {
             KeyCustody::Sealed => {
@@ -119,8 +120,16 @@ impl Custody {
             }
         };
         let key_id = public_jwk.key_id().clone();
-        let record =
-            SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement: None, revoked_at: None };
+        let record = SigningKeyRecord {
+            key_id,
+            algorithm,
+            generation,
+            created_at,
+            activate_at,
+            awaits_export,
+            retirement: None,
+            revoked_at: None,
+        };
         let public_jwk = serde_json::to_string(&public_jwk).unwrap_or_default();
         Ok(SealedSigningKey { record, public_jwk, sealed_private_key })
     }
@@ -222,7 +231,7 @@ mod tests {
 
     fn make(algorithm: SignatureAlgorithm) -> SealedSigningKey {
         let now = "2026-11-20T10:00:00Z".parse().unwrap();
-        custody(1).make(&issuer(1), KeyCustody::Sealed, algorithm, 1, (now, now)).unwrap()
+        custody(1).make(&issuer(1), KeyCustody::Sealed, algorithm, 1, (now, now), false).unwrap()
     }
 
     #[test]

@@ -9,6 +9,7 @@ use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::issuer::{Issuer, KeyCustody};
 use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::name::KeyId;
 use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
@@ -40,6 +41,8 @@ pub(crate) struct LoadedIssuer {
     waiting: Vec<SealedSigningKey>,
     /// All keys there ever were, usable or not, newest first.
     records: Vec<SigningKeyRecord>,
+    /// Those that do not open although others do. Where none does, it is this replica that has the wrong key to open them with.
+    foreign: BTreeSet<KeyId>,
     /// `None`: no key was ever made, none is published any more, or one that may have to be waits for a device: verifiers would
     /// take a set without it for the whole, and keep it.
     documents: Option<Documents>,
@@ -225,13 +228,14 @@ impl LoadedIssuer {
         &self.records
     }
 
-    /// Its keys, with the rules they live by.
-    pub(crate) fn keyring<'a>(&'a self, policies: &'a KeyPolicies) -> Keyring<'a, SigningKeyRecord> {
+    /// Its keys, with the rules they live by. `exports`: whether this deployment exports documents, which are those of workspaces.
+    pub(crate) fn keyring<'a>(&'a self, policies: &'a KeyPolicies, exports: bool) -> Keyring<'a, SigningKeyRecord> {
         let rotation = match &self.identity {
             IssuerIdentity::Workspace(issuer) => issuer.settings.rotation,
             IssuerIdentity::AccessTokens { .. } => RotationPolicy::default(),
         };
-        Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, policies }
+        let is_exported = exports && self.of_workspace().is_some();
+        Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, foreign: &self.foreign, policies, is_exported }
     }
 
     fn load(
@@ -256,7 +260,7 @@ impl LoadedIssuer {
         known: &[LoadedKey],
         custody: &Custody,
     ) -> Self {
-        let (mut keys, mut waiting) = (Vec::new(), Vec::new());
+        let (mut keys, mut waiting, mut foreign) = (Vec::new(), Vec::new(), BTreeSet::new());
         for sealed in present {
             let same = known.iter().find(|known| known.is(&sealed)).map(|known| Arc::clone(&known.key));
             match same.map_or_else(|| custody.open(identity.id(), &sealed), Ok) {
@@ -273,12 +277,16 @@ impl LoadedIssuer {
                         waiting.push(sealed);
                     } else {
                         tracing::error!(issuer.id = %issuer_id, key.id = %key_id, %error, %cause, "a signing key is left out");
+                        foreign.insert(key_id.clone());
                     }
                 }
             }
         }
         keys.sort_by(|a, b| (a.record.created_at, &a.record.key_id).cmp(&(b.record.created_at, &b.record.key_id)));
-        Self { identity, keys, waiting, records, documents: None, documents_until: None, verification: None }
+        if keys.is_empty() {
+            foreign.clear();
+        }
+        Self { identity, keys, waiting, records, foreign, documents: None, documents_until: None, verification: None }
     }
 
     /// The same with its keys opened that waited for a device.
@@ -292,6 +300,7 @@ impl LoadedIssuer {
             keys: self.keys.clone(),
             waiting: self.waiting.clone(),
             records: self.records.clone(),
+            foreign: self.foreign.clone(),
             documents: None,
             documents_until: None,
             verification: None,

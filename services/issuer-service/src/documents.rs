@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_domain::id_token::ID_TOKEN_CLAIMS;
 use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::name::KeyId;
 use countersign_jose::{PublicJwk, PublicJwkSet, hash};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -39,6 +40,8 @@ pub(crate) struct Encoded {
 pub(crate) struct Documents {
     pub(crate) discovery: Document,
     pub(crate) key_set: Document,
+    /// The keys in the set.
+    pub(crate) key_ids: Vec<KeyId>,
 }
 
 /// What relying parties read of an issuer (OpenID Connect Discovery 1.0, section 3).
@@ -71,7 +74,8 @@ impl Documents {
             scopes_supported: ["openid"],
             claims_supported: ID_TOKEN_CLAIMS,
         };
-        Self { discovery: Document::new(&discovery), key_set: Document::new(&PublicJwkSet { keys }) }
+        let key_ids = keys.iter().map(|key| key.key_id().clone()).collect();
+        Self { discovery: Document::new(&discovery), key_set: Document::new(&PublicJwkSet { keys }), key_ids }
     }
 }
 

@@ -20,10 +20,10 @@ pub(crate) struct KeyFigures {
 
 impl KeyFigures {
     /// Of the issuers in this picture.
-    pub(crate) fn of(directory: &Directory, policy: KeyPolicy, now: Timestamp) -> Self {
+    pub(crate) fn of(directory: &Directory, policy: KeyPolicy, exports: bool, now: Timestamp) -> Self {
         let (mut figures, policies) = (Self::default(), directory.policies(policy));
         for issuer in directory.all() {
-            let keyring = issuer.keyring(&policies);
+            let keyring = issuer.keyring(&policies, exports);
             for key in issuer.records() {
                 let stage = key.stage(now);
                 *figures.states.entry(stage.state()).or_default() += 1;

@@ -54,6 +54,8 @@ pub(crate) struct Keeper {
     custody: Arc<Custody>,
     /// Where the keys of access tokens are kept; issuers of workspaces say it themselves.
     access_token_key_custody: KeyCustody,
+    /// Whether documents are exported, so that new keys wait for that.
+    exports: bool,
     clock: Arc<dyn Clock>,
     policy: KeyPolicy,
     directory: ArcSwap<Directory>,
@@ -129,6 +131,7 @@ impl Keeper {
     pub(crate) fn new(store: Arc<dyn IssuerStore>, custody: Custody, clock: Arc<dyn Clock>, policy: KeyPolicy) -> Self {
         Self {
             access_token_key_custody: KeyCustody::Sealed,
+            exports: false,
             store,
             custody: Arc::new(custody),
             clock,
@@ -146,6 +149,16 @@ impl Keeper {
     /// Says where the keys of access tokens are kept that are made from now on.
     pub(crate) fn with_access_token_keys(self, access_token_key_custody: KeyCustody) -> Self {
         Self { access_token_key_custody, ..self }
+    }
+
+    /// Says whether documents are exported.
+    pub(crate) fn with_exports(self, exports: bool) -> Self {
+        Self { exports, ..self }
+    }
+
+    /// Whether documents are exported.
+    pub(crate) const fn exports(&self) -> bool {
+        self.exports
     }
 
     /// Whether keys can be kept in this way here.
@@ -307,6 +320,11 @@ impl Keeper {
         if let Some(next) = self.directory.load().as_of(self.clock.now()) {
             self.directory.store(Arc::new(next));
         }
+    }
+
+    /// Whether the picture is no older than this.
+    pub(crate) fn saw_database_within(&self, age: Duration) -> bool {
+        self.asked().answered && self.age() <= age
     }
 
     fn asked(&self) -> Asked {

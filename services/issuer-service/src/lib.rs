@@ -5,13 +5,14 @@
 //! thing to be signed is an access token.
 //!
 //! Signing and serving go by a picture in memory ([`directory`]), which [`keeper`] keeps fresh, so both outlive the database.
-//! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`http`] and [`rpc`] are the two surfaces,
+//! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`export`] writes it where relying parties can read it, [`http`] and [`rpc`] are the two surfaces,
 //! [`figures`] is what operators watch. Start at [`start`](fn@start), where it is put together.
 
 mod causes;
 mod custody;
 mod directory;
 mod documents;
+mod export;
 mod figures;
 mod http;
 mod keeper;
@@ -19,5 +20,6 @@ mod rpc;
 mod settings;
 mod start;
 
-pub use settings::{IssuerSettings, Pkcs11};
+pub use export::{ExportTarget, InvalidExportTarget};
+pub use settings::{Export, InvalidExport, IssuerSettings, Pkcs11};
 pub use start::{Config, Deps, start};

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Running> {
     let base_url = settings.base_url().context("issuer_base_url")?;
     let host_base = settings.host_base().context("issuer_host_base_url")?;
+    let export = settings.export.target().context("export")?;
     let access_token_issuer = settings.gateway_url().context("public_url")?;
     let deployment_secret = settings.deployment_secret().context("deployment_secret_file")?;
     let loopback_http = settings.loopback_http();
@@ -42,6 +43,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         key_encryption_key_file,
         other_key_encryption_key_files,
         pkcs11,
+        export: _,
         deployment_secret_file: _,
         bootstrap_token_file,
         allow_loopback_http: _,
@@ -80,6 +82,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         store: Arc::new(store),
         key_encryption_keys,
         key_device,
+        export,
         deployment_secret,
         bootstrap_token,
     };

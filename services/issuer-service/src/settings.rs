@@ -1,6 +1,6 @@
 //! The settings of the binary.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use countersign_domain::issuer::{HostBase, InvalidHostBase};
@@ -9,10 +9,11 @@ use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
     self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Problems, Telemetry,
 };
-use countersign_runtime::secret::{self, BootstrapToken};
+use countersign_runtime::secret::{self, BootstrapToken, SecretFileError};
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
+use crate::export::{ExportTarget, InvalidExportTarget};
 
 /// The bounds of `key_set_max_age_seconds` and `staleness_limit_seconds`.
 const SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
@@ -40,6 +41,8 @@ pub struct IssuerSettings {
     pub other_key_encryption_key_files: Vec<PathBuf>,
     /// The PKCS #11 token that keeps keys.
     pub pkcs11: Pkcs11,
+    /// Where the documents of issuers are exported to.
+    pub export: Export,
     /// The secret that all services of the deployment share.
     pub deployment_secret_file: Option<PathBuf>,
     /// The operator's first credential. Absent: switched off.
@@ -52,6 +55,55 @@ pub struct IssuerSettings {
     pub staleness_limit_seconds: u64,
     /// The DNS names of client certificates that may have access tokens signed.
     pub access_token_callers: BTreeSet<String>,
+}
+
+/// Where the documents of issuers are exported to, for relying parties that cannot reach this service.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Export {
+    /// `file:///directory`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. Empty: nowhere.
+    pub url: String,
+    /// Options of the store, credentials among them, as TOML: `name = "text"`. Only the owner may read it.
+    pub options_file: Option<PathBuf>,
+}
+
+/// Why there is no place to export to.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidExport {
+    /// The file with the options.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// Its content, which is not repeated: it is secret.
+    #[error("the options must be lines like `name = \"text\"`")]
+    Options,
+    /// The place.
+    #[error(transparent)]
+    Target(#[from] InvalidExportTarget),
+    /// Options of nothing.
+    #[error("the options are of no use without export.url")]
+    NoUrl,
+}
+
+impl Export {
+    /// Where to.
+    ///
+    /// # Errors
+    /// When it is no place, or the options are not to be had.
+    pub fn target(&self) -> Result<Option<ExportTarget>, InvalidExport> {
+        let options = match &self.options_file {
+            None => Vec::new(),
+            Some(path) => {
+                let text = secret::read_text(path)?;
+                let options: BTreeMap<String, String> = toml::from_str(&text).map_err(|_| InvalidExport::Options)?;
+                options.into_iter().collect()
+            }
+        };
+        match (self.url.as_str(), self.options_file.is_some()) {
+            ("", false) => Ok(None),
+            ("", true) => Err(InvalidExport::NoUrl),
+            (url, _) => Ok(Some(ExportTarget::parse(url, options)?)),
+        }
+    }
 }
 
 /// The PKCS #11 token that keeps keys. Only in a binary with the feature `pkcs11`.
@@ -83,6 +135,7 @@ impl Default for IssuerSettings {
             key_encryption_key_file: None,
             other_key_encryption_key_files: Vec::new(),
             pkcs11: Pkcs11::default(),
+            export: Export::default(),
             deployment_secret_file: None,
             bootstrap_token_file: None,
             allow_loopback_http: false,
@@ -145,6 +198,7 @@ impl config::Settings for IssuerSettings {
         problems.check("issuer_base_url", self.base_url());
         problems.check("issuer_host_base_url", self.host_base());
         self.pkcs11.check(problems);
+        problems.check("export", self.export.target());
         match (&self.key_encryption_key_file, self.pkcs11.key_encryption_key_label.is_empty()) {
             (None, true) => problems.add("key_encryption_key_file", "must be given"),
             (None, false) => {}

@@ -28,6 +28,7 @@ use countersign_runtime::transport::Listeners;
 use countersign_store::issuer::IssuerStore;
 
 use crate::custody::Custody;
+use crate::export::{Behind, ExportTarget, Exporter};
 use crate::figures::KeyFigures;
 use crate::http::routes;
 use crate::keeper::{Keeper, OwnKeys};
@@ -97,6 +98,8 @@ pub struct Deps {
     pub key_encryption_keys: KeyEncryptionKeys,
     /// Keeps the keys of issuers that ask for it.
     pub key_device: Option<Arc<dyn KeyDevice>>,
+    /// Where the documents of issuers are exported to.
+    pub export: Option<ExportTarget>,
     /// Authenticates page tokens.
     pub deployment_secret: DeploymentSecret,
     /// The operator's first credential, unless it is switched off.
@@ -119,7 +122,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         access_token_callers,
         access_token_key_custody,
     } = config;
-    let Deps { clock, entropy, store, key_encryption_keys, key_device, deployment_secret, bootstrap_token } = deps;
+    let Deps { clock, entropy, store, key_encryption_keys, key_device, export, deployment_secret, bootstrap_token } = deps;
     let namespace = Arc::new(IssuerNamespace { base_url, host_base, gateway_url: access_token_issuer.clone(), loopback_http });
     let policy = KeyPolicy { key_set_max_age, staleness_limit };
 
@@ -131,7 +134,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
     let custody = Custody::new(key_encryption_keys, key_device);
     let keeper = Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy);
-    let keeper = Arc::new(keeper.with_access_token_keys(access_token_key_custody));
+    let keeper = Arc::new(keeper.with_access_token_keys(access_token_key_custody).with_exports(export.is_some()));
     keeper.refresh().await.context("cannot read the issuers")?;
     keeper.note_serving().await.context("cannot note for how long key sets are handed out")?;
     let issuer = keeper.directory()?.by_id(&access_token_issuer_id).cloned().context("the access token issuer is gone")?;
@@ -176,18 +179,29 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .grpc(TokenServiceServer::new(tokens))
         .grpc(SigningKeyServiceServer::new(signing_keys))
         .grpc(KeySetServiceServer::new(key_sets.clone()))
-        .http(routes(Arc::clone(&keeper), namespace));
+        .http(routes(Arc::clone(&keeper), Arc::clone(&namespace)));
     // The other services ask for the key set of access tokens here, so that they need no way to the public port.
     let internal = Surface::new().grpc(AccessTokenServiceServer::new(access_tokens)).grpc(KeySetServiceServer::new(key_sets));
     let server =
         Server::new("issuer-service").authenticator(authenticator).readiness(readiness).public(public).internal(internal);
-    with_figures(server, &keeper, clock).task("follow the database", keeper.follow(database)).start(listeners, shutdown)
+    let server = with_export(with_figures(server, &keeper, clock), &keeper, namespace, export);
+    server.task("follow the database", keeper.follow(database)).start(listeners, shutdown)
+}
+
+/// Adds the export of documents, where there is one.
+fn with_export(server: Server, keeper: &Arc<Keeper>, namespace: Arc<IssuerNamespace>, target: Option<ExportTarget>) -> Server {
+    let Some(target) = target else { return server };
+    let behind = Arc::new(Behind::default());
+    let exporter = Exporter { keeper: Arc::clone(keeper), namespace, target, behind: Arc::clone(&behind) };
+    server
+        .gauge("issuer_export_behind", "Issuers whose exported documents are not as they should be", move || behind.count())
+        .task("export documents", exporter.run())
 }
 
 /// Adds what operators watch of signing keys.
 fn with_figures(server: Server, keeper: &Arc<Keeper>, clock: Arc<dyn Clock>) -> Server {
     let keeper = Arc::clone(keeper);
-    let figures = move || KeyFigures::of(&keeper.latest(), keeper.policy(), clock.now());
+    let figures = move || KeyFigures::of(&keeper.latest(), keeper.policy(), keeper.exports(), clock.now());
     let (by_state, age, next_changes) = (figures.clone(), figures.clone(), figures);
     server
         .gauge_by("issuer_keys", "Signing keys of all issuers, by state", "state", move || by_state().by_state())

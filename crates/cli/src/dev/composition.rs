@@ -150,6 +150,7 @@ impl Surroundings {
             store: Arc::new(store),
             // A laptop has no hardware security module.
             key_device: None,
+            export: None,
             key_encryption_keys: KeyEncryptionKey::from_base64(&key_encryption_key)?.into(),
             deployment_secret: deployment_secret(state)?,
             bootstrap_token: Some(BootstrapToken::from_file(&state.secrets.bootstrap_token)?),

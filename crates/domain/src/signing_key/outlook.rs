@@ -15,6 +15,8 @@ pub struct Outlook {
 /// What a key waits for before it changes its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyWait {
+    /// The exported key set must have the key.
+    Export,
     /// Copies of the key set that were handed out before the next key was published must have expired: then that key signs.
     KeySetCopies,
     /// The end of the rotation period.
@@ -27,11 +29,13 @@ pub enum KeyWait {
 
 impl KeyWait {
     /// Everything that is waited for.
-    pub const ALL: [Self; 4] = [Self::KeySetCopies, Self::RotationPeriod, Self::RotationRequest, Self::IssuedTokens];
+    pub const ALL: [Self; 5] =
+        [Self::Export, Self::KeySetCopies, Self::RotationPeriod, Self::RotationRequest, Self::IssuedTokens];
 
     /// The name, as metrics and logs have it.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Export => "export",
             Self::KeySetCopies => "key_set_copies",
             Self::RotationPeriod => "rotation_period",
             Self::RotationRequest => "rotation_request",
@@ -44,7 +48,8 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
     /// What becomes of a key next; `None` when nothing does.
     pub fn outlook(&self, now: Timestamp, key: &SigningKeyRecord) -> Option<Outlook> {
         let (wait, until) = match key.stage(now) {
-            SigningKeyStage::Prepared { activates_at } => (KeyWait::KeySetCopies, Some(activates_at)),
+            SigningKeyStage::Prepared { activates_at: None } => (KeyWait::Export, None),
+            SigningKeyStage::Prepared { activates_at } => (KeyWait::KeySetCopies, activates_at),
             SigningKeyStage::Active { .. } => self.outlook_of_active(now, key),
             SigningKeyStage::Retiring { until, .. } => (KeyWait::IssuedTokens, Some(until)),
             SigningKeyStage::Retired { .. } | SigningKeyStage::Revoked { .. } => return None,

@@ -1,5 +1,6 @@
 //! What has to be written, and when: pure functions of the time, the records and the rules.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,12 @@ pub struct Keyring<'a, K> {
     pub rotation: RotationPolicy,
     /// All keys there ever were.
     pub keys: &'a [K],
+    /// Those of them that are not ours, as no replica can use them: somebody else wrote them. They take over from no key.
+    pub foreign: &'a BTreeSet<KeyId>,
     /// How long a key is published before and after it signs.
     pub policies: &'a KeyPolicies,
+    /// Whether relying parties read an export of the key set, which new keys wait for.
+    pub is_exported: bool,
 }
 
 /// Something to be written. What is planned at once is written at once, or not at all.
@@ -73,6 +78,15 @@ pub enum KeyStep {
         algorithm: SignatureAlgorithm,
         /// Its number among the keys of this algorithm.
         generation: i32,
+        /// When it first may sign.
+        activate_at: Timestamp,
+        /// Whether it waits for the export.
+        awaits_export: bool,
+    },
+    /// A key waits for the export no longer.
+    EndWait {
+        /// Which key.
+        key_id: KeyId,
         /// When it first may sign.
         activate_at: Timestamp,
     },
@@ -186,18 +200,35 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
             Some(newest) if !self.is_due(now, newest) => None,
             _ => Some(self.create(algorithm, self.next_activation(now))),
         });
-        let is_replaced = self.algorithms.iter().any(|&algorithm| signer(now, self.keys, algorithm).is_some());
-        let retire = self.records().filter(|key| key.is_wanted()).filter_map(|key| {
+        let own: Vec<&SigningKeyRecord> = self.own().collect();
+        let is_replaced = self.algorithms.iter().any(|&algorithm| signer(now, &own, algorithm).is_some());
+        let retire = self.own().filter(|key| key.is_wanted()).filter_map(|key| {
             let is_active = key.state(now) == SigningKeyState::Active;
             let leaves = if self.algorithms.contains(&key.algorithm) {
-                is_active && signer(now, self.keys, key.algorithm).is_some_and(|signer| signer.as_ref().key_id != key.key_id)
+                is_active && signer(now, &own, key.algorithm).is_some_and(|signer| signer.key_id != key.key_id)
             } else {
                 is_replaced || !is_active
             };
             let retirement = Retirement { sign_until: now, publish_until: self.policies.withdrawal(now) };
             leaves.then(|| KeyStep::Retire { key_id: key.key_id.clone(), retirement })
         });
-        create.chain(retire).collect()
+        // What was to be exported and is not any more.
+        let awaited = self.records().filter(|_| !self.is_exported).map(|key| &key.key_id);
+        create.chain(retire).chain(self.exported(now, awaited)).collect()
+    }
+
+    /// What has to be written when the exported key set has these keys, and has had them since no later than `now`.
+    ///
+    /// One that is the first of its issuer, or takes over from a revoked one, signs at once, as it would without an export. Any other
+    /// one signs when the copies of the export without it have expired as well.
+    pub fn exported<'k>(&self, now: Timestamp, keys: impl Iterator<Item = &'k KeyId>) -> Vec<KeyStep> {
+        let awaiting = keys.filter_map(|id| self.records().find(|key| key.key_id == *id && key.awaits_export && key.is_wanted()));
+        let end = |key: &SigningKeyRecord| {
+            let at_once = key.activate_at <= key.created_at;
+            let activate_at = if at_once { key.activate_at } else { key.activate_at.max(self.policies.activation(now)) };
+            KeyStep::EndWait { key_id: key.key_id.clone(), activate_at }
+        };
+        awaiting.map(end).collect()
     }
 
     /// What a wish for another key of an algorithm comes to. Repeated, it changes nothing until that key has taken over.
@@ -230,7 +261,7 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
             return Some(Vec::new());
         }
         let mut steps = vec![KeyStep::Revoke { key_id: key_id.clone(), revoked_at: now }];
-        let left: Vec<&SigningKeyRecord> = self.records().filter(|key| key.key_id != *key_id).collect();
+        let left: Vec<&SigningKeyRecord> = self.own().filter(|key| key.key_id != *key_id).collect();
         let left_without = if self.algorithms.contains(&revoked.algorithm) {
             signer(now, &left, revoked.algorithm).is_none().then_some(revoked.algorithm)
         } else if default_signer(now, &left, self.algorithms).is_none() {
@@ -275,7 +306,13 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
 
     fn create(&self, algorithm: SignatureAlgorithm, activate_at: Timestamp) -> KeyStep {
         let last = self.records().filter(|key| key.algorithm == algorithm).map(|key| key.generation).max();
-        KeyStep::Create { algorithm, generation: last.unwrap_or(0).saturating_add(1), activate_at }
+        let generation = last.unwrap_or(0).saturating_add(1);
+        KeyStep::Create { algorithm, generation, activate_at, awaits_export: self.is_exported }
+    }
+
+    /// The keys that are ours.
+    fn own(&self) -> impl Iterator<Item = &SigningKeyRecord> {
+        self.records().filter(|key| !self.foreign.contains(&key.key_id))
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &SigningKeyRecord> {

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use SignatureAlgorithm::{EdDsa, Es256, Rs256};
@@ -6,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const POLICY: KeyPolicy = KeyPolicy { key_set_max_age: Duration::from_mins(5), staleness_limit: Duration::from_mins(15) };
+static NONE: BTreeSet<KeyId> = BTreeSet::new();
 static POLICIES: KeyPolicies = KeyPolicies { own: POLICY, served: Vec::new() };
 
 /// What [`POLICY`] makes of them, in seconds.
@@ -24,13 +26,14 @@ fn key(algorithm: SignatureAlgorithm, generation: i32, created: i64, activate: i
         generation,
         created_at: at(created),
         activate_at: at(activate),
+        awaits_export: false,
         retirement: None,
         revoked_at: None,
     }
 }
 
 fn ring<'a>(algorithms: &'a [SignatureAlgorithm], keys: &'a [SigningKeyRecord]) -> Keyring<'a, SigningKeyRecord> {
-    Keyring { algorithms, rotation: RotationPolicy::OnRequest, keys, policies: &POLICIES }
+    Keyring { algorithms, rotation: RotationPolicy::OnRequest, keys, foreign: &NONE, policies: &POLICIES, is_exported: false }
 }
 
 fn every_day<'a>(algorithms: &'a [SignatureAlgorithm], keys: &'a [SigningKeyRecord]) -> Keyring<'a, SigningKeyRecord> {
@@ -41,8 +44,13 @@ fn apply(keys: &mut Vec<SigningKeyRecord>, now: i64, steps: Vec<KeyStep>) {
     let find = |keys: &mut Vec<SigningKeyRecord>, id: &KeyId| keys.iter().position(|key| key.key_id == *id).unwrap();
     for step in steps {
         match step {
-            KeyStep::Create { algorithm, generation, activate_at } => {
-                keys.push(key(algorithm, generation, now, activate_at.as_second()));
+            KeyStep::Create { algorithm, generation, activate_at, awaits_export } => {
+                keys.push(SigningKeyRecord { awaits_export, ..key(algorithm, generation, now, activate_at.as_second()) });
+            }
+            KeyStep::EndWait { key_id, activate_at } => {
+                let index = find(keys, &key_id);
+                keys[index].awaits_export = false;
+                keys[index].activate_at = activate_at;
             }
             KeyStep::Retire { key_id, retirement } => {
                 let index = find(keys, &key_id);
@@ -83,7 +91,7 @@ fn s56_a_key_made_later_is_published_longer_than_any_copy_lives_before_it_signs(
     let mut keys = vec![key(Rs256, 1, 1000, 1000)];
     let steps = ring(&[Rs256, EdDsa], &keys).next_steps(at(5000));
     apply(&mut keys, 5000, steps);
-    assert_eq!(keys[1].stage(at(5000)), SigningKeyStage::Prepared { activates_at: at(6200) });
+    assert_eq!(keys[1].stage(at(5000)), SigningKeyStage::Prepared { activates_at: Some(at(6200)) });
     assert_eq!(published(at(5000), &keys).count(), 2, "published at once");
     assert_eq!(signer(at(6199), &keys, EdDsa), None);
     assert_eq!(next_activation(at(6199), &keys, EdDsa), Some(at(6200)));
@@ -106,7 +114,7 @@ fn s56_a_key_that_no_longer_signs_stays_until_its_last_token_expired() {
     assert_eq!(keys[1].next_change(at(end)), None);
     // Wanted again, it is not revived: a new one takes its place.
     let again = ring(&[Rs256, Es256], &keys).next_steps(at(6000));
-    assert_eq!(again, [KeyStep::Create { algorithm: Es256, generation: 2, activate_at: at(7200) }]);
+    assert_eq!(again, [KeyStep::Create { algorithm: Es256, generation: 2, activate_at: at(7200), awaits_export: false }]);
 }
 
 #[test]
@@ -150,7 +158,7 @@ fn s56_a_key_follows_another_at_the_end_of_its_period_and_was_published_before()
     let end = 1000 + DAY;
     assert_eq!(every_day(&algorithms, &keys).next_steps(at(end - LEAD - 1)), []);
     let steps = every_day(&algorithms, &keys).next_steps(at(end - LEAD));
-    assert_eq!(steps, [KeyStep::Create { algorithm: Rs256, generation: 2, activate_at: at(end) }]);
+    assert_eq!(steps, [KeyStep::Create { algorithm: Rs256, generation: 2, activate_at: at(end), awaits_export: false }]);
     apply(&mut keys, end - LEAD, steps);
     assert_eq!(every_day(&algorithms, &keys).next_steps(at(end - 1)), [], "settled");
     assert_eq!(signer(at(end - 1), &keys, Rs256), Some(&keys[0]));
@@ -162,7 +170,10 @@ fn s56_a_key_follows_another_at_the_end_of_its_period_and_was_published_before()
     assert_eq!(states(&keys, end + 1 + TAIL), [("RS256-1", SigningKeyState::Retired), ("RS256-2", SigningKeyState::Active)]);
     // One that is late is not skipped.
     let steps = every_day(&algorithms, &keys).next_steps(at(end + 10 * DAY));
-    assert_eq!(steps, [KeyStep::Create { algorithm: Rs256, generation: 3, activate_at: at(end + 10 * DAY + LEAD) }]);
+    assert_eq!(
+        steps,
+        [KeyStep::Create { algorithm: Rs256, generation: 3, activate_at: at(end + 10 * DAY + LEAD), awaits_export: false }]
+    );
 }
 
 #[test]
@@ -219,7 +230,7 @@ fn s57_a_repeated_wish_for_the_next_key_changes_nothing() {
     let algorithms = [Rs256, Es256];
     let mut keys = vec![key(Rs256, 1, 1000, 1000), key(Es256, 1, 1000, 1000)];
     let Ok(Rotation::Prepare(step)) = ring(&algorithms, &keys).rotate(at(5000), Es256) else { panic!() };
-    assert_eq!(step, KeyStep::Create { algorithm: Es256, generation: 2, activate_at: at(5000 + LEAD) });
+    assert_eq!(step, KeyStep::Create { algorithm: Es256, generation: 2, activate_at: at(5000 + LEAD), awaits_export: false });
     apply(&mut keys, 5000, vec![step]);
     for now in [5000, 5000 + LEAD - 1] {
         assert_eq!(ring(&algorithms, &keys).rotate(at(now), Es256), Ok(Rotation::Prepared(keys[2].key_id.clone())));
@@ -390,7 +401,7 @@ proptest! {
                     emergencies.extend(steps.iter().filter_map(|step| match step {
                         KeyStep::Create { algorithm, generation, .. } => format!("{algorithm}-{generation}").parse().ok(),
                         KeyStep::Promote { key_id } => Some(key_id.clone()),
-                        KeyStep::Retire { .. } | KeyStep::Revoke { .. } => None,
+                        KeyStep::Retire { .. } | KeyStep::Revoke { .. } | KeyStep::EndWait { .. } => None,
                     }));
                     steps
                 }
@@ -424,4 +435,78 @@ proptest! {
             now += wait;
         }
     }
+}
+
+fn exported(keys: &[SigningKeyRecord]) -> Keyring<'_, SigningKeyRecord> {
+    Keyring { is_exported: true, ..ring(&[Es256], keys) }
+}
+
+fn export(keys: &mut Vec<SigningKeyRecord>, now: i64) {
+    let ids: Vec<_> = published(at(now), keys).map(|key| key.key_id.clone()).collect();
+    let steps = exported(keys).exported(at(now), ids.iter());
+    apply(keys, now, steps);
+}
+
+#[test]
+fn s56_the_first_key_signs_when_it_is_exported_and_not_before() {
+    let mut keys = Vec::new();
+    let steps = exported(&keys).next_steps(at(1000));
+    apply(&mut keys, 1000, steps);
+    assert_eq!(keys[0].stage(at(99_999)), SigningKeyStage::Prepared { activates_at: None });
+    assert_eq!(exported(&keys).outlook(at(1000), &keys[0]), Some(Outlook { wait: KeyWait::Export, until: None }));
+    assert_eq!((keys[0].next_change(at(1000)), next_activation(at(1000), &keys, Es256)), (None, None));
+    assert_eq!(published(at(1000), &keys).count(), 1, "or it could not be exported");
+    assert!(exported(&keys).next_steps(at(1001)).is_empty(), "no other is made meanwhile");
+    export(&mut keys, 2000);
+    // By any clock: nobody can hold a set without it.
+    for now in [999, 2000, 2001] {
+        assert_eq!(signer(at(now), &keys, Es256), Some(&keys[0]));
+    }
+}
+
+#[test]
+fn s56_the_next_key_signs_when_copies_of_the_export_without_it_have_expired() {
+    let mut keys = vec![key(Es256, 1, 1000, 1000)];
+    let Ok(Rotation::Prepare(step)) = exported(&keys).rotate(at(5000), Es256) else { panic!() };
+    apply(&mut keys, 5000, vec![step]);
+    // However long the export takes.
+    assert_eq!(signer(at(99_999), &keys, Es256), Some(&keys[0]));
+    let ids = [keys[0].key_id.clone()];
+    assert_eq!(exported(&keys).exported(at(50_000), ids.iter()), [], "an export without the key ends no wait");
+    export(&mut keys, 50_000);
+    assert_eq!(keys[1].stage(at(50_000)), SigningKeyStage::Prepared { activates_at: Some(at(50_000 + LEAD)) });
+    assert_eq!(signer(at(50_000 + LEAD), &keys, Es256), Some(&keys[1]));
+    let before = keys.clone();
+    export(&mut keys, 60_000);
+    assert_eq!(keys, before, "once");
+}
+
+#[test]
+fn s59_a_key_that_takes_over_from_a_revoked_one_signs_when_it_is_exported() {
+    let mut keys = vec![key(Es256, 1, 1000, 1000)];
+    let steps = exported(&keys).revoke(at(5000), &keys[0].key_id.clone()).unwrap();
+    apply(&mut keys, 5000, steps);
+    assert_eq!(signer(at(5000), &keys, Es256), None);
+    export(&mut keys, 5001);
+    assert_eq!(signer(at(5001), &keys, Es256), Some(&keys[1]));
+}
+
+#[test]
+fn keys_that_wait_for_an_export_are_let_go_when_nothing_is_exported_any_more() {
+    let mut keys = vec![key(Es256, 1, 1000, 1000)];
+    let Ok(Rotation::Prepare(step)) = exported(&keys).rotate(at(5000), Es256) else { panic!() };
+    apply(&mut keys, 5000, vec![step]);
+    let steps = ring(&[Es256], &keys).next_steps(at(7000));
+    assert_eq!(steps, [KeyStep::EndWait { key_id: keys[1].key_id.clone(), activate_at: at(7000 + LEAD) }]);
+}
+
+#[test]
+fn s58_a_key_that_somebody_wrote_into_the_database_takes_over_from_none() {
+    let keys = vec![key(Es256, 1, 1000, 1000), key(Es256, 2, 1000, 1000)];
+    let foreign = BTreeSet::from([keys[1].key_id.clone()]);
+    let ring = Keyring { foreign: &foreign, ..ring(&[Es256], &keys) };
+    assert_eq!(ring.next_steps(at(2000)), []);
+    let steps = ring.revoke(at(2000), &keys[0].key_id).unwrap();
+    let next = KeyStep::Create { algorithm: Es256, generation: 3, activate_at: at(2000), awaits_export: false };
+    assert_eq!(steps[1..], [next]);
 }

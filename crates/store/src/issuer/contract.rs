@@ -131,6 +131,7 @@ fn key(kid: &str, algorithm: SignatureAlgorithm, generation: i32) -> SealedSigni
             generation,
             created_at: at(10),
             activate_at: at(20),
+            awaits_export: false,
             retirement: None,
             revoked_at: None,
         },

@@ -108,6 +108,7 @@ pub(super) mod signing_key {
         pub sign_until: Option<i64>,
         pub publish_until: Option<i64>,
         pub revoked_at: Option<i64>,
+        pub awaits_export: bool,
     }
 
     impl std::fmt::Debug for Model {

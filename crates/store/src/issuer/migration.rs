@@ -2,7 +2,7 @@
 
 use sea_orm::sea_query::{Expr, Index, Query, Table};
 use sea_orm_migration::prelude::async_trait;
-use sea_orm_migration::schema::{big_integer, big_integer_null, blob, integer, text, text_null};
+use sea_orm_migration::schema::{big_integer, big_integer_null, blob, boolean, integer, text, text_null};
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 /// Every step, oldest first.
@@ -14,6 +14,7 @@ pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(AddProfileDefinitions),
         Box::new(AddFormerSubjects),
         Box::new(AddKeyCustody),
+        Box::new(AddExport),
     ]
 }
 
@@ -196,5 +197,22 @@ impl MigrationTrait for AddKeyCustody {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let sealed = text("key_custody").default("\"sealed\"").take();
         manager.alter_table(Table::alter().table("issuers").add_column(sealed).to_owned()).await
+    }
+}
+
+struct AddExport;
+
+impl MigrationName for AddExport {
+    fn name(&self) -> &'static str {
+        "m0007_add_export"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddExport {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let awaits_export = boolean("awaits_export").default(false).take();
+        manager.alter_table(Table::alter().table("signing_keys").add_column(awaits_export).to_owned()).await
     }
 }

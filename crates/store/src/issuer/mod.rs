@@ -135,6 +135,13 @@ pub enum KeyChange {
         /// When.
         revoked_at: Timestamp,
     },
+    /// The end of a key's wait for the export, and when it first may sign.
+    EndWait {
+        /// Which key.
+        key_id: KeyId,
+        /// When.
+        activate_at: Timestamp,
+    },
     /// The activation of a prepared key, dated back to its creation.
     Promote {
         /// Which key.

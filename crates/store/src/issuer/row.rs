@@ -142,6 +142,7 @@ fn to_record(model: &signing_key::Model) -> Result<SigningKeyRecord, StoreError>
         generation: model.generation,
         created_at: row.time("created_at", model.created_at)?,
         activate_at: row.time("activate_at", model.activate_at)?,
+        awaits_export: model.awaits_export,
         retirement,
         revoked_at: model.revoked_at.map(|revoked_at| row.time("revoked_at", revoked_at)).transpose()?,
     })
@@ -154,7 +155,8 @@ pub(super) fn to_sealed_key(model: signing_key::Model) -> Result<SealedSigningKe
 
 pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signing_key::ActiveModel {
     let SealedSigningKey { record, public_jwk, sealed_private_key } = key;
-    let SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, retirement, revoked_at } = record;
+    let SigningKeyRecord { key_id, algorithm, generation, created_at, activate_at, awaits_export, retirement, revoked_at } =
+        record;
     signing_key::ActiveModel {
         issuer_id: Set(issuer_id.to_owned()),
         key_id: Set(key_id.to_string()),
@@ -167,6 +169,7 @@ pub(super) fn from_sealed_key(issuer_id: &str, key: &SealedSigningKey) -> signin
         sign_until: Set(retirement.map(|end| end.sign_until.as_microsecond())),
         publish_until: Set(retirement.map(|end| end.publish_until.as_microsecond())),
         revoked_at: Set(revoked_at.map(Timestamp::as_microsecond)),
+        awaits_export: Set(*awaits_export),
     }
 }
 

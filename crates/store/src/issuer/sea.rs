@@ -124,6 +124,11 @@ impl SeaIssuerStore {
             KeyChange::Revoke { key_id, revoked_at } => unended(key_id)
                 .col_expr(signing_key::Column::RevokedAt, Expr::value(revoked_at.as_microsecond()))
                 .col_expr(signing_key::Column::SealedPrivateKey, Expr::value(Vec::<u8>::new())),
+            KeyChange::EndWait { key_id, activate_at } => unended(key_id)
+                .col_expr(signing_key::Column::AwaitsExport, Expr::value(false))
+                .col_expr(signing_key::Column::ActivateAt, Expr::value(activate_at.as_microsecond()))
+                .filter(signing_key::Column::AwaitsExport.eq(true))
+                .filter(signing_key::Column::SignUntil.is_null()),
             KeyChange::Promote { key_id } => unended(key_id)
                 .col_expr(signing_key::Column::ActivateAt, Expr::col(signing_key::Column::CreatedAt))
                 .filter(signing_key::Column::SignUntil.is_null()),

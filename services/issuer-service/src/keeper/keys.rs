@@ -114,7 +114,7 @@ impl Keeper {
         for _ in 0..ATTEMPTS {
             let (directory, issuer) = self.picture_of(id).await?;
             let now = self.now();
-            match issuer.keyring(&directory.policies(self.policy)).rotate(now, algorithm)? {
+            match issuer.keyring(&directory.policies(self.policy), self.exports).rotate(now, algorithm)? {
                 Rotation::Prepared(key_id) => return Ok(Rotated { issuer, key_id, was_prepared }),
                 // The next one follows the first ones.
                 Rotation::Prepare(_) if issuer.is_unused() => drop(self.make_first_keys(id.clone()).await?),
@@ -133,7 +133,9 @@ impl Keeper {
         for _ in 0..ATTEMPTS {
             let (directory, issuer) = self.picture_of(id).await?;
             let now = self.now();
-            let Some(steps) = issuer.keyring(&directory.policies(self.policy)).revoke(now, key_id) else { return Ok(None) };
+            let Some(steps) = issuer.keyring(&directory.policies(self.policy), self.exports).revoke(now, key_id) else {
+                return Ok(None);
+            };
             if steps.is_empty() {
                 return Ok(Some(issuer));
             }
@@ -142,7 +144,24 @@ impl Keeper {
         Err(KeeperError::Contended)
     }
 
-    /// Writes what is due, for issuers as much as fits between two polls. First keys wait for the first use.
+    /// Notes that the exported key set has these keys, so that those that waited for it may sign.
+    pub(crate) async fn note_exported(&self, id: &IssuerId, key_ids: &[KeyId]) -> Result<(), KeeperError> {
+        let directory = self.directory.load_full();
+        let Some(issuer) = directory.by_id(id) else { return Ok(()) };
+        if !issuer.records().iter().any(|key| key.awaits_export) {
+            return Ok(());
+        }
+        let now = self.now();
+        let steps = issuer.keyring(&directory.policies(self.policy), self.exports).exported(now, key_ids.iter());
+        if !steps.is_empty() {
+            self.carry_out(&directory, issuer, now, steps).await?;
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is due, for issuers as much as fits between two polls. First keys wait for the first use, or are
+    /// made to be exported.
     pub(super) async fn take_due_steps(&self, writing: &Outage) {
         let (mut any_taken, mut any_failed) = (false, false);
         if let Err(error) = self.note_serving().await {
@@ -154,9 +173,11 @@ impl Keeper {
         let directory = self.directory.load_full();
         let policies = directory.policies(self.policy);
         let began = Instant::now();
-        for issuer in directory.all().filter(|issuer| !issuer.is_unused()) {
+        // Where documents are exported, nobody asks here for those of an issuer that has no keys yet.
+        let is_used = |issuer: &&Arc<LoadedIssuer>| !issuer.is_unused() || (self.exports && issuer.of_workspace().is_some());
+        for issuer in directory.all().filter(is_used) {
             let now = self.now();
-            let due = issuer.keyring(&policies).next_steps(now);
+            let due = issuer.keyring(&policies, self.exports).next_steps(now);
             if due.is_empty() {
                 continue;
             }
@@ -201,7 +222,7 @@ impl Keeper {
                 return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
             }
             let now = self.now();
-            let steps = issuer.keyring(&directory.policies(self.policy)).next_steps(now);
+            let steps = issuer.keyring(&directory.policies(self.policy), self.exports).next_steps(now);
             self.carry_out(&directory, &issuer, now, steps).await?;
             self.refresh().await?;
         }
@@ -356,9 +377,10 @@ fn change(
     step: KeyStep,
 ) -> Result<KeyChange, CustodyError> {
     Ok(match step {
-        KeyStep::Create { algorithm, generation, activate_at } => {
-            KeyChange::Add(custody.make(issuer_id, kept, algorithm, generation, (now, activate_at))?)
+        KeyStep::Create { algorithm, generation, activate_at, awaits_export } => {
+            KeyChange::Add(custody.make(issuer_id, kept, algorithm, generation, (now, activate_at), awaits_export)?)
         }
+        KeyStep::EndWait { key_id, activate_at } => KeyChange::EndWait { key_id, activate_at },
         KeyStep::Retire { key_id, retirement } => KeyChange::Retire { key_id, retirement },
         KeyStep::Revoke { key_id, revoked_at } => KeyChange::Revoke { key_id, revoked_at },
         KeyStep::Promote { key_id } => KeyChange::Promote { key_id },
@@ -370,6 +392,9 @@ fn tell(issuer_id: &IssuerId, change: &KeyChange) {
         KeyChange::Add(key) => {
             let (key_id, algorithm) = (&key.record.key_id, key.record.algorithm);
             tracing::info!(issuer.id = %issuer_id, key.id = %key_id, %algorithm, signs_at = %key.record.activate_at, "made a signing key");
+        }
+        KeyChange::EndWait { key_id, activate_at } => {
+            tracing::info!(issuer.id = %issuer_id, key.id = %key_id, signs_at = %activate_at, "a signing key is exported");
         }
         KeyChange::Retire { key_id, retirement } => {
             tracing::info!(issuer.id = %issuer_id, key.id = %key_id, until = %retirement.publish_until, "retires a signing key");

@@ -148,7 +148,7 @@ impl SigningKeys {
     }
 
     fn shown(&self, issuer: &LoadedIssuer, record: &SigningKeyRecord, now: Timestamp) -> wire::SigningKey {
-        let outlook = issuer.keyring(&self.keeper.policies()).outlook(now, record);
+        let outlook = issuer.keyring(&self.keeper.policies(), self.keeper.exports()).outlook(now, record);
         issuer::signing_key(issuer.identity.id(), record, issuer.custody_of(record), outlook, now)
     }
 

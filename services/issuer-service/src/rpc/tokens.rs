@@ -131,7 +131,8 @@ fn not_yet(loaded: &LoadedIssuer, algorithms: &[SignatureAlgorithm], now: Timest
     let refusal = Refusal::unavailable("no key of that algorithm signs yet; verifiers must have seen it first");
     match activation.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default()) {
         Some(wait) => refusal.with_retry(wait),
-        None => refusal,
+        // It waits for the export, which takes a moment.
+        None => refusal.with_retry(Duration::from_secs(1)),
     }
 }
 

@@ -24,7 +24,7 @@ use countersign_runtime::transport::{InProcess, Listener, Listeners};
 use countersign_store::issuer::SeaIssuerStore;
 use countersign_testkit::clock::TestClock;
 use countersign_testkit::postgres::Postgres;
-use issuer_service::{Config, Deps};
+use issuer_service::{Config, Deps, ExportTarget};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::metadata::MetadataValue;
@@ -50,6 +50,8 @@ pub(crate) struct Ground {
     /// Keeps the keys of issuers that ask for it.
     pub(crate) key_device: Option<Arc<dyn KeyDevice>>,
     pub(crate) access_token_key_custody: KeyCustody,
+    /// Where documents are exported to.
+    pub(crate) export: Option<String>,
     /// Removed when neither the ground nor a service on it is left.
     pub(crate) folder: Option<Arc<tempfile::TempDir>>,
 }
@@ -75,6 +77,7 @@ impl Ground {
             staleness_limit: Config::DEFAULT_STALENESS_LIMIT,
             key_device: None,
             access_token_key_custody: KeyCustody::Sealed,
+            export: None,
             folder: None,
         }
     }
@@ -110,6 +113,7 @@ impl Ground {
             store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap()),
             key_encryption_keys: self.key_encryption_keys(),
             key_device: self.key_device.clone(),
+            export: self.export.as_ref().map(|url| ExportTarget::parse(url, Vec::new()).unwrap()),
             deployment_secret: DeploymentSecret::from_bytes(&[9; 32]).unwrap(),
             bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
         };

@@ -5,6 +5,7 @@
 mod access;
 mod devices;
 mod documents;
+mod export;
 mod harness;
 mod issuers;
 mod keys;

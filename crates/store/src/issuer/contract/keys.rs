@@ -90,6 +90,15 @@ async fn s57_keys_change_all_at_once_or_not_at_all(replicas: Replicas) {
         assert_eq!(change(&replicas.other, &issuer.id, &[again]).await, ChangeKeysOutcome::Stale);
     }
     assert_eq!(keys_of(&replicas.one, &issuer.id).await, [retired, promoted]);
+    let mut waits = key("c", SignatureAlgorithm::Es256, 3);
+    waits.record.awaits_export = true;
+    assert_eq!(change(&replicas.one, &issuer.id, &add(std::slice::from_ref(&waits))).await, ChangeKeysOutcome::Done);
+    assert_eq!(keys_of(&replicas.other, &issuer.id).await.last(), Some(&waits));
+    let end_wait = KeyChange::EndWait { key_id: waits.record.key_id.clone(), activate_at: at(70) };
+    assert_eq!(change(&replicas.one, &issuer.id, std::slice::from_ref(&end_wait)).await, ChangeKeysOutcome::Done);
+    waits.record = SigningKeyRecord { awaits_export: false, activate_at: at(70), ..waits.record };
+    assert_eq!(keys_of(&replicas.other, &issuer.id).await.last(), Some(&waits));
+    assert_eq!(change(&replicas.other, &issuer.id, &[end_wait]).await, ChangeKeysOutcome::Stale, "it ends once");
     let nobody = IssuerId::from_random([9; 16]);
     assert_eq!(change(&replicas.one, &nobody, &add(&[b])).await, ChangeKeysOutcome::IssuerGone);
 }

@@ -1,0 +1,132 @@
+//! Where documents are exported to.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use object_store::aws::AmazonS3ConfigKey;
+use object_store::azure::AzureConfigKey;
+use object_store::gcp::GoogleConfigKey;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions};
+use url::Url;
+
+/// A directory, or a bucket of an object store with a prefix.
+#[derive(Clone)]
+pub struct ExportTarget {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// A directory has no headers for its files: whoever serves it adds them.
+    has_headers: bool,
+    shown: Box<str>,
+}
+
+/// Not a place to export to.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidExportTarget {
+    /// Not a URL of a kind that is known.
+    #[error("must be a URL like file:///directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
+    Url,
+    /// Not among what the store can be told.
+    #[error("the option `{0}` is unknown")]
+    Option(String),
+    /// The store says no.
+    #[error("cannot be used")]
+    Store(#[from] object_store::Error),
+    /// The directory.
+    #[error("cannot be used: the directory must exist")]
+    Directory(#[source] object_store::Error),
+}
+
+impl ExportTarget {
+    /// Reads what the operator wrote: a URL, and options of the store by their names in the `object_store` crate, credentials among
+    /// them. Nothing is asked of the store yet.
+    ///
+    /// # Errors
+    /// See [`InvalidExportTarget`].
+    pub fn parse(url: &str, options: Vec<(String, String)>) -> Result<Self, InvalidExportTarget> {
+        let parsed = Url::parse(url).map_err(|_| InvalidExportTarget::Url)?;
+        let is_known: fn(&str) -> bool = match parsed.scheme() {
+            "file" => |_| false,
+            "s3" | "s3a" => |name| name.parse::<AmazonS3ConfigKey>().is_ok(),
+            "gs" => |name| name.parse::<GoogleConfigKey>().is_ok(),
+            "az" | "azure" | "abfs" | "abfss" => |name| name.parse::<AzureConfigKey>().is_ok(),
+            _ => return Err(InvalidExportTarget::Url),
+        };
+        // The crate passes over what it does not know.
+        let unknown = options.iter().find(|(name, _)| !is_known(name) && name.parse::<ClientConfigKey>().is_err());
+        if let Some((name, _)) = unknown {
+            return Err(InvalidExportTarget::Option(name.clone()));
+        }
+        // What may stand in a URL beside the place is never shown.
+        let shown = format!("{}://{}{}", parsed.scheme(), parsed.host_str().unwrap_or_default(), parsed.path()).into();
+        if parsed.scheme() == "file" {
+            if let Some((name, _)) = options.into_iter().next() {
+                return Err(InvalidExportTarget::Option(name));
+            }
+            let directory = parsed.to_file_path().map_err(|()| InvalidExportTarget::Url)?;
+            let store = LocalFileSystem::new_with_prefix(directory).map_err(InvalidExportTarget::Directory)?;
+            return Ok(Self { store: Arc::new(store.with_fsync(true)), prefix: Path::default(), has_headers: false, shown });
+        }
+        let (store, prefix) = object_store::parse_url_opts(&parsed, options)?;
+        Ok(Self { store: store.into(), prefix, has_headers: true, shown })
+    }
+
+    /// Anything that behaves like an object store.
+    #[cfg(test)]
+    pub(super) fn of(store: Arc<dyn ObjectStore>, has_headers: bool) -> Self {
+        Self { store, prefix: Path::from("prefix"), has_headers, shown: "test".into() }
+    }
+
+    /// Has these bytes lie there. They are read first: to write is dearer, and rings the bell of whoever watches.
+    pub(super) async fn ensure(
+        &self,
+        path: &str,
+        bytes: &Bytes,
+        content_type: &'static str,
+        max_age: Duration,
+    ) -> Result<(), object_store::Error> {
+        let path = self.path(path)?;
+        match self.store.get(&path).await {
+            Ok(found) => {
+                // What is longer or shorter need not be read.
+                if found.meta.size == bytes.len() as u64 && found.bytes().await? == *bytes {
+                    return Ok(());
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut attributes = Attributes::new();
+        if self.has_headers {
+            attributes.insert(Attribute::ContentType, content_type.into());
+            attributes.insert(Attribute::CacheControl, format!("public, max-age={}", max_age.as_secs()).into());
+        }
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        self.store.put_opts(&path, bytes.clone().into(), options).await?;
+        tracing::info!(target = %self.shown, %path, "exported a document");
+        Ok(())
+    }
+
+    /// Has nothing lie there.
+    pub(super) async fn remove(&self, path: &str) -> Result<(), object_store::Error> {
+        match self.store.delete(&self.path(path)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn path(&self, below: &str) -> Result<Path, object_store::Error> {
+        let prefix = self.prefix.as_ref();
+        let whole = if prefix.is_empty() { below.to_owned() } else { format!("{prefix}/{below}") };
+        Ok(Path::parse(whole)?)
+    }
+}
+
+impl fmt::Debug for ExportTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ExportTarget").field(&self.shown).finish()
+    }
+}
