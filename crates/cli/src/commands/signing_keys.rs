@@ -88,8 +88,11 @@ impl SigningKeysCommand {
                 let answer = client.rotate_signing_key(request).await?.into_inner();
                 let key = answer.signing_key.unwrap_or_default();
                 let is = if answer.already_prepared { "was made before" } else { "is made" };
-                let signs = key.activate_time.as_ref().map(moment_from_wire).unwrap_or_default();
-                output.message(format!("Key {} {is} and published; it signs from {signs} on.", key.key_id));
+                let signs = match key.activate_time.as_ref().map(moment_from_wire) {
+                    Some(moment) => format!("it signs from {moment} on"),
+                    None => "it signs some time after the export has it".to_owned(),
+                };
+                output.message(format!("Key {} {is} and published; {signs}.", key.key_id));
                 output.line(key.key_id)?;
             }
             Self::Revoke(RevokeArgs { owner, key_id }) => {
