@@ -187,6 +187,7 @@ mod tests {
             "auth explain --request-id req-1",
             "audit-events list --decision refused --since 7d --limit 5 -o json",
             "setup aws --issuer-url https://id.example.com --subject a:b --account-id 123456789012",
+            "setup vault --issuer-id is_0 --attribute org=a --attribute vault=b --role r --policy p",
             "setup azure --issuer-id is_0 --subject a --client-id c --azure-tenant-id t --to out -o json",
             "setup gcp --issuer-id is_0 --subject a --project-number 1",
             "setup vault --issuer-id is_0 --subject a --role r --policy p",

@@ -16,6 +16,7 @@ mod http_client;
 mod output;
 mod private_file;
 mod resources;
+mod run_attributes;
 mod secret;
 mod stored_token;
 mod token_claims;

@@ -1,6 +1,5 @@
 //! `countersign auth issue-id-token`.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::connection::Service;
 use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::run_attributes;
 
 #[derive(Debug, Args)]
 pub(crate) struct IssueIdTokenArgs {
@@ -30,7 +30,7 @@ pub(crate) struct IssueIdTokenArgs {
     #[arg(long, conflicts_with_all = ["attribute", "subject_form"])]
     own: bool,
     /// An attribute of the run, from which the issuer's profile makes subject and claims. Repeat for each.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_attribute)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = run_attributes::parse)]
     attribute: Vec<(String, String)>,
     /// Which of the profile's subject forms to use [default: the first that is for such a run].
     #[arg(long, value_name = "FORM", default_value = "", hide_default_value = true)]
@@ -61,26 +61,6 @@ pub(super) enum TokenFormat {
     Json,
 }
 
-fn parse_attribute(text: &str) -> std::result::Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as name=value".to_owned()),
-    }
-}
-
-/// # Errors
-/// A name stands twice.
-fn attributes(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>> {
-    let mut attributes = HashMap::new();
-    for (name, value) in pairs {
-        if attributes.contains_key(&name) {
-            return Err(Failure::usage(format!("the attribute `{name}` is given twice")));
-        }
-        attributes.insert(name, value);
-    }
-    Ok(attributes)
-}
-
 impl IssueIdTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let Self { audience, issuer_id, own, attribute, subject_form, duration, algorithm, output: format, to, watch } = self;
@@ -89,7 +69,7 @@ impl IssueIdTokenArgs {
         let request = if own {
             Request::ForCaller(IssueOwnIdTokenRequest { workspace_id, issuer_id, audiences, duration, algorithm })
         } else {
-            let attributes = attributes(attribute)?;
+            let attributes = run_attributes::collect(attribute)?.into_iter().collect();
             let request =
                 IssueIdTokenRequest { workspace_id, issuer_id, audiences, attributes, duration, algorithm, subject_form };
             Request::ForRun(request)
@@ -183,15 +163,5 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&shown(Some(TokenFormat::Json), true)).unwrap();
         assert_eq!(value["id_token"], "a.b.c");
         assert_eq!(value["expire_time"], "2027-01-31T18:00:00Z");
-    }
-
-    #[test]
-    fn attributes_are_named_once_and_values_may_hold_anything() {
-        assert_eq!(parse_attribute("path=a=b/c"), Ok(("path".to_owned(), "a=b/c".to_owned())));
-        assert_eq!(parse_attribute("empty="), Ok(("empty".to_owned(), String::new())));
-        assert!(parse_attribute("=a").is_err());
-        assert!(parse_attribute("a").is_err());
-        let twice = vec![("org".to_owned(), "a".to_owned()), ("org".to_owned(), "b".to_owned())];
-        assert!(matches!(attributes(twice), Err(Failure::Usage(_))));
     }
 }

@@ -8,24 +8,23 @@ mod gcp;
 mod kubernetes;
 mod plan;
 mod recipe;
+mod trusted_side;
 mod vault;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use countersign_discovery::Inspector;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::relying_party::RelyingParty;
 use countersign_domain::subject_match::SubjectMatch;
-use countersign_proto::issuer_v1::GetIssuerRequest;
-use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
 
 use crate::arguments::Session;
-use crate::connection::Service;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::run_attributes;
 use plan::Plan;
 use recipe::Recipe;
+use trusted_side::TrustedSide;
 
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
@@ -38,7 +37,13 @@ pub(crate) struct SetupArgs {
     /// A subject that is to be trusted: exact, or with `*` for any run of characters. Repeat for several.
     #[arg(long, value_name = "SUBJECT", global = true)]
     subject: Vec<SubjectMatch>,
-    /// The `aud` of the tokens [default: what the relying party expects].
+    /// An attribute of a run that is to be trusted: the subject is the one that the issuer's profile gives it. Repeat for each.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = run_attributes::parse, global = true, requires = "issuer_id")]
+    attribute: Vec<(String, String)>,
+    /// Which of the profile's subject forms such a run has [default: the first that is for it].
+    #[arg(long, value_name = "FORM", default_value = "", hide_default_value = true, global = true, requires = "attribute")]
+    subject_form: String,
+    /// The `aud` of the tokens [default: what the profile fixes, or else what the relying party expects].
     #[arg(long, value_name = "AUDIENCE", global = true)]
     audience: Option<String>,
     /// Where the workload finds its ID token.
@@ -102,18 +107,39 @@ impl PartyCommand {
 impl SetupArgs {
     pub(crate) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let party = self.party.party();
-        let (issuer_url, algorithms) = self.issuer(session).await?;
-        if self.subject.is_empty() {
-            return Err(Failure::usage("whom is it to trust? Give at least one --subject"));
+        let Self {
+            issuer_id,
+            issuer_url,
+            mut subject,
+            attribute,
+            subject_form,
+            audience,
+            token_file,
+            to,
+            output: format,
+            party: of,
+        } = self;
+        let issuer = match (issuer_id, issuer_url) {
+            (None, None) => return Err(Failure::usage("whose tokens? Give --issuer-id or --issuer-url")),
+            (_, Some(url)) => TrustedSide::elsewhere(&url)?,
+            (Some(id), None) => TrustedSide::ours(session, id).await?,
+        };
+        let attributes = run_attributes::collect(attribute)?;
+        let run = if attributes.is_empty() { None } else { issuer.run(attributes, subject_form)? };
+        subject.extend(run.iter().map(|run| run.subject.clone()));
+        if subject.is_empty() {
+            return Err(Failure::usage("whom is it to trust? Give at least one --subject, or a run by each --attribute"));
         }
-        let audience = self.audience.unwrap_or_else(|| self.party.audience());
-        let plan = Plan::new(issuer_url, algorithms, self.subject, audience, self.token_file);
+        let fixed = run.as_ref().and_then(|run| run.audience.clone());
+        let audience = audience.or(fixed).unwrap_or_else(|| of.audience());
+        let notes = issuer.notes(run.as_ref(), &audience, &token_file);
+        let plan = Plan::new(issuer.url, issuer.algorithms, subject, audience, token_file);
         let obstacles = plan.obstacles(party);
         if !obstacles.is_empty() {
             let told: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
             return Err(Failure::usage(told.join("\n")));
         }
-        let recipe = match &self.party {
+        let mut recipe = match &of {
             PartyCommand::Aws(args) => {
                 let thumbprint = thumbprint(args, &plan, output).await;
                 args.recipe(&plan, thumbprint.as_deref())
@@ -123,34 +149,15 @@ impl SetupArgs {
             PartyCommand::Vault(args) => args.recipe(&plan),
             PartyCommand::Kubernetes(args) => args.recipe(&plan).map_err(Failure::usage)?,
         };
-        if let Some(folder) = &self.to {
+        for note in notes {
+            recipe.note(note);
+        }
+        if let Some(folder) = &to {
             for file in recipe.write_to(folder)? {
                 output.message(format!("Wrote {file}."));
             }
         }
-        print(&recipe, self.output, output).map_err(Failure::from)
-    }
-
-    /// The issuer's URL, and what it signs with when it is one of ours.
-    async fn issuer(
-        &self,
-        session: &Session,
-    ) -> Result<(IssuerUrl, Option<Vec<countersign_domain::trusted_issuer::SignatureAlgorithm>>)> {
-        // Plain http is told of among the obstacles, along with everything else.
-        let read =
-            |url: &str| IssuerUrl::parse(url, LoopbackHttp::Allowed).map_err(|error| Failure::usage(format!("`{url}` {error}")));
-        match (&self.issuer_id, &self.issuer_url) {
-            (None, None) => Err(Failure::usage("whose tokens? Give --issuer-id or --issuer-url")),
-            (_, Some(url)) => Ok((read(url)?, None)),
-            (Some(id), None) => {
-                let workspace_id = session.connection.workspace(&session.clock)?;
-                let channel = session.connection.authorized(Service::Issuer, &session.clock).await?;
-                let request = GetIssuerRequest { workspace_id, issuer_id: id.clone() };
-                let issuer = IssuerServiceClient::new(channel).get_issuer(request).await?.into_inner().issuer.unwrap_or_default();
-                let algorithms = issuer.algorithms.iter().filter_map(|algorithm| algorithm.parse().ok()).collect();
-                Ok((read(&issuer.issuer_url)?, Some(algorithms)))
-            }
-        }
+        print(&recipe, format, output).map_err(Failure::from)
     }
 }
 
