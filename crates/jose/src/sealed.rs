@@ -185,6 +185,11 @@ impl KeyEncryptionKeys {
         Self { sealing, opening }
     }
 
+    /// Whether the key that seals stays in a device.
+    pub fn is_in_device(&self) -> bool {
+        matches!(self.sealing.cipher, Cipher::Remote(_))
+    }
+
     /// Names the key that seals.
     pub fn id(&self) -> KeyEncryptionKeyId {
         self.sealing.id()

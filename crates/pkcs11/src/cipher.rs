@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use countersign_jose::sealed::{KeyEncryptionKey, NONCE_LEN};
 use countersign_jose::{DeviceError, RemoteCipher};
-use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::Session;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use zeroize::Zeroizing;
 
+use crate::keys::find_one;
 use crate::sessions::{OpenError, Token, find_objects};
 
 const TAG_BITS: u64 = 128;
@@ -28,7 +27,8 @@ impl Token {
     /// There is no such key, or more than one, or it does not encrypt with GCM.
     pub fn key_encryption_key(&self, label: &str) -> Result<KeyEncryptionKey, OpenError> {
         let cipher = TokenCipher { token: self.clone(), label: label.to_owned() };
-        let found = self.with_session(|session| find_objects(session, &cipher.template()));
+        let template = cipher.template();
+        let found = self.with_session(Self::PATIENCE, move |session, _| find_objects(session, &template));
         let unfit = |cause| OpenError::Unfit { label: label.to_owned(), cause };
         match found.map_err(unfit)?.len() {
             1 => {}
@@ -58,28 +58,24 @@ impl TokenCipher {
     }
 
     fn open(&self, nonce: &[u8; NONCE_LEN], associated: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
-        self.token.with_session(|session| {
-            let mut nonce = *nonce;
-            let parameters = GcmParams::new(&mut nonce, associated, TAG_BITS.into())?;
-            session.decrypt(&Mechanism::AesGcm(parameters), self.key(session)?, sealed).map(Zeroizing::new)
+        let (nonce, associated, sealed, template) = (*nonce, associated.to_vec(), sealed.to_vec(), self.template());
+        self.token.with_session(Token::PATIENCE, move |session, _| {
+            let mut nonce = nonce;
+            let parameters = GcmParams::new(&mut nonce, &associated, TAG_BITS.into())?;
+            session.decrypt(&Mechanism::AesGcm(parameters), find_one(session, &template)?, &sealed).map(Zeroizing::new)
         })
-    }
-
-    fn key(&self, session: &Session) -> Result<ObjectHandle, Error> {
-        match find_objects(session, &self.template())?.as_slice() {
-            [only] => Ok(*only),
-            _ => Err(Error::InvalidValue),
-        }
     }
 }
 
 impl RemoteCipher for TokenCipher {
     fn encrypt(&self, nonce: &mut [u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, DeviceError> {
-        let (used, sealed) = self.token.with_session(|session| {
+        let (given, associated, template) = (*nonce, associated.to_vec(), self.template());
+        let plaintext = Zeroizing::new(plaintext.to_vec());
+        let (used, sealed) = self.token.with_session(Token::PATIENCE, move |session, _| {
             // Some tokens write a nonce of their own into it.
-            let mut used = *nonce;
-            let parameters = GcmParams::new(&mut used, associated, TAG_BITS.into())?;
-            let sealed = session.encrypt(&Mechanism::AesGcm(parameters), self.key(session)?, plaintext)?;
+            let mut used = given;
+            let parameters = GcmParams::new(&mut used, &associated, TAG_BITS.into())?;
+            let sealed = session.encrypt(&Mechanism::AesGcm(parameters), find_one(session, &template)?, &plaintext)?;
             Ok((used, sealed))
         })?;
         *nonce = used;
@@ -92,11 +88,16 @@ impl RemoteCipher for TokenCipher {
         associated: &[u8],
         ciphertext: &[u8],
     ) -> Result<Option<Zeroizing<Vec<u8>>>, DeviceError> {
+        // What tokens say of a ciphertext that is not theirs is as well what they say when they are broken: so it is one that does not
+        // open before and after something else does.
         match self.open(nonce, associated, ciphertext) {
             Ok(opened) => Ok(Some(opened)),
-            // What tokens say of a ciphertext that is not theirs is as well what they say when they are broken.
-            Err(_) if self.try_out().is_ok() => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if self.try_out().is_err() => Err(error),
+            Err(_) => match self.open(nonce, associated, ciphertext) {
+                Ok(opened) => Ok(Some(opened)),
+                Err(error) if self.try_out().is_err() => Err(error),
+                Err(_) => Ok(None),
+            },
         }
     }
 }

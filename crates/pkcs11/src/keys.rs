@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_jose::{
     DeviceError, DeviceKeyId, KeyDevice, PublicJwk, RawPublicKey, SignatureAlgorithm, Signer, SigningError, hash, is_sound,
@@ -19,6 +20,8 @@ const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07
 const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 const RSA_BITS: u64 = 2048;
+/// Before each attempt to make a key. Some tokens, SoftHSM among them, now and then fail at it while others use them.
+const PAUSES: [Duration; 4] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(300)];
 
 /// How a token does what an algorithm asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,33 +47,42 @@ struct TokenKey {
     id: DeviceKeyId,
     kind: Kind,
     public: PublicJwk,
-    /// Where the session layer last saw it. Handles end with the log-in.
-    handle: Mutex<Option<ObjectHandle>>,
+    /// What it is called in a log-in. Handles end with that.
+    handle: Arc<Mutex<Option<(u64, ObjectHandle)>>>,
 }
 
 impl KeyDevice for Token {
     fn generate(&self, id: &DeviceKeyId, label: &str, algorithm: SignatureAlgorithm) -> Result<Arc<dyn Signer>, DeviceError> {
-        let kind = kind(algorithm)?;
-        self.with_session(|session| {
-            // Of an attempt before this one, in a session that failed.
-            destroy_all(session, id)?;
-            generate(session, kind, id, label)
-        })?;
-        self.find(id, algorithm)?.ok_or_else(|| DeviceError("the key that was made is not found".to_owned()))
+        let mut last = DeviceError("the key that was made is not found".to_owned());
+        for pause in PAUSES {
+            std::thread::sleep(pause);
+            match self.make(id, label, algorithm).and_then(|()| self.find(id, algorithm)) {
+                Ok(Some(key)) => return Ok(key),
+                Ok(None) => {}
+                Err(error) => last = error,
+            }
+            tracing::debug!(error = %last, "a PKCS #11 token made no key");
+        }
+        // Nobody will ever use what may be there.
+        let _ = self.destroy(id);
+        Err(last)
     }
 
     fn find(&self, id: &DeviceKeyId, algorithm: SignatureAlgorithm) -> Result<Option<Arc<dyn Signer>>, DeviceError> {
-        let kind = kind(algorithm)?;
-        let found = self.with_session(|session| {
-            let private = find_objects(session, &template(ObjectClass::PRIVATE_KEY, id))?;
-            let public = find_objects(session, &template(ObjectClass::PUBLIC_KEY, id))?;
+        let (kind, wanted) = (kind(algorithm)?, *id);
+        let found = self.with_session(Self::PATIENCE, move |session, generation| {
+            let private = find_objects(session, &template(ObjectClass::PRIVATE_KEY, &wanted))?;
+            let public = find_objects(session, &template(ObjectClass::PUBLIC_KEY, &wanted))?;
             match (private.as_slice(), public.as_slice()) {
-                ([private], [public]) => Ok(Some((*private, read_public(session, kind, *public, algorithm)?))),
+                ([private], [public]) => {
+                    let public = read_public(session, kind, *public, algorithm)?;
+                    Ok(public.map(|public| ((generation, *private), public)))
+                }
                 _ => Ok(None),
             }
         })?;
-        let Some((handle, Some(public))) = found else { return Ok(None) };
-        let key = TokenKey { token: self.clone(), id: *id, kind, public, handle: Mutex::new(Some(handle)) };
+        let Some((handle, public)) = found else { return Ok(None) };
+        let key = TokenKey { token: self.clone(), id: *id, kind, public, handle: Arc::new(Mutex::new(Some(handle))) };
         match is_sound(&key) {
             Ok(true) => Ok(Some(Arc::new(key))),
             Ok(false) => Ok(None),
@@ -79,7 +91,19 @@ impl KeyDevice for Token {
     }
 
     fn destroy(&self, id: &DeviceKeyId) -> Result<(), DeviceError> {
-        self.with_session(|session| destroy_all(session, id))
+        let id = *id;
+        self.with_session_alone(Self::PATIENCE, move |session| destroy_all(session, &id))
+    }
+}
+
+impl Token {
+    /// Makes a key pair, in place of what an attempt before this one has left.
+    fn make(&self, id: &DeviceKeyId, label: &str, algorithm: SignatureAlgorithm) -> Result<(), DeviceError> {
+        let (kind, id, label) = (kind(algorithm)?, *id, label.to_owned());
+        self.with_session_alone(Self::PATIENCE_WITH_KEYS, move |session| {
+            destroy_all(session, &id)?;
+            generate(session, kind, &id, &label)
+        })
     }
 }
 
@@ -89,15 +113,19 @@ impl Signer for TokenKey {
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
-        let signed = self.token.with_session(|session| {
-            let known = self.known_handle().take();
-            let handle = match known {
-                Some(handle) => handle,
-                None => find_one(session, &template(ObjectClass::PRIVATE_KEY, &self.id))?,
+        let (message, known) = (message.to_vec(), Arc::clone(&self.handle));
+        let (id, kind, algorithm) = (self.id, self.kind, self.public.algorithm());
+        let signed = self.token.with_session(Token::PATIENCE, move |session, generation| {
+            let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+            // Of another log-in it may name another object by now.
+            let of_this = lock().take().filter(|(of, _)| *of == generation);
+            let handle = match of_this {
+                Some((_, handle)) => handle,
+                None => find_one(session, &template(ObjectClass::PRIVATE_KEY, &id))?,
             };
-            let signature = sign(session, self.kind, self.public.algorithm(), handle, message)?;
+            let signature = sign(session, kind, algorithm, handle, &message)?;
             // Only what has just worked is kept for the next.
-            *self.known_handle() = Some(handle);
+            *lock() = Some((generation, handle));
             Ok(signature)
         });
         signed.map_err(|error| {
@@ -111,12 +139,6 @@ impl Signer for TokenKey {
     }
 }
 
-impl TokenKey {
-    fn known_handle(&self) -> std::sync::MutexGuard<'_, Option<ObjectHandle>> {
-        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenKey").field("token", &self.token).field("key_id", self.key_id()).finish_non_exhaustive()
@@ -127,7 +149,8 @@ fn template(class: ObjectClass, id: &DeviceKeyId) -> [Attribute; 3] {
     [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.to_vec())]
 }
 
-fn find_one(session: &Session, template: &[Attribute]) -> Result<ObjectHandle, Error> {
+/// The only object with these attributes.
+pub(crate) fn find_one(session: &Session, template: &[Attribute]) -> Result<ObjectHandle, Error> {
     match find_objects(session, template)?.as_slice() {
         [only] => Ok(*only),
         _ => Err(Error::InvalidValue),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use countersign_jose::DeviceError;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
@@ -13,6 +14,8 @@ use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use zeroize::Zeroizing;
+
+use crate::workers::Workers;
 
 /// How many sessions are kept for the next caller.
 const IDLE_SESSIONS: usize = 32;
@@ -78,6 +81,9 @@ struct Inner {
     label: String,
     pin: AuthPin,
     state: Mutex<State>,
+    workers: Workers,
+    /// Held while objects come or go: not every token takes that from several sessions at once.
+    changing: Mutex<()>,
 }
 
 /// Sessions of one log-in: it holds as long as any of them is open.
@@ -88,9 +94,16 @@ struct State {
     idle: Vec<Session>,
     /// Counts the log-ins, so that sessions of an earlier one are known.
     generation: u64,
+    /// Set when the token no longer takes the PIN.
+    pin_refused: Option<RvError>,
 }
 
 impl Token {
+    /// How long a call may take, and all that it waits for.
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+    /// How long the making of a key may take: RSA keys are not made quickly everywhere.
+    pub(crate) const PATIENCE_WITH_KEYS: Duration = Duration::from_secs(30);
+
     /// Loads the library, finds the token and logs in.
     ///
     /// # Errors
@@ -101,45 +114,71 @@ impl Token {
         let pin = AuthPin::from(pin.to_string());
         let slot = find_slot(&module, &label)?;
         let anchor = log_in(&module, slot, &pin).map_err(OpenError::Token)?;
-        let state = Mutex::new(State { slot, anchor, idle: Vec::new(), generation: 0 });
-        Ok(Self(Arc::new(Inner { module, label, pin, state })))
+        let state = Mutex::new(State { slot, anchor, idle: Vec::new(), generation: 0, pin_refused: None });
+        Ok(Self(Arc::new(Inner { module, label, pin, state, workers: Workers::start(), changing: Mutex::default() })))
     }
 
     /// Does something in a session. Where it fails in a way that another session may mend (the token was restarted, say), it is done
-    /// once more in one of a new log-in; so it must do no harm twice.
-    pub(crate) fn with_session<T>(&self, work: impl Fn(&Session) -> Result<T, Error>) -> Result<T, DeviceError> {
-        let (session, generation) = self.session().map_err(|error| device_error(&error))?;
-        match work(&session) {
-            Ok(done) => {
-                self.give_back(session, generation);
-                Ok(done)
-            }
-            // Without a log-in tokens refuse all kinds of things in all kinds of words.
-            Err(error) if is_final(&error) && is_logged_in(&session) && self.state().generation == generation => {
-                self.give_back(session, generation);
-                Err(device_error(&error))
-            }
-            Err(error) => {
-                drop(session);
-                tracing::warn!(token = self.0.label, %error, "a PKCS #11 token fails; logging in again");
-                self.log_in_again(generation).map_err(|error| device_error(&error))?;
-                let (session, generation) = self.session().map_err(|error| device_error(&error))?;
-                let done = work(&session).map_err(|error| device_error(&error))?;
-                self.give_back(session, generation);
-                Ok(done)
-            }
-        }
+    /// once more in one of a new log-in; so it must do no harm twice. `work` is told which log-in the session is of.
+    pub(crate) fn with_session<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl Fn(&Session, u64) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        let token = self.clone();
+        self.0.workers.run(patience, move || token.in_session(work).map_err(|error| device_error(&error)))
     }
 
-    fn session(&self) -> Result<(Session, u64), Error> {
+    /// The same for what makes or destroys objects, one after another.
+    pub(crate) fn with_session_alone<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl Fn(&Session) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        let token = self.clone();
+        self.with_session(patience, move |session, _| {
+            let _alone = token.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            work(session)
+        })
+    }
+
+    fn in_session<T>(&self, work: impl Fn(&Session, u64) -> Result<T, Error>) -> Result<T, Error> {
+        let generation = self.state().generation;
+        let error = match self.session(generation) {
+            Ok(session) => match work(&session, generation) {
+                Ok(done) => {
+                    self.give_back(session, generation);
+                    return Ok(done);
+                }
+                // Without a log-in tokens refuse all kinds of things in all kinds of words.
+                Err(error) if is_final(&error) && is_logged_in(&session) && self.state().generation == generation => {
+                    self.give_back(session, generation);
+                    return Err(error);
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        tracing::warn!(token = self.0.label, %error, "a PKCS #11 token fails; logging in again");
+        self.log_in_again(generation)?;
+        let generation = self.state().generation;
+        let session = self.session(generation)?;
+        let done = work(&session, generation)?;
+        self.give_back(session, generation);
+        Ok(done)
+    }
+
+    /// A session of this log-in, or of a later one.
+    fn session(&self, generation: u64) -> Result<Session, Error> {
         let mut state = self.state();
-        let generation = state.generation;
-        if let Some(session) = state.idle.pop() {
-            return Ok((session, generation));
+        if state.generation == generation
+            && let Some(session) = state.idle.pop()
+        {
+            return Ok(session);
         }
         let slot = state.slot;
         drop(state);
-        Ok((self.0.module.open_rw_session(slot)?, generation))
+        self.0.module.open_rw_session(slot)
     }
 
     fn give_back(&self, session: Session, generation: u64) {
@@ -155,9 +194,22 @@ impl Token {
         if state.generation != generation {
             return Ok(());
         }
+        // Tokens lock after a few wrong PINs, and some erase themselves.
+        if let Some(refused) = state.pin_refused {
+            return Err(Error::Pkcs11(refused, Function::Login));
+        }
         let slot = find_slot(&self.0.module, &self.0.label).unwrap_or(state.slot);
         state.idle.clear();
-        state.anchor = log_in(&self.0.module, slot, &self.0.pin)?;
+        state.anchor = match log_in(&self.0.module, slot, &self.0.pin) {
+            Ok(anchor) => anchor,
+            Err(error) => {
+                if let Error::Pkcs11(rv @ (RvError::PinIncorrect | RvError::PinExpired | RvError::PinLocked), _) = &error {
+                    tracing::error!(token = self.0.label, %error, "the PIN is refused; it is not tried again before a restart");
+                    state.pin_refused = Some(*rv);
+                }
+                return Err(error);
+            }
+        };
         state.slot = slot;
         state.generation += 1;
         Ok(())

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test reports trouble by failing")]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard};
 
 use countersign_jose::sealed::{KeyEncryptionKeyId, SealError};
 use countersign_jose::{
@@ -15,11 +15,17 @@ use cryptoki::context::Pkcs11;
 const ALGORITHMS: [SignatureAlgorithm; 4] =
     [SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::EdDsa, SignatureAlgorithm::Rs256];
 
+/// Held by the test that logs everybody out, again and again, as nothing else does.
+static LOGGING_OUT: RwLock<()> = RwLock::new(());
 static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::open(settings()).unwrap());
 
 fn settings() -> TokenSettings {
     let hsm = SoftHsm::shared();
     TokenSettings { module: hsm.module.clone(), token_label: hsm.label.clone(), pin: SoftHsm::PIN.to_owned().into() }
+}
+
+fn undisturbed() -> RwLockReadGuard<'static, ()> {
+    LOGGING_OUT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn new_id() -> DeviceKeyId {
@@ -33,6 +39,7 @@ fn verifies(key: &dyn Signer, token: &str) -> bool {
 
 #[test]
 fn keys_of_every_algorithm_sign_and_are_found_again() {
+    let _undisturbed = undisturbed();
     for algorithm in ALGORITHMS {
         let id = new_id();
         assert!(TOKEN.find(&id, algorithm).unwrap().is_none());
@@ -51,6 +58,7 @@ fn keys_of_every_algorithm_sign_and_are_found_again() {
 
 #[test]
 fn s58_a_key_is_found_by_its_own_id_and_algorithm_alone() {
+    let _undisturbed = undisturbed();
     let id = new_id();
     TOKEN.generate(&id, "a test's", SignatureAlgorithm::Es256).unwrap();
     let mut other = id;
@@ -64,6 +72,7 @@ fn s58_a_key_is_found_by_its_own_id_and_algorithm_alone() {
 
 #[test]
 fn s59_a_key_that_is_destroyed_signs_no_more() {
+    let _undisturbed = undisturbed();
     let id = new_id();
     let key = TOKEN.generate(&id, "a test's", SignatureAlgorithm::Es256).unwrap();
     TOKEN.destroy(&id).unwrap();
@@ -74,6 +83,7 @@ fn s59_a_key_that_is_destroyed_signs_no_more() {
 
 #[test]
 fn many_threads_sign_at_once() {
+    let _undisturbed = undisturbed();
     let key = TOKEN.generate(&new_id(), "a test's", SignatureAlgorithm::Es256).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..16 {
@@ -90,6 +100,7 @@ fn many_threads_sign_at_once() {
 
 #[test]
 fn who_is_logged_out_logs_in_again() {
+    let _alone = LOGGING_OUT.write().unwrap_or_else(PoisonError::into_inner);
     let (id, algorithm) = (new_id(), SignatureAlgorithm::Es256);
     let key = TOKEN.generate(&id, "a test's", algorithm).unwrap();
     let sealing = TOKEN.key_encryption_key(SoftHsm::KEY_ENCRYPTION_KEY).unwrap();
@@ -109,6 +120,7 @@ fn who_is_logged_out_logs_in_again() {
 
 #[test]
 fn s58_the_key_encryption_key_in_a_token_seals_for_one_row_alone() {
+    let _undisturbed = undisturbed();
     let key = TOKEN.key_encryption_key(SoftHsm::KEY_ENCRYPTION_KEY).unwrap();
     let plain = SigningKey::generate(SignatureAlgorithm::Rs256).unwrap().to_pkcs8().unwrap();
     let envelope = key.seal(&plain, &[b"row"]).unwrap();
@@ -126,6 +138,7 @@ fn s58_the_key_encryption_key_in_a_token_seals_for_one_row_alone() {
 
 #[test]
 fn what_is_missing_is_named() {
+    let _undisturbed = undisturbed();
     let unknown = TokenSettings { token_label: "nobody".to_owned(), ..settings() };
     assert!(matches!(Token::open(unknown), Err(OpenError::Label { found: 0, .. })));
     let no_library = TokenSettings { module: "/nowhere/libpkcs11.so".into(), ..settings() };
@@ -135,6 +148,7 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn s61_neither_the_pin_nor_a_key_is_shown() {
+    let _undisturbed = undisturbed();
     let key = TOKEN.generate(&new_id(), "a test's", SignatureAlgorithm::Es256).unwrap();
     let sealing = TOKEN.key_encryption_key(SoftHsm::KEY_ENCRYPTION_KEY).unwrap();
     for shown in [format!("{:?}", settings()), format!("{:?}", *TOKEN), format!("{key:?}"), format!("{sealing:?}")] {
