@@ -125,6 +125,11 @@ impl SigningKeyState {
         matches!(self, Self::Prepared | Self::Active | Self::Retiring)
     }
 
+    /// Whether nothing follows: such a key is of no more use.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Retired | Self::Revoked)
+    }
+
     /// The name, as metrics and logs have it.
     pub const fn as_str(self) -> &'static str {
         match self {

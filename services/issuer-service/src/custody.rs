@@ -56,11 +56,12 @@ pub(crate) enum CustodyError {
 }
 
 impl CustodyError {
-    /// Whether the same may go well later, with nothing changed but the state of a device.
+    /// Whether the same may go well later, with nothing changed but the state of a device, or that this replica has one.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Device(_)
+            Self::NoDevice
+                | Self::Device(_)
                 | Self::Open(SealError::Device(_))
                 | Self::Seal(SealError::Device(_))
                 | Self::Make(SigningError::Device)
@@ -84,6 +85,11 @@ impl Custody {
             KeyCustody::Sealed => true,
             KeyCustody::Device => self.device.is_some(),
         }
+    }
+
+    /// Whether nothing of a row can be had without a device.
+    pub(crate) fn needs_device(&self, sealed_private_key: &[u8]) -> bool {
+        Self::kept(sealed_private_key) == Some(KeyCustody::Device) || self.keys.is_in_device()
     }
 
     /// How the key of a row is kept; `None` when there is nothing left of it.

@@ -2,8 +2,10 @@
 //!
 //! Signing and serving go by this picture alone, so both outlive the database. [`crate::keeper`] keeps it fresh.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
@@ -13,12 +15,15 @@ use countersign_domain::name::KeyId;
 use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
-use countersign_jose::{KeySet, Signer};
+use countersign_jose::{DeviceError, KeySet, Signer};
 use countersign_store::issuer::{ChangedIssuer, IssuerChanges, IssuerIdentity, SealedSigningKey};
 
 use crate::causes::Causes;
-use crate::custody::Custody;
+use crate::custody::{Custody, CustodyError};
 use crate::documents::Documents;
+
+/// How long after it was made a key may be missing in a device that is several in truth.
+const SHOWN_EVERYWHERE: Duration = Duration::from_mins(5);
 
 /// All issuers, as of one revision of the database.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +44,8 @@ pub(crate) struct LoadedIssuer {
     pub(crate) keys: Vec<LoadedKey>,
     /// The keys that cannot be opened while a device cannot be used.
     waiting: Vec<SealedSigningKey>,
+    /// Those of no more use, which are not opened.
+    retired: Vec<SealedSigningKey>,
     /// All keys there ever were, usable or not, newest first.
     records: Vec<SigningKeyRecord>,
     /// Those that do not open although others do. Where none does, it is this replica that has the wrong key to open them with.
@@ -104,6 +111,7 @@ impl Directory {
 
     /// This picture with changes applied. Opens keys, which takes long for RSA: not for an async thread.
     pub(crate) fn with(&self, changes: IssuerChanges, custody: &Custody, now: Timestamp) -> Self {
+        let opening = Opening::new(custody, now);
         let IssuerChanges { revision, changed, served } = changes;
         let mut next = Self { revision, served, ..self.clone() };
         for change in changed {
@@ -112,7 +120,7 @@ impl Directory {
                 ChangedIssuer::Present(identity, sealed) => {
                     let known = next.by_id.get(identity.id()).cloned();
                     next.remove(identity.id());
-                    next.insert(LoadedIssuer::load(identity, sealed, known.as_deref(), custody, now));
+                    next.insert(LoadedIssuer::load(identity, sealed, known.as_deref(), &opening));
                 }
             }
         }
@@ -137,11 +145,22 @@ impl Directory {
         self.all().any(|issuer| !issuer.waiting.is_empty())
     }
 
-    /// This picture with the keys opened that waited for a device, as far as they open now. Takes long: not for an async thread.
-    pub(crate) fn tried_again(&self, custody: &Custody, now: Timestamp) -> Self {
+    /// The issuers whose keys waited for a device, with those opened that open now. Takes long: not for an async thread.
+    pub(crate) fn opened_again(&self, custody: &Custody, now: Timestamp) -> Vec<Opened> {
+        let opening = Opening::new(custody, now);
+        let waiting = self.all().filter(|issuer| !issuer.waiting.is_empty());
+        waiting.map(|issuer| Opened { before: Arc::clone(issuer), now: Arc::new(issuer.opened_again(&opening)) }).collect()
+    }
+
+    /// This picture with those issuers, as far as nothing has become of them meanwhile.
+    pub(crate) fn with_opened(&self, opened: Vec<Opened>) -> Self {
         let mut next = self.clone();
-        for issuer in self.all().filter(|issuer| !issuer.waiting.is_empty()) {
-            next.by_id.insert(issuer.identity.id().clone(), Arc::new(issuer.opened_again(custody, now)));
+        for Opened { before, now } in opened {
+            if let Some(present) = next.by_id.get_mut(before.identity.id())
+                && Arc::ptr_eq(present, &before)
+            {
+                *present = now;
+            }
         }
         next
     }
@@ -213,13 +232,14 @@ impl LoadedIssuer {
 
     /// Its keys as they are stored, but for those that were revoked or that are not ours.
     pub(crate) fn sealed_keys(&self) -> impl Iterator<Item = SealedSigningKey> {
-        self.keys.iter().map(LoadedKey::sealed).chain(self.waiting.iter().cloned())
+        self.keys.iter().map(LoadedKey::sealed).chain(self.waiting.iter().chain(&self.retired).cloned())
     }
 
     /// Where the private half of a key is kept; `None` when nothing is left of it.
     pub(crate) fn custody_of(&self, record: &SigningKeyRecord) -> Option<KeyCustody> {
         let opened = self.keys.iter().find(|loaded| loaded.record.key_id == record.key_id);
-        let waiting = self.waiting.iter().find(|sealed| sealed.record.key_id == record.key_id);
+        let mut others = self.waiting.iter().chain(&self.retired);
+        let waiting = others.find(|sealed| sealed.record.key_id == record.key_id);
         Custody::kept(opened.map(|key| &key.sealed_private_key).or(waiting.map(|key| &key.sealed_private_key))?)
     }
 
@@ -238,19 +258,13 @@ impl LoadedIssuer {
         Keyring { algorithms: self.algorithms(), rotation, keys: &self.records, foreign: &self.foreign, policies, is_exported }
     }
 
-    fn load(
-        identity: IssuerIdentity,
-        sealed: Vec<SealedSigningKey>,
-        known: Option<&Self>,
-        custody: &Custody,
-        now: Timestamp,
-    ) -> Self {
+    fn load(identity: IssuerIdentity, sealed: Vec<SealedSigningKey>, known: Option<&Self>, opening: &Opening<'_>) -> Self {
         let mut records: Vec<_> = sealed.iter().map(|key| key.record.clone()).collect();
         records.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.key_id.cmp(&b.key_id)));
         // Of one that is revoked there is nothing left to open.
         let present = sealed.into_iter().filter(|sealed| sealed.record.revoked_at.is_none()).collect();
         let known = known.map_or(&[][..], |known| &known.keys);
-        Self::open(identity, records, present, known, custody).rendered(now)
+        Self::open(identity, records, present, known, opening)
     }
 
     fn open(
@@ -258,12 +272,16 @@ impl LoadedIssuer {
         records: Vec<SigningKeyRecord>,
         present: Vec<SealedSigningKey>,
         known: &[LoadedKey],
-        custody: &Custody,
+        opening: &Opening<'_>,
     ) -> Self {
-        let (mut keys, mut waiting, mut foreign) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut keys, mut waiting, mut retired, mut foreign) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
         for sealed in present {
+            if sealed.record.state(opening.now).is_final() {
+                retired.push(sealed);
+                continue;
+            }
             let same = known.iter().find(|known| known.is(&sealed)).map(|known| Arc::clone(&known.key));
-            match same.map_or_else(|| custody.open(identity.id(), &sealed), Ok) {
+            match same.map_or_else(|| opening.open(identity.id(), &sealed), Ok) {
                 Ok(key) => {
                     let SealedSigningKey { record, public_jwk, sealed_private_key } = sealed;
                     keys.push(LoadedKey { record, sealed_private_key, public_jwk, key });
@@ -272,7 +290,7 @@ impl LoadedIssuer {
                 Err(error) => {
                     let (issuer_id, key_id) = (identity.id(), &sealed.record.key_id);
                     let cause = Causes(&error);
-                    if error.is_passing() {
+                    if opening.may_open_later(&error, &sealed.record) {
                         tracing::warn!(issuer.id = %issuer_id, key.id = %key_id, %error, %cause, "a signing key waits for its device");
                         waiting.push(sealed);
                     } else {
@@ -286,12 +304,23 @@ impl LoadedIssuer {
         if keys.is_empty() {
             foreign.clear();
         }
-        Self { identity, keys, waiting, records, foreign, documents: None, documents_until: None, verification: None }
+        let loaded = Self {
+            identity,
+            keys,
+            waiting,
+            retired,
+            records,
+            foreign,
+            documents: None,
+            documents_until: None,
+            verification: None,
+        };
+        loaded.rendered(opening.now)
     }
 
     /// The same with its keys opened that waited for a device.
-    fn opened_again(&self, custody: &Custody, now: Timestamp) -> Self {
-        Self::open(self.identity.clone(), self.records.clone(), self.sealed_keys().collect(), &self.keys, custody).rendered(now)
+    fn opened_again(&self, opening: &Opening<'_>) -> Self {
+        Self::open(self.identity.clone(), self.records.clone(), self.sealed_keys().collect(), &self.keys, opening)
     }
 
     fn rendered_again(&self, now: Timestamp) -> Self {
@@ -299,6 +328,7 @@ impl LoadedIssuer {
             identity: self.identity.clone(),
             keys: self.keys.clone(),
             waiting: self.waiting.clone(),
+            retired: self.retired.clone(),
             records: self.records.clone(),
             foreign: self.foreign.clone(),
             documents: None,
@@ -315,9 +345,48 @@ impl LoadedIssuer {
         if let (IssuerIdentity::AccessTokens { .. }, Some(documents)) = (&self.identity, &documents) {
             self.verification = KeySet::parse(&documents.key_set.bytes).ok().map(Arc::new);
         }
-        self.documents = documents.filter(|_| self.waiting.is_empty());
+        self.documents = documents.filter(|_| !self.waiting.iter().any(|key| key.record.state(now).is_published()));
         self.documents_until = self.keys.iter().filter_map(|loaded| loaded.record.next_change(now)).min();
         self
+    }
+}
+
+/// An issuer whose keys waited for a device.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    before: Arc<LoadedIssuer>,
+    now: Arc<LoadedIssuer>,
+}
+
+/// The opening of many keys at once.
+struct Opening<'a> {
+    custody: &'a Custody,
+    now: Timestamp,
+    /// Set when the device failed once: each key would wait for it as long again.
+    device_is_away: Cell<bool>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(custody: &'a Custody, now: Timestamp) -> Self {
+        Self { custody, now, device_is_away: Cell::new(false) }
+    }
+
+    fn open(&self, issuer_id: &IssuerId, sealed: &SealedSigningKey) -> Result<Arc<dyn Signer>, CustodyError> {
+        if self.device_is_away.get() && self.custody.needs_device(&sealed.sealed_private_key) {
+            return Err(CustodyError::Device(DeviceError("it failed a moment ago".to_owned())));
+        }
+        let opened = self.custody.open(issuer_id, sealed);
+        if matches!(&opened, Err(error) if error.is_passing()) {
+            self.device_is_away.set(true);
+        }
+        opened
+    }
+
+    /// Whether a key is tried again, rather than taken for somebody else's.
+    fn may_open_later(&self, error: &CustodyError, key: &SigningKeyRecord) -> bool {
+        // Devices that are several in truth show a new key everywhere after a while.
+        let is_new = key.created_at.checked_add(SHOWN_EVERYWHERE).is_ok_and(|shown| self.now < shown);
+        error.is_passing() || (matches!(error, CustodyError::NotInDevice) && is_new)
     }
 }
 

@@ -9,7 +9,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use futures::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::causes::Causes;
-use crate::directory::LoadedIssuer;
+use crate::directory::{Directory, LoadedIssuer};
 use crate::documents::{DISCOVERY_PATH, Documents, KEY_SET_PATH};
 use crate::keeper::Keeper;
 
@@ -36,6 +36,10 @@ const FRESH: Duration = Duration::from_secs(5);
 const BELIEVED: Duration = Duration::from_mins(5);
 /// How long one document may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many are read again in one round, so that those whose documents changed do not wait for them.
+const READ_AGAIN: usize = 64;
+const KEY_SET_TYPE: &str = "application/jwk-set+json";
+const DISCOVERY_TYPE: &str = "application/json";
 /// How many issuers are written at a time.
 const AT_ONCE: usize = 16;
 
@@ -83,7 +87,6 @@ impl Exporter {
     async fn bring_up_to_date(&self, written: &mut HashMap<IssuerId, Written>, outage: &Outage) {
         let directory = self.keeper.latest();
         let gone: Vec<_> = written.keys().filter(|id| directory.by_id(id).is_none()).cloned().collect();
-        let due: Vec<_> = directory.all().filter_map(|issuer| self.due(issuer, written)).collect();
         let mut behind = 0;
         let mut failed = |error: &object_store::Error, place: &str| {
             behind += 1;
@@ -93,16 +96,20 @@ impl Exporter {
                 tracing::debug!(place, %error, "still cannot export documents");
             }
         };
-        let mut writes = futures::stream::iter(due)
-            .map(async |due: Due| {
+        let mut writes = futures::stream::iter(self.due(&directory, written))
+            .map(async |id: IssuerId| {
+                // As of now: what was true when this round began may be overtaken by what others have written since.
+                let fresh = self.keeper.saw_database_within(FRESH).then(|| self.keeper.latest());
+                let due = fresh.and_then(|directory| self.content(directory.by_id(&id)?))?;
                 let done = self.write(&due).await;
-                (due, done)
+                Some((id, due.written, done))
             })
             .buffer_unordered(AT_ONCE);
-        while let Some((due, done)) = writes.next().await {
+        while let Some(done) = writes.next().await {
             match done {
-                Ok(()) => _ = written.insert(due.issuer_id, due.written),
-                Err(error) => failed(&error, &due.written.place),
+                Some((id, now, Ok(()))) => _ = written.insert(id, now),
+                Some((_, now, Err(error))) => failed(&error, &now.place),
+                None => {}
             }
         }
         for id in gone {
@@ -119,25 +126,44 @@ impl Exporter {
             tracing::info!(lasted_ms = lasted.as_millis(), "the export is up to date again");
         }
         for (id, written) in &*written {
-            if let Err(error) = self.keeper.note_exported(id, &written.key_ids).await {
+            if let Err(error) = self.keeper.note_exported(id, &written.key_ids, BELIEVED).await {
                 tracing::warn!(issuer.id = %id, %error, cause = %Causes(&error), "cannot note that keys are exported; trying again");
             }
         }
     }
 
-    /// What is to be written, or read again, of an issuer.
-    fn due(&self, issuer: &LoadedIssuer, written: &HashMap<IssuerId, Written>) -> Option<Due> {
-        let of_workspace = issuer.of_workspace()?;
-        let documents = issuer.documents()?;
-        let etags = [&documents.key_set, &documents.discovery].map(|document| document.etag.clone());
-        let known = written.get(&of_workspace.id).filter(|known| known.etags == etags);
-        if known.is_some_and(|known| known.seen.elapsed() < BELIEVED) {
-            return None;
+    /// Whose documents are to be written, and some of those that are to be read again.
+    fn due(&self, directory: &Directory, written: &HashMap<IssuerId, Written>) -> Vec<IssuerId> {
+        let (mut changed, mut believed_long) = (Vec::new(), Vec::new());
+        for (issuer, content) in directory.all().filter_map(|issuer| Some((issuer, self.content(issuer)?))) {
+            let id = issuer.identity.id();
+            match written.get(id).filter(|known| known.etags == content.written.etags) {
+                None => changed.push(id.clone()),
+                Some(known) if known.seen.elapsed() >= BELIEVED => believed_long.push(id.clone()),
+                Some(_) => {}
+            }
         }
+        changed.extend(believed_long.into_iter().take(READ_AGAIN));
+        changed
+    }
+
+    /// What is to lie there of an issuer. `None`: whatever does.
+    fn content(&self, issuer: &LoadedIssuer) -> Option<Due> {
+        let of_workspace = issuer.of_workspace()?;
         let place = self.place(of_workspace.issuer_url.as_str())?;
         // What lies there is as old as the first look at it.
-        let written = Written { place, etags, key_ids: documents.key_ids.clone(), seen: Instant::now() };
-        Some(Due { issuer_id: of_workspace.id.clone(), documents: documents.clone(), written })
+        let seen = Instant::now();
+        if let Some(documents) = issuer.documents() {
+            let etags = [&documents.key_set, &documents.discovery].map(|document| document.etag.clone());
+            let written = Written { place, etags, key_ids: documents.key_ids.clone(), seen };
+            return Some(Due { documents: Some(documents.clone()), revoked: BTreeSet::new(), written });
+        }
+        // Of keys that wait for their device the set that lies there stays, but not with a stolen one (SECURITY 59).
+        let revoked = issuer.records().iter().filter(|key| key.revoked_at.is_some()).map(|key| key.key_id.clone());
+        let revoked: BTreeSet<_> = revoked.collect();
+        let etags = [format!("without {}", revoked.len()), String::new()];
+        let written = Written { place, etags, key_ids: Vec::new(), seen };
+        (!revoked.is_empty()).then_some(Due { documents: None, revoked, written })
     }
 
     /// Where the documents of an issuer lie: at its path below the base, or at `@` and its host name, which no path begins with.
@@ -151,15 +177,13 @@ impl Exporter {
     /// Writes what is not there. The key set first: nobody shall find the way to one that is not there yet.
     async fn write(&self, due: &Due) -> Result<(), object_store::Error> {
         let max_age = self.keeper.policy().key_set_max_age;
-        let Due { documents, written, .. } = due;
-        for (path, document, content_type) in [
-            (KEY_SET_PATH, &documents.key_set, "application/jwk-set+json"),
-            (DISCOVERY_PATH, &documents.discovery, "application/json"),
-        ] {
-            let path = format!("{}{path}", written.place);
-            in_time(self.target.ensure(&path, &document.bytes, content_type, max_age)).await?;
-        }
-        Ok(())
+        let Due { documents, revoked, written } = due;
+        let path = |document: &str| format!("{}{document}", written.place);
+        let Some(documents) = documents else {
+            return in_time(self.target.take_out(&path(KEY_SET_PATH), revoked, KEY_SET_TYPE, max_age)).await;
+        };
+        in_time(self.target.ensure(&path(KEY_SET_PATH), &documents.key_set.bytes, KEY_SET_TYPE, max_age)).await?;
+        in_time(self.target.ensure(&path(DISCOVERY_PATH), &documents.discovery.bytes, DISCOVERY_TYPE, max_age)).await
     }
 
     async fn remove(&self, place: &str) -> Result<(), object_store::Error> {
@@ -170,10 +194,11 @@ impl Exporter {
     }
 }
 
-/// Documents that are to be written.
+/// What is to lie in the export of an issuer.
 struct Due {
-    issuer_id: IssuerId,
-    documents: Documents,
+    /// `None`: what lies there, without the keys that were revoked.
+    documents: Option<Documents>,
+    revoked: BTreeSet<KeyId>,
     written: Written,
 }
 

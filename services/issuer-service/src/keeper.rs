@@ -64,6 +64,8 @@ pub(crate) struct Keeper {
     changed_here: Notify,
     first_uses: Mutex<HashMap<IssuerId, Arc<tokio::sync::Mutex<()>>>>,
     making: Semaphore,
+    /// When a device last made no key of an issuer, or one that was not stored.
+    device_failures: Mutex<HashMap<IssuerId, Instant>>,
     strangers: Semaphore,
 }
 
@@ -142,6 +144,7 @@ impl Keeper {
             changed_here: Notify::new(),
             first_uses: Mutex::new(HashMap::new()),
             making: Semaphore::new(KEYS_MADE_AT_ONCE),
+            device_failures: Mutex::default(),
             strangers: Semaphore::new(STRANGERS_WAITING),
         }
     }
@@ -291,7 +294,6 @@ impl Keeper {
             if result.is_ok() {
                 self.take_due_steps(&outages.writing).await;
             }
-            self.open_waiting().await;
             self.render_due().await;
             tokio::select! {
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
@@ -300,19 +302,24 @@ impl Keeper {
         }
     }
 
-    /// Opens the keys that waited for a device. Others go on meanwhile: a device may take long.
+    /// Opens the keys that wait for a device, until it is dropped. A task of its own: a device may take long.
+    pub(crate) async fn follow_device(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            self.open_waiting().await;
+        }
+    }
+
     async fn open_waiting(&self) {
         let known = self.directory.load_full();
         if !known.waits() {
             return;
         }
-        let (custody, now, tried) = (Arc::clone(&self.custody), self.clock.now(), Arc::clone(&known));
-        let Ok(next) = tokio::task::spawn_blocking(move || tried.tried_again(&custody, now)).await else { return };
+        let (custody, now) = (Arc::clone(&self.custody), self.clock.now());
+        let Ok(opened) = tokio::task::spawn_blocking(move || known.opened_again(&custody, now)).await else { return };
         let _turn = self.refreshing.lock().await;
-        // What changed meanwhile is tried at the next time.
-        if Arc::ptr_eq(&known, &self.directory.load_full()) {
-            self.directory.store(Arc::new(next));
-        }
+        let next = self.directory.load().with_opened(opened);
+        self.directory.store(Arc::new(next));
     }
 
     async fn render_due(&self) {

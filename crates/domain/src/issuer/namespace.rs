@@ -80,8 +80,8 @@ impl IssuerNamespace {
             && let Some(host_base) = &self.host_base
             && let Some(label) = host_base.before(text)
         {
-            let is_base = text == self.base_url.as_str().trim_end_matches('/');
-            let is_plain = is_label(label) && !is_base;
+            let is_taken = [&self.base_url, &self.gateway_url].iter().any(|taken| authority(taken.as_str()) == authority(text));
+            let is_plain = is_label(label) && !is_taken;
             return if is_plain { Ok(url) } else { Err(InvalidIssuerUrl::HostNotPlain(host_base.clone())) };
         }
         let below = self.below_base(text).ok_or_else(|| InvalidIssuerUrl::OutsideBase { base_url: self.base_url.clone() })?;
@@ -140,6 +140,11 @@ impl HostBase {
         let before = authority.strip_suffix(&*self.authority)?.strip_suffix('.')?;
         Some(if authority == rest { before } else { "" })
     }
+}
+
+/// Host, and port where it is not the scheme's own, of a canonical URL.
+fn authority(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default()
 }
 
 /// A label of a host name (RFC 1123, section 2.1) in lower case, and none that stands for other letters (RFC 5890, section 2.3.1).
@@ -257,6 +262,16 @@ mod tests {
             assert!(matches!(namespace.check(bad), Err(InvalidIssuerUrl::OutsideBase { .. })), "{bad}");
         }
         assert!(super::IssuerNamespace { host_base: None, ..namespace }.check("https://team.id.example.net").is_err());
+    }
+
+    #[test]
+    fn s38_hosts_that_others_answer_at_are_no_issuer_s() {
+        let mut namespace = with_hosts("https://a.id.example.net/issuers");
+        namespace.gateway_url = "https://g.id.example.net/gateway".parse().unwrap();
+        for taken in ["https://a.id.example.net", "https://g.id.example.net"] {
+            assert!(matches!(namespace.check(taken), Err(InvalidIssuerUrl::HostNotPlain(_))), "{taken}");
+        }
+        assert!(namespace.check("https://b.id.example.net").is_ok());
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
     pub fn next_steps(&self, now: Timestamp) -> Vec<KeyStep> {
         let create = self.algorithms.iter().filter_map(|&algorithm| match self.newest(algorithm) {
             Some(newest) if !self.is_due(now, newest) => None,
-            _ => Some(self.create(algorithm, self.next_activation(now))),
+            _ => Some(self.create(algorithm, self.next_activation_of(now, algorithm))),
         });
         let own: Vec<&SigningKeyRecord> = self.own().collect();
         let is_replaced = self.algorithms.iter().any(|&algorithm| signer(now, &own, algorithm).is_some());
@@ -213,19 +213,21 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
             leaves.then(|| KeyStep::Retire { key_id: key.key_id.clone(), retirement })
         });
         // What was to be exported and is not any more.
-        let awaited = self.records().filter(|_| !self.is_exported).map(|key| &key.key_id);
-        create.chain(retire).chain(self.exported(now, awaited)).collect()
+        let awaited = self.records().filter(|key| !self.is_exported && self.algorithms.contains(&key.algorithm));
+        create.chain(retire).chain(self.exported(now, now, awaited.map(|key| &key.key_id))).collect()
     }
 
     /// What has to be written when the exported key set has these keys, and has had them since no later than `now`.
     ///
     /// One that is the first of its issuer, or takes over from a revoked one, signs at once, as it would without an export. Any other
-    /// one signs when the copies of the export without it have expired as well.
-    pub fn exported<'k>(&self, now: Timestamp, keys: impl Iterator<Item = &'k KeyId>) -> Vec<KeyStep> {
+    /// one signs when the copies of the export without it have expired as well, those included that are handed out until
+    /// `mended_at`: by then somebody has looked whether the export is still what it should be.
+    pub fn exported<'k>(&self, now: Timestamp, mended_at: Timestamp, keys: impl Iterator<Item = &'k KeyId>) -> Vec<KeyStep> {
         let awaiting = keys.filter_map(|id| self.records().find(|key| key.key_id == *id && key.awaits_export && key.is_wanted()));
         let end = |key: &SigningKeyRecord| {
             let at_once = key.activate_at <= key.created_at;
-            let activate_at = if at_once { key.activate_at } else { key.activate_at.max(self.policies.activation(now)) };
+            let copies_end = self.policies.activation(now).max(later(mended_at, self.policies.own.key_set_max_age));
+            let activate_at = if at_once { key.activate_at } else { key.activate_at.max(copies_end) };
             KeyStep::EndWait { key_id: key.key_id.clone(), activate_at }
         };
         awaiting.map(end).collect()
@@ -279,6 +281,15 @@ impl<K: AsRef<SigningKeyRecord>> Keyring<'_, K> {
             });
         }
         Some(steps)
+    }
+
+    /// When a key of an algorithm that is due now may sign: at once, where one was revoked and none signs in its place.
+    fn next_activation_of(&self, now: Timestamp, algorithm: SignatureAlgorithm) -> Timestamp {
+        let own: Vec<&SigningKeyRecord> = self.own().collect();
+        let last = own.iter().filter(|key| key.algorithm == algorithm).max_by_key(|key| key.generation);
+        let follows_revoked = last.is_some_and(|last| last.revoked_at.is_some());
+        let none_signs = default_signer(now, &own, self.algorithms).is_none();
+        if follows_revoked && none_signs { now } else { self.next_activation(now) }
     }
 
     /// When a key made now may sign.

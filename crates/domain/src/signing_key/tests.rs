@@ -443,7 +443,7 @@ fn exported(keys: &[SigningKeyRecord]) -> Keyring<'_, SigningKeyRecord> {
 
 fn export(keys: &mut Vec<SigningKeyRecord>, now: i64) {
     let ids: Vec<_> = published(at(now), keys).map(|key| key.key_id.clone()).collect();
-    let steps = exported(keys).exported(at(now), ids.iter());
+    let steps = exported(keys).exported(at(now), at(now), ids.iter());
     apply(keys, now, steps);
 }
 
@@ -472,7 +472,7 @@ fn s56_the_next_key_signs_when_copies_of_the_export_without_it_have_expired() {
     // However long the export takes.
     assert_eq!(signer(at(99_999), &keys, Es256), Some(&keys[0]));
     let ids = [keys[0].key_id.clone()];
-    assert_eq!(exported(&keys).exported(at(50_000), ids.iter()), [], "an export without the key ends no wait");
+    assert_eq!(exported(&keys).exported(at(50_000), at(50_000), ids.iter()), [], "an export without the key ends no wait");
     export(&mut keys, 50_000);
     assert_eq!(keys[1].stage(at(50_000)), SigningKeyStage::Prepared { activates_at: Some(at(50_000 + LEAD)) });
     assert_eq!(signer(at(50_000 + LEAD), &keys, Es256), Some(&keys[1]));
@@ -509,4 +509,40 @@ fn s58_a_key_that_somebody_wrote_into_the_database_takes_over_from_none() {
     let steps = ring.revoke(at(2000), &keys[0].key_id).unwrap();
     let next = KeyStep::Create { algorithm: Es256, generation: 3, activate_at: at(2000), awaits_export: false };
     assert_eq!(steps[1..], [next]);
+}
+
+#[test]
+fn s59_where_no_key_took_over_from_a_revoked_one_the_next_that_is_made_does() {
+    // Its device was away.
+    let mut keys = vec![key(Es256, 1, 1000, 1000)];
+    keys[0].revoked_at = Some(at(5000));
+    let steps = ring(&[Es256], &keys).next_steps(at(6000));
+    assert_eq!(steps, [KeyStep::Create { algorithm: Es256, generation: 2, activate_at: at(6000), awaits_export: false }]);
+    // An algorithm that is added waits as ever.
+    let steps = ring(&[Es256, EdDsa], &keys).next_steps(at(6000));
+    let added = KeyStep::Create { algorithm: EdDsa, generation: 1, activate_at: at(6000 + LEAD), awaits_export: false };
+    assert_eq!(steps[1], added);
+    // One that did not sign is no reason for haste.
+    let mut keys = vec![key(Es256, 1, 1000, 1000), key(Es256, 2, 5000, 6200)];
+    keys[1].revoked_at = Some(at(5500));
+    assert_eq!(ring(&[Es256], &keys).next_steps(at(6000)), []);
+}
+
+#[test]
+fn s56_an_export_that_may_have_been_spoilt_is_reckoned_with() {
+    let mut keys = vec![key(Es256, 1, 1000, 1000)];
+    let Ok(Rotation::Prepare(step)) = exported(&keys).rotate(at(5000), Es256) else { panic!() };
+    apply(&mut keys, 5000, vec![step]);
+    let ids = [keys[1].key_id.clone()];
+    let steps = exported(&keys).exported(at(5000), at(5000 + LEAD), ids.iter());
+    let max_age = 300;
+    assert_eq!(steps, [KeyStep::EndWait { key_id: ids[0].clone(), activate_at: at(5000 + LEAD + max_age) }]);
+}
+
+#[test]
+fn a_key_that_waited_for_an_export_and_is_not_wanted_any_more_is_retired_and_nothing_else() {
+    let mut keys = vec![key(Rs256, 1, 1000, 1000), key(Es256, 1, 5000, 6200)];
+    keys[1].awaits_export = true;
+    let steps = ring(&[Rs256], &keys).next_steps(at(7000));
+    assert!(matches!(steps.as_slice(), [KeyStep::Retire { key_id, .. }] if *key_id == keys[1].key_id), "{steps:?}");
 }

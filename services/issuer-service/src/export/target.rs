@@ -1,16 +1,19 @@
 //! Where documents are exported to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use countersign_domain::name::KeyId;
 use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
 use object_store::gcp::GoogleConfigKey;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions};
+use serde_json::Value;
 use url::Url;
 
 /// A directory, or a bucket of an object store with a prefix.
@@ -89,25 +92,50 @@ impl ExportTarget {
         max_age: Duration,
     ) -> Result<(), object_store::Error> {
         let path = self.path(path)?;
+        let mut attributes = Attributes::new();
+        if self.has_headers {
+            attributes.insert(Attribute::ContentType, content_type.into());
+            attributes.insert(Attribute::CacheControl, format!("public, max-age={}", max_age.as_secs()).into());
+        }
         match self.store.get(&path).await {
             Ok(found) => {
+                let has_headers = attributes.iter().all(|(name, value)| found.attributes.get(name) == Some(value));
                 // What is longer or shorter need not be read.
-                if found.meta.size == bytes.len() as u64 && found.bytes().await? == *bytes {
+                if has_headers && found.meta.size == bytes.len() as u64 && found.bytes().await? == *bytes {
                     return Ok(());
                 }
             }
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        let mut attributes = Attributes::new();
-        if self.has_headers {
-            attributes.insert(Attribute::ContentType, content_type.into());
-            attributes.insert(Attribute::CacheControl, format!("public, max-age={}", max_age.as_secs()).into());
-        }
         let options = PutOptions { attributes, ..PutOptions::default() };
         self.store.put_opts(&path, bytes.clone().into(), options).await?;
         tracing::info!(target = %self.shown, %path, "exported a document");
         Ok(())
+    }
+
+    /// Has no key set lie there with one of these keys.
+    pub(super) async fn take_out(
+        &self,
+        path: &str,
+        revoked: &BTreeSet<KeyId>,
+        content_type: &'static str,
+        max_age: Duration,
+    ) -> Result<(), object_store::Error> {
+        let found = match self.store.get(&self.path(path)?).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // What is no key set has none of the keys.
+        let Ok(mut set) = serde_json::from_slice::<Value>(&found) else { return Ok(()) };
+        let Some(keys) = set.get_mut("keys").and_then(Value::as_array_mut) else { return Ok(()) };
+        let before = keys.len();
+        keys.retain(|key| key["kid"].as_str().is_none_or(|id| !revoked.iter().any(|revoked| revoked.as_str() == id)));
+        if keys.len() == before {
+            return Ok(());
+        }
+        self.ensure(path, &set.to_string().into(), content_type, max_age).await
     }
 
     /// Has nothing lie there.

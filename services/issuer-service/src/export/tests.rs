@@ -28,6 +28,10 @@ async fn a_document_is_written_once_with_its_headers_and_again_when_it_is_anothe
     store.put(&Path::from("prefix/a/b"), "[]".into()).await.unwrap();
     assert_ne!(ensure("{}").await, first);
     assert_eq!(text(&store, "prefix/a/b").await.unwrap(), "{}");
+    let shorter = Duration::from_mins(1);
+    target.ensure("a/b", &Bytes::from("{}"), "application/json", shorter).await.unwrap();
+    let found = store.get(&Path::from("prefix/a/b")).await.unwrap();
+    assert_eq!(found.attributes.get(&Attribute::CacheControl).map(AsRef::as_ref), Some("public, max-age=60"));
     target.remove("a/b").await.unwrap();
     target.remove("a/b").await.unwrap();
     assert_eq!(text(&store, "prefix/a/b").await, None);

@@ -28,6 +28,8 @@ const ATTEMPTS: usize = 8;
 /// For how much longer than a replica can go without the database it notes that key sets may be handed out: twice the time between
 /// two notes.
 const NOTED_AHEAD: Duration = Duration::from_hours(1);
+/// How long after it failed a device is not asked again for a key of the same issuer.
+const DEVICE_PAUSE: Duration = Duration::from_secs(10);
 /// How long keys are made between two polls: many issuers may be due at once, and a revocation must not wait for them (SECURITY
 /// 59).
 const BUDGET: Duration = Duration::from_millis(500);
@@ -140,19 +142,23 @@ impl Keeper {
                 return Ok(Some(issuer));
             }
             self.carry_out(&directory, &issuer, now, steps).await?;
+            // What has to follow is due now.
+            self.changed_here.notify_one();
         }
         Err(KeeperError::Contended)
     }
 
-    /// Notes that the exported key set has these keys, so that those that waited for it may sign.
-    pub(crate) async fn note_exported(&self, id: &IssuerId, key_ids: &[KeyId]) -> Result<(), KeeperError> {
+    /// Notes that the exported key set has these keys, so that those that waited for it may sign. Within `mended_in` somebody looks
+    /// again whether it still has.
+    pub(crate) async fn note_exported(&self, id: &IssuerId, key_ids: &[KeyId], mended_in: Duration) -> Result<(), KeeperError> {
         let directory = self.directory.load_full();
         let Some(issuer) = directory.by_id(id) else { return Ok(()) };
         if !issuer.records().iter().any(|key| key.awaits_export) {
             return Ok(());
         }
         let now = self.now();
-        let steps = issuer.keyring(&directory.policies(self.policy), self.exports).exported(now, key_ids.iter());
+        let mended_at = now.checked_add(mended_in).unwrap_or(Timestamp::MAX);
+        let steps = issuer.keyring(&directory.policies(self.policy), self.exports).exported(now, mended_at, key_ids.iter());
         if !steps.is_empty() {
             self.carry_out(&directory, issuer, now, steps).await?;
             self.refresh().await?;
@@ -272,8 +278,9 @@ impl Keeper {
     ) -> Result<ChangeKeysOutcome, KeeperError> {
         let id = issuer.identity.id();
         let changes = self.make(issuer, now, steps).await?;
+        let outcome = self.store.change_signing_keys(id, directory.revision(), &changes).await;
         // After an outcome that is not known, what was made stays in its device: it may be in use.
-        let outcome = self.store.change_signing_keys(id, directory.revision(), &changes).await?;
+        let outcome = outcome.inspect_err(|_| self.note_device_failure(id))?;
         let made = changes.iter().filter_map(|change| if let KeyChange::Add(key) = change { Some(key.clone()) } else { None });
         match outcome {
             ChangeKeysOutcome::Done => {
@@ -326,24 +333,57 @@ impl Keeper {
         // A revocation waits for nobody's keys (SECURITY 59).
         let is_emergency = steps.iter().any(|step| matches!(step, KeyStep::Revoke { .. }));
         let makes_keys = steps.iter().any(|step| matches!(step, KeyStep::Create { .. }));
-        let _permit = if makes_keys && !is_emergency { self.making.acquire().await.ok() } else { None };
-        let (custody, owner) = (Arc::clone(&self.custody), issuer.identity.id().clone());
         let kept = match &issuer.identity {
             IssuerIdentity::Workspace(issuer) => issuer.settings.key_custody,
             IssuerIdentity::AccessTokens { .. } => self.access_token_key_custody,
         };
+        let makes_in_device = makes_keys && kept == KeyCustody::Device;
+        if makes_in_device && !is_emergency && self.device_failed_lately(issuer.identity.id()) {
+            return Err(KeeperError::NotNow);
+        }
+        let _permit = if makes_keys && !is_emergency { self.making.acquire().await.ok() } else { None };
+        let (custody, owner) = (Arc::clone(&self.custody), issuer.identity.id().clone());
         let changes = tokio::task::spawn_blocking(move || {
-            let made = steps.into_iter().filter_map(|step| match change(&custody, &owner, kept, now, step) {
-                // Nor does it wait for a device: the next key is made when that is back.
-                Err(error) if is_emergency && error.is_passing() => {
-                    tracing::error!(issuer.id = %owner, %error, cause = %Causes(&error), "a key is revoked, and no other made in its place yet");
-                    None
+            let mut changes = Vec::new();
+            for step in steps {
+                // Nor does it wait for a device: what follows is made right after it, and signs at once as well.
+                if is_emergency && makes_in_device && matches!(step, KeyStep::Create { .. }) {
+                    continue;
                 }
-                made => Some(made),
-            });
-            made.collect::<Result<Vec<_>, _>>()
+                match change(&custody, &owner, kept, now, step) {
+                    Ok(change) => changes.push(change),
+                    Err(error) if is_emergency => {
+                        tracing::error!(issuer.id = %owner, %error, cause = %Causes(&error), "a key is revoked, and no other made in its place yet");
+                    }
+                    Err(error) => {
+                        // None of the others will be of use.
+                        for change in &changes {
+                            if let KeyChange::Add(key) = change {
+                                let _ = custody.destroy(&owner, key.record.algorithm, &key.sealed_private_key);
+                            }
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(changes)
         });
-        Ok(changes.await??)
+        let changes = changes.await?;
+        if makes_in_device && changes.is_err() {
+            self.note_device_failure(issuer.identity.id());
+        }
+        Ok(changes?)
+    }
+
+    /// Whether a device made no key of an issuer a moment ago, or one that came to nothing: those would fill it.
+    fn device_failed_lately(&self, id: &IssuerId) -> bool {
+        let mut failures = self.device_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|_, failed| failed.elapsed() < DEVICE_PAUSE);
+        failures.contains_key(id)
+    }
+
+    fn note_device_failure(&self, id: &IssuerId) {
+        self.device_failures.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Instant::now());
     }
 
     /// The time to the microsecond: what is stored and what is held are the same.

@@ -1,6 +1,7 @@
 //! The documents of issuers as files.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::reason::Reason;
@@ -11,6 +12,7 @@ use countersign_testkit::wait;
 use serde_json::Value;
 use tonic::Code;
 
+use crate::devices::FlakyDevice;
 use crate::harness::{BASE, Ground, LEAD, Service, key_ids, path_of, rwx, verify, wish, workspace};
 
 const MOMENT: Duration = Duration::from_secs(1);
@@ -150,4 +152,21 @@ async fn what_somebody_else_wrote_is_written_again() {
     let service = ground.start().await;
     wait::until("it is as it was", async || key_ids(&key_set(folder.path(), &issuer).unwrap()).len() == 1).await;
     check(&service, folder.path(), &issuer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s59_a_revoked_key_leaves_the_export_although_the_device_of_the_next_is_away() {
+    let device = FlakyDevice::default();
+    let (ground, folder) = exporting(Ground::sqlite());
+    let service = Ground { key_device: Some(Arc::new(device.clone())), ..ground }.start().await;
+    let custody = wire::KeyCustody::Device.into();
+    let issuer = service.create(wire::Issuer { key_custody: custody, ..rwx(&workspace(1)) }).await.unwrap();
+    let stolen = check(&service, folder.path(), &issuer).await;
+    device.unplug(true);
+    service.revoke(&issuer, &stolen).await.unwrap();
+    wait::until("it is gone", async || key_ids(&key_set(folder.path(), &issuer).unwrap()).is_empty()).await;
+    device.unplug(false);
+    wait::until("another signs", async || service.issue(wish(&issuer)).await.is_ok()).await;
+    let next = check(&service, folder.path(), &issuer).await;
+    assert_ne!(next, stolen);
 }
