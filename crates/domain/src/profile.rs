@@ -16,6 +16,7 @@ mod declared;
 mod definition;
 mod form;
 mod render;
+mod table;
 mod template;
 
 #[cfg(test)]

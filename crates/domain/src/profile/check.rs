@@ -67,6 +67,8 @@ pub(super) struct Checked {
     pub(super) not_before: NotBefore,
     pub(super) default_token_duration: Option<Duration>,
     pub(super) max_token_duration: Duration,
+    /// What it uses of what is known of the issuer.
+    pub(super) context: Vec<&'static str>,
 }
 
 /// Checks a definition. Violations are noted below `field`; what is returned counts only when there are none.
@@ -80,12 +82,43 @@ pub(super) fn check(definition: &ProfileDefinition, field: &str, violations: &mu
     let mut checker = Checker { field, violations, declared: Declared::default() };
     checker.attributes(definition);
     checker.derived(definition);
+    checker.declared.tabulate();
     let forms = checker.forms(definition);
     let claims = checker.claims(definition);
     let audience = checker.audience(definition);
     let not_before = checker.not_before(definition);
     let (default_token_duration, max_token_duration) = checker.durations(definition);
-    Checked { declared: checker.declared, forms, claims, audience, not_before, default_token_duration, max_token_duration }
+    let declared = checker.declared;
+    let mut all = Checked {
+        declared,
+        forms,
+        claims,
+        audience,
+        not_before,
+        default_token_duration,
+        max_token_duration,
+        context: Vec::new(),
+    };
+    all.context = CONTEXT.into_iter().filter(|name| all.uses(name)).collect();
+    all
+}
+
+impl Checked {
+    /// Whether anything is made of what this name stands for.
+    fn uses(&self, name: &str) -> bool {
+        let in_expression = |expression: &CelExpression| expression.attributes().contains(name);
+        let in_template = |template: &Template| template.names().any(|used| used == name);
+        let in_claim = |source: &ClaimSource| match source {
+            ClaimSource::Attribute(used) => &**used == name,
+            ClaimSource::Template(template) => in_template(template),
+            ClaimSource::Expression(expression) => in_expression(expression),
+        };
+        self.forms.iter().any(|form| in_template(&form.template) || form.condition.as_ref().is_some_and(in_expression))
+            || self.audience.as_ref().is_some_and(in_template)
+            || self.claims.iter().any(|(_, source)| in_claim(source))
+            || self.declared.derived.values().any(in_expression)
+            || self.declared.attributes.values().any(|attribute| attribute.default.as_ref().is_some_and(in_expression))
+    }
 }
 
 struct Checker<'a> {

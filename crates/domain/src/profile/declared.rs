@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attribute::{Attribute, AttributeKind};
+use super::table::Table;
 use crate::cel::CelExpression;
 
 /// The host name in the issuer's URL, without a port.
@@ -20,9 +21,18 @@ pub(super) const CONTEXT: [&str; 3] = [ISSUER_HOST, ISSUER_URL, WORKSPACE_ID];
 pub(super) struct Declared {
     pub(super) attributes: BTreeMap<Box<str>, Attribute>,
     pub(super) derived: BTreeMap<Box<str>, CelExpression>,
+    /// What is derived from attributes of few values, computed beforehand.
+    pub(super) tables: BTreeMap<Box<str>, Table>,
 }
 
 impl Declared {
+    /// Computes beforehand what can be.
+    pub(super) fn tabulate(&mut self) {
+        let tables =
+            self.derived.iter().filter_map(|(name, expression)| Some((name.clone(), Table::of(expression, &self.attributes)?)));
+        self.tables = tables.collect();
+    }
+
     /// Whether the name stands for something that attributes are computed from.
     pub(super) fn is_given(&self, name: &str) -> bool {
         CONTEXT.contains(&name) || self.attributes.contains_key(name)

@@ -140,7 +140,13 @@ impl<'a> Run<'a> {
     fn know(&mut self) {
         let IdentityContext { workspace_id, issuer_url } = self.context;
         let url = issuer_url.as_str();
-        for (name, value) in [(WORKSPACE_ID, workspace_id.as_str()), (ISSUER_URL, url), (ISSUER_HOST, host_of(url))] {
+        for &name in &self.profile.checked().context {
+            let value = match name {
+                WORKSPACE_ID => workspace_id.as_str(),
+                ISSUER_URL => url,
+                ISSUER_HOST => host_of(url),
+                _ => continue,
+            };
             self.values.insert(name.to_owned(), value.into());
         }
     }
@@ -163,8 +169,10 @@ impl<'a> Run<'a> {
 
     fn derive(&mut self) {
         let mut derived = Vec::new();
-        for (name, expression) in &self.profile.checked().declared.derived {
-            match expression.map_attributes(&self.values) {
+        let declared = &self.profile.checked().declared;
+        for (name, expression) in &declared.derived {
+            let known = declared.tables.get(name).and_then(|table| table.look_up(&self.values));
+            match known.cloned().unwrap_or_else(|| expression.map_attributes(&self.values)) {
                 Ok(value) => derived.push((name.to_string(), value)),
                 Err(failure) => self.failed("attributes", &format!("`{name}`"), failure),
             }

@@ -168,3 +168,52 @@ fn a_request_can_choose_the_form_of_the_subject() {
     let no_uuid = attributes(&[("meshstack_id", "m"), ("workspace_identifier", "w"), ("bbd_uuid", "latest")]);
     assert_eq!(fields(identify(&run, "run", &no_uuid).unwrap_err()), ["attributes[bbd_uuid]"]);
 }
+
+#[test]
+fn what_is_computed_beforehand_is_what_the_expression_comes_to() {
+    let mut tables = 0;
+    for profile in Profile::built_in() {
+        let declared = &profile.checked().declared;
+        for (name, table) in &declared.tables {
+            tables += 1;
+            // Every combination of a value that is allowed, one that is not, and none, of everything that it reads.
+            let expression = &declared.derived[name];
+            let choices: Vec<(&str, Vec<Option<Value>>)> = expression
+                .attributes()
+                .iter()
+                .map(|name| {
+                    let allowed = &declared.attributes[name].allowed_values;
+                    let others = [Value::from("of no kind"), true.into(), false.into(), 1.into()];
+                    let values = allowed.iter().map(|text| Value::from(text.as_str())).chain(others).map(Some).chain([None]);
+                    (&**name, values.collect())
+                })
+                .collect();
+            let size: usize = choices.iter().map(|(_, values)| values.len()).product();
+            let mut looked_up = 0;
+            for mut index in 0..size {
+                let mut given = Map::new();
+                for (name, values) in &choices {
+                    if let Some(value) = &values[index % values.len()] {
+                        given.insert((*name).to_owned(), value.clone());
+                    }
+                    index /= values.len();
+                }
+                if let Some(known) = table.look_up(&given) {
+                    looked_up += 1;
+                    assert_eq!(*known, expression.map_attributes(&given), "{name} of {given:?}");
+                }
+            }
+            assert!(looked_up > 0);
+        }
+    }
+    assert!(tables > 0, "the scope of Spacelift's runs is one");
+}
+
+#[test]
+fn what_reads_text_of_any_kind_is_computed_each_time() {
+    let definition =
+        "[attributes.a]\n[derived]\nb = \"attribute.a + '!'\"\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'";
+    let definition = ProfileDefinition::from_toml(definition).unwrap();
+    let custom = Profile::custom(definition, "profile", &mut Violations::new()).unwrap();
+    assert!(custom.checked().declared.tables.is_empty());
+}
