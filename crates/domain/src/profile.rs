@@ -22,6 +22,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use definition::{AttributeDefinition, ClaimDefinition, ProfileDefinition, Su
 pub use render::{Identity, IdentityContext};
 
 use crate::cel::CelExpression;
+use crate::id_token::ID_TOKEN_CLAIMS;
 use crate::violation::Violations;
 use check::Checked;
 use template::Template;
@@ -112,6 +114,15 @@ impl Profile {
     /// The templates of its subjects, in the order in which they are tried.
     pub fn subject_templates(&self) -> impl Iterator<Item = String> {
         self.checked().forms.iter().map(|form| form.template.to_string())
+    }
+
+    /// The claims of its tokens, sorted, for the discovery document: registered ones and the profile's own, whether or not a run has
+    /// them all.
+    pub fn claim_names(&self) -> Vec<String> {
+        let own = self.checked().claims.iter().map(|(path, _)| path.top_level());
+        let registered = ID_TOKEN_CLAIMS.into_iter().filter(|name| *name != "nbf" || self.not_before() != NotBefore::Absent);
+        let names: BTreeSet<String> = own.chain(registered.map(str::to_owned)).collect();
+        names.into_iter().collect()
     }
 
     /// What `nbf` is.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
+use countersign_domain::id_token::ID_TOKEN_CLAIMS;
 use countersign_domain::issuer::{Issuer, KeyCustody};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
@@ -341,7 +342,11 @@ impl LoadedIssuer {
     fn rendered(mut self, now: Timestamp) -> Self {
         let published: Vec<_> = signing_key::published(now, &self.keys).map(|loaded| loaded.key.public_jwk().clone()).collect();
         // An empty set would be cached by verifiers and make strangers of the first tokens.
-        let documents = (!published.is_empty()).then(|| Documents::new(self.identity.issuer_url(), published));
+        let claims = || match self.of_workspace() {
+            Some(issuer) => issuer.profile.claim_names(),
+            None => ID_TOKEN_CLAIMS.map(str::to_owned).into(),
+        };
+        let documents = (!published.is_empty()).then(|| Documents::new(self.identity.issuer_url(), published, claims()));
         if let (IssuerIdentity::AccessTokens { .. }, Some(documents)) = (&self.identity, &documents) {
             self.verification = KeySet::parse(&documents.key_set.bytes).ok().map(Arc::new);
         }

@@ -5,7 +5,6 @@ use std::io::Write as _;
 use axum::body::Bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_domain::id_token::ID_TOKEN_CLAIMS;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
 use countersign_jose::{PublicJwk, PublicJwkSet, hash};
@@ -56,12 +55,12 @@ struct Discovery<'a> {
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: Vec<&'static str>,
     scopes_supported: [&'static str; 1],
-    claims_supported: [&'static str; ID_TOKEN_CLAIMS.len()],
+    claims_supported: Vec<String>,
 }
 
 impl Documents {
-    /// The documents of an issuer with these keys in its set.
-    pub(crate) fn new(issuer: &IssuerUrl, keys: Vec<PublicJwk>) -> Self {
+    /// The documents of an issuer with these keys in its set, whose tokens may have these claims.
+    pub(crate) fn new(issuer: &IssuerUrl, keys: Vec<PublicJwk>, claims: Vec<String>) -> Self {
         let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm().as_str()).collect();
         algorithms.sort_unstable();
         algorithms.dedup();
@@ -72,7 +71,7 @@ impl Documents {
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: algorithms,
             scopes_supported: ["openid"],
-            claims_supported: ID_TOKEN_CLAIMS,
+            claims_supported: claims,
         };
         let key_ids = keys.iter().map(|key| key.key_id().clone()).collect();
         Self { discovery: Document::new(&discovery), key_set: Document::new(&PublicJwkSet { keys }), key_ids }
@@ -104,7 +103,7 @@ mod tests {
 
     fn documents(algorithms: &[SignatureAlgorithm]) -> Documents {
         let keys = algorithms.iter().map(|&algorithm| SigningKey::generate(algorithm).unwrap().public_jwk().clone());
-        Documents::new(&"https://id.example.com/rwx".parse().unwrap(), keys.collect())
+        Documents::new(&"https://id.example.com/rwx".parse().unwrap(), keys.collect(), vec!["sub".to_owned(), "team".to_owned()])
     }
 
     #[test]
@@ -120,7 +119,7 @@ mod tests {
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["ES256", "EdDSA"],
                 "scopes_supported": ["openid"],
-                "claims_supported": ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"],
+                "claims_supported": ["sub", "team"],
             })
         );
     }
@@ -130,7 +129,7 @@ mod tests {
         let key = |algorithm| SigningKey::generate(algorithm).unwrap().public_jwk().clone();
         let (one, other) = (key(SignatureAlgorithm::Es256), key(SignatureAlgorithm::Es256));
         let issuer = "https://id.example.com/rwx".parse().unwrap();
-        let documents = |keys: &[&PublicJwk]| Documents::new(&issuer, keys.iter().map(|&key| key.clone()).collect());
+        let documents = |keys: &[&PublicJwk]| Documents::new(&issuer, keys.iter().map(|&key| key.clone()).collect(), Vec::new());
         assert_eq!(documents(&[&one]), documents(&[&one]));
         assert_eq!(documents(&[&one]).discovery, documents(&[&other]).discovery, "names no key");
         let mut etags: Vec<_> =

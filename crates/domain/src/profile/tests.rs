@@ -217,3 +217,18 @@ fn what_reads_text_of_any_kind_is_computed_each_time() {
     let custom = Profile::custom(definition, "profile", &mut Violations::new()).unwrap();
     assert!(custom.checked().declared.tables.is_empty());
 }
+
+#[test]
+fn the_names_of_claims_are_those_that_tokens_may_have() {
+    let registered = ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"];
+    assert_eq!(profile("namespace").claim_names(), registered);
+    let spacelift = profile("spacelift").claim_names();
+    for name in registered.into_iter().chain(["callerType", "runId", "scope", "spacePath"]) {
+        assert!(spacelift.iter().any(|known| known == name), "{name}");
+    }
+    assert!(spacelift.is_sorted());
+    let definition = "not_before = 'absent'\n[attributes.a]\n[[subject_forms]]\nid = 'a'\ntemplate = 'a:{a}'\ndelimiters = ':'\n[claims]\n'/b/c' = { attribute = 'a' }";
+    let definition = ProfileDefinition::from_toml(definition).unwrap();
+    let custom = Profile::custom(definition, "profile", &mut Violations::new()).unwrap();
+    assert_eq!(custom.claim_names(), ["aud", "b", "exp", "iat", "iss", "jti", "sub"]);
+}
