@@ -66,10 +66,35 @@ impl Behind {
 #[derive(Debug, Clone)]
 struct Written {
     place: String,
-    /// Of both documents.
-    etags: [String; 2],
+    content: Content,
     key_ids: Vec<KeyId>,
     seen: Instant,
+}
+
+/// Which documents lie there.
+#[derive(Debug, Clone)]
+enum Content {
+    /// Those with these tags.
+    Documents([String; 2]),
+    /// Whatever lay there, without so many keys that were revoked.
+    Without(usize),
+}
+
+impl Written {
+    /// Whether it is what is to lie there of this issuer.
+    fn is_of(&self, issuer: &LoadedIssuer) -> bool {
+        match (&self.content, issuer.documents()) {
+            (Content::Documents([key_set, discovery]), Some(documents)) => {
+                *key_set == documents.key_set.etag && *discovery == documents.discovery.etag
+            }
+            (Content::Without(number), None) => *number == revoked(issuer).count(),
+            (Content::Documents(_), None) | (Content::Without(_), Some(_)) => false,
+        }
+    }
+}
+
+fn revoked(issuer: &LoadedIssuer) -> impl Iterator<Item = &KeyId> {
+    issuer.records().iter().filter(|key| key.revoked_at.is_some()).map(|key| &key.key_id)
 }
 
 impl Exporter {
@@ -96,7 +121,7 @@ impl Exporter {
                 tracing::debug!(place, %error, "still cannot export documents");
             }
         };
-        let mut writes = futures::stream::iter(self.due(&directory, written))
+        let mut writes = futures::stream::iter(due(&directory, written))
             .map(async |id: IssuerId| {
                 // As of now: what was true when this round began may be overtaken by what others have written since.
                 let fresh = self.keeper.saw_database_within(FRESH).then(|| self.keeper.latest());
@@ -132,21 +157,6 @@ impl Exporter {
         }
     }
 
-    /// Whose documents are to be written, and some of those that are to be read again.
-    fn due(&self, directory: &Directory, written: &HashMap<IssuerId, Written>) -> Vec<IssuerId> {
-        let (mut changed, mut believed_long) = (Vec::new(), Vec::new());
-        for (issuer, content) in directory.all().filter_map(|issuer| Some((issuer, self.content(issuer)?))) {
-            let id = issuer.identity.id();
-            match written.get(id).filter(|known| known.etags == content.written.etags) {
-                None => changed.push(id.clone()),
-                Some(known) if known.seen.elapsed() >= BELIEVED => believed_long.push(id.clone()),
-                Some(_) => {}
-            }
-        }
-        changed.extend(believed_long.into_iter().take(READ_AGAIN));
-        changed
-    }
-
     /// What is to lie there of an issuer. `None`: whatever does.
     fn content(&self, issuer: &LoadedIssuer) -> Option<Due> {
         let of_workspace = issuer.of_workspace()?;
@@ -154,15 +164,13 @@ impl Exporter {
         // What lies there is as old as the first look at it.
         let seen = Instant::now();
         if let Some(documents) = issuer.documents() {
-            let etags = [&documents.key_set, &documents.discovery].map(|document| document.etag.clone());
-            let written = Written { place, etags, key_ids: documents.key_ids.clone(), seen };
+            let content = Content::Documents([&documents.key_set, &documents.discovery].map(|document| document.etag.clone()));
+            let written = Written { place, content, key_ids: documents.key_ids.clone(), seen };
             return Some(Due { documents: Some(documents.clone()), revoked: BTreeSet::new(), written });
         }
         // Of keys that wait for their device the set that lies there stays, but not with a stolen one (SECURITY 59).
-        let revoked = issuer.records().iter().filter(|key| key.revoked_at.is_some()).map(|key| key.key_id.clone());
-        let revoked: BTreeSet<_> = revoked.collect();
-        let etags = [format!("without {}", revoked.len()), String::new()];
-        let written = Written { place, etags, key_ids: Vec::new(), seen };
+        let revoked: BTreeSet<_> = revoked(issuer).cloned().collect();
+        let written = Written { place, content: Content::Without(revoked.len()), key_ids: Vec::new(), seen };
         (!revoked.is_empty()).then_some(Due { documents: None, revoked, written })
     }
 
@@ -192,6 +200,21 @@ impl Exporter {
         }
         Ok(())
     }
+}
+
+/// Whose documents are to be written, and some of those that are to be read again.
+fn due(directory: &Directory, written: &HashMap<IssuerId, Written>) -> Vec<IssuerId> {
+    let (mut changed, mut believed_long) = (Vec::new(), Vec::new());
+    for issuer in directory.all().filter(|issuer| issuer.of_workspace().is_some()) {
+        let id = issuer.identity.id();
+        match written.get(id).filter(|known| known.is_of(issuer)) {
+            None if issuer.documents().is_some() || revoked(issuer).next().is_some() => changed.push(id.clone()),
+            Some(known) if known.seen.elapsed() >= BELIEVED => believed_long.push(id.clone()),
+            None | Some(_) => {}
+        }
+    }
+    changed.extend(believed_long.into_iter().take(READ_AGAIN));
+    changed
 }
 
 /// What is to lie in the export of an issuer.
