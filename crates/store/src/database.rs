@@ -106,15 +106,42 @@ impl From<DbErr> for StoreError {
     }
 }
 
-fn is_unavailable(error: &DbErr) -> bool {
-    let cause = match error {
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_)) => return true,
+/// What the driver says.
+fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
         DbErr::Conn(RuntimeErr::SqlxError(cause))
         | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => cause,
-        _ => return false,
-    };
-    match &**cause {
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => Some(&**cause),
+        _ => None,
+    }
+}
+
+/// Whether a failed `COMMIT` certainly committed nothing: the database answered it with an error that it raises only before it
+/// commits, as when a deferred constraint or trigger fails. A lost connection, a shutdown and an I/O error leave it open.
+pub(crate) fn is_rolled_back(error: &DbErr) -> bool {
+    let Some(sqlx::Error::Database(cause)) = driver_error(error) else { return false };
+    let code = cause.code().unwrap_or_default();
+    if cause.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        // CONSTRAINT: the transaction is still open, and is rolled back when it is dropped.
+        return code.parse::<u32>().is_ok_and(|code| code & 0xff == 19);
+    }
+    // Data exception, integrity constraint violation, invalid transaction state, triggered data change violation, transaction rollback,
+    // syntax error or access rule violation, check option violation, and what a function raises.
+    ["22", "23", "25", "27", "40", "42", "44", "P0"].iter().any(|class| code.starts_with(class))
+}
+
+fn is_unavailable(error: &DbErr) -> bool {
+    if matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_))) {
+        return true;
+    }
+    match driver_error(error) {
+        Some(cause) => driver_is_unavailable(cause),
+        None => false,
+    }
+}
+
+fn driver_is_unavailable(cause: &sqlx::Error) -> bool {
+    match cause {
         sqlx::Error::Database(cause) => {
             let code = cause.code().unwrap_or_default();
             if cause.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use countersign_domain::audit::NewRefusal;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::WorkspaceId;
-use countersign_domain::reason::Reason;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
 use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
@@ -181,10 +180,10 @@ fn commit_error(status: &Status) -> CommitError {
     }
 }
 
-/// trust-service failed, or shed the call, and is certain that it committed nothing.
+/// trust-service failed, or shed the call, and is certain that it committed nothing. Whatever the reason: a database that refuses the
+/// audit event is a fault of ours, `INTERNAL`, and rolls the transaction back all the same.
 fn vouched_for(status: &Status) -> bool {
-    let refusal = Refusal::from_status(status);
-    status.code() == Code::Unavailable && refusal.reason() == Reason::TemporarilyUnavailable && refusal.nothing_committed()
+    Refusal::from_status(status).nothing_committed()
 }
 
 fn never_connected(status: &Status) -> bool {
@@ -205,6 +204,7 @@ fn describe(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use countersign_domain::reason::Reason;
     use countersign_runtime::client::PeerAddress;
     use countersign_testkit::ports;
 
@@ -284,10 +284,11 @@ mod tests {
 
     #[test]
     fn s51_a_commit_point_that_vouches_for_it_made_no_commit() {
-        let certain = Refusal::unavailable("overloaded").with_nothing_committed();
-        assert!(matches!(commit_error(&Status::from(certain)), CommitError::NotMade(_)));
-        let another_reason = Refusal::new(Reason::Internal, "x").with_nothing_committed();
-        for uncertain in [Refusal::unavailable("lost"), another_reason] {
+        for certain in [Refusal::unavailable("overloaded"), Refusal::internal(), Refusal::new(Reason::DeadlineExceeded, "x")] {
+            let certain = Status::from(certain.with_nothing_committed());
+            assert!(matches!(commit_error(&certain), CommitError::NotMade(_)), "{certain:?}");
+        }
+        for uncertain in [Refusal::unavailable("lost"), Refusal::internal()] {
             assert!(matches!(commit_error(&Status::from(uncertain)), CommitError::OutcomeUnknown(_)));
         }
     }

@@ -34,6 +34,34 @@ async fn without_the_database_nothing_is_released_and_keys_are_still_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s51_a_token_whose_audit_event_could_not_be_written_stays_unused() {
+    let deployment = Deployment::start_with_own_postgres();
+    let scene = Scene::in_deployment(&deployment).await;
+    let gateway = deployment.url(Instance::Gateway);
+    let events = "countersign_trust.audit_events";
+    deployment.sql("CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$");
+    // The insert itself fails, or the COMMIT that checks it.
+    for trigger in [
+        format!("CREATE TRIGGER broken BEFORE INSERT ON {events} FOR EACH ROW EXECUTE FUNCTION broken()"),
+        format!(
+            "CREATE CONSTRAINT TRIGGER broken AFTER INSERT ON {events} DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION broken()"
+        ),
+    ] {
+        deployment.sql(&trigger);
+        let token = scene.token();
+        for _ in 0..2 {
+            let refused = exchange(&gateway, &token, &[]).await;
+            assert_eq!((refused.status, refused.reason()), (503, Some("TEMPORARILY_UNAVAILABLE")), "{}", refused.body);
+        }
+        deployment.sql(&format!("DROP TRIGGER broken ON {events}"));
+        exchange(&gateway, &token, &[]).await.access_token();
+        let again = exchange(&gateway, &token, &[]).await;
+        assert_eq!(again.reason(), Some("SUBJECT_TOKEN_REPLAYED"), "{}", again.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_that_start_before_their_database_become_ready_when_it_comes() {
     let deployment = Deployment::start_with_own_postgres();
     for instance in [Instance::TrustService, Instance::IssuerService] {

@@ -18,7 +18,7 @@ use sea_orm::{
 use super::entity::{audit_event, replay_hash};
 use super::write::LOCK_SEED;
 use super::{CommitError, CommitStore, SeaTrustStore, audit, rows};
-use crate::database::{Database, StoreError};
+use crate::database::{Database, StoreError, is_rolled_back};
 
 #[async_trait]
 impl CommitStore for SeaTrustStore {
@@ -28,8 +28,11 @@ impl CommitStore for SeaTrustStore {
         }
         // Whatever fails in here drops the transaction, which is rolled back.
         let (transaction, outcomes) = self.prepare(exchanges, now).await.map_err(CommitError::NothingCommitted)?;
-        transaction.commit().await.map_err(|error| CommitError::OutcomeUnknown(error.into()))?;
-        Ok(outcomes)
+        match transaction.commit().await {
+            Ok(()) => Ok(outcomes),
+            Err(error) if is_rolled_back(&error) => Err(CommitError::NothingCommitted(error.into())),
+            Err(error) => Err(CommitError::OutcomeUnknown(error.into())),
+        }
     }
 
     async fn forget_replay_hashes(&self, ended_before: Timestamp, limit: u64) -> Result<u64, StoreError> {

@@ -104,10 +104,11 @@ impl From<sea_orm::DbErr> for WriteError {
 /// Why exchanges were not committed, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Nothing was: what failed, failed before the transaction's own `COMMIT`, so that it is rolled back.
+    /// Nothing was: what failed, failed before the transaction's own `COMMIT`, or the database refused the `COMMIT`, so the transaction
+    /// is rolled back.
     #[error("nothing was committed")]
     NothingCommitted(#[source] StoreError),
-    /// Perhaps they were: it is the `COMMIT` that failed, and it may have reached the database.
+    /// Perhaps they were: the `COMMIT` failed without an answer that it was refused.
     #[error("it is not known whether anything was committed")]
     OutcomeUnknown(#[source] StoreError),
 }

@@ -16,7 +16,8 @@ on_every_database! {
     s33_ids_of_different_workspaces_do_not_mix
     s74_each_commit_has_one_audit_event
     s74_without_its_audit_event_nothing_is_committed
-    s51_only_a_commit_that_itself_failed_is_of_unknown_outcome
+    s51_a_commit_that_the_database_refuses_committed_nothing
+    s51_a_connection_lost_at_the_commit_leaves_the_outcome_unknown
     s74_audit_events_are_only_ever_added
     s50_a_hash_is_kept_to_its_end_and_forgotten_after
     reusable_tokens_leave_no_hash
@@ -214,7 +215,7 @@ async fn s74_without_its_audit_event_nothing_is_committed(replicas: Replicas) {
     assert_eq!(outcomes, [Committed; 3], "the honest retry works");
 }
 
-async fn s51_only_a_commit_that_itself_failed_is_of_unknown_outcome(replicas: Replicas) {
+async fn s51_a_commit_that_the_database_refuses_committed_nothing(replicas: Replicas) {
     let tenant = replicas.tenant().await;
     // A constraint that is checked at the COMMIT: all statements pass, and it fails.
     let sql = if replicas.one.database.backend() == sea_orm::DatabaseBackend::Postgres {
@@ -228,10 +229,31 @@ async fn s51_only_a_commit_that_itself_failed_is_of_unknown_outcome(replicas: Re
     };
     replicas.sql(sql).await.unwrap();
     let error = replicas.one.commit_exchanges(&[tenant.exchange(1)], now()).await.unwrap_err();
-    assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+    assert!(matches!(error, CommitError::NothingCommitted(_)), "{error:?}");
+    assert_eq!(replicas.audit_count().await, 0);
+    assert_eq!(replicas.count("SELECT count(*) AS n FROM replay_hashes").await, 0);
     replicas.sql("DROP TABLE replay_hashes").await.unwrap();
     let error = replicas.one.commit_exchanges(&[tenant.exchange(2)], now()).await.unwrap_err();
     assert!(matches!(error, CommitError::NothingCommitted(_)), "{error:?}");
+}
+
+async fn s51_a_connection_lost_at_the_commit_leaves_the_outcome_unknown(replicas: Replicas) {
+    if replicas.one.database.backend() != sea_orm::DatabaseBackend::Postgres {
+        // SQLite is in the process: there is no connection to lose.
+        return;
+    }
+    let tenant = replicas.tenant().await;
+    replicas
+        .sql(
+            "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER hang_up AFTER INSERT ON audit_events DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION hang_up()",
+        )
+        .await
+        .unwrap();
+    let error = replicas.one.commit_exchanges(&[tenant.exchange(1)], now()).await.unwrap_err();
+    assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
 }
 
 async fn s74_audit_events_are_only_ever_added(replicas: Replicas) {
