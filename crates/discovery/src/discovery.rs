@@ -24,10 +24,11 @@ use crate::negative_cache::NegativeCache;
 use crate::refresh::refresh;
 use crate::room::Rooms;
 use crate::source::KeySetSource;
+use crate::waiting::WaitingRoom;
 
-/// The longest that anybody waits for a newer set than the one that is held (SECURITY C).
+/// The longest that a caller waits for a newer set than the one that is held (SECURITY C), and for an issuer that failed the last time.
 pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(1);
-/// The longest that anybody waits for a first set.
+/// The longest that a caller waits for a first set.
 const FIRST_WAIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The issuer's keys are not to be had. The cause is in the logs; callers are not told (SECURITY 42).
@@ -102,6 +103,7 @@ pub(crate) struct Inner {
     /// Tells this process from the others that share the second level.
     pub(crate) owner: [u8; 16],
     pub(crate) rooms: Rooms,
+    pub(crate) waiting: WaitingRoom,
     entropy: Arc<dyn Entropy>,
     entries: Entries,
     absent_keys: NegativeCache,
@@ -133,6 +135,7 @@ impl Discovery {
             settings_digest: settings.digest(),
             owner: entropy.bits128(),
             rooms: Rooms::default(),
+            waiting: WaitingRoom::default(),
             entropy,
             entries: Entries::default(),
             absent_keys: NegativeCache::default(),
@@ -143,8 +146,12 @@ impl Discovery {
     /// The keys of a source.
     ///
     /// From memory, without waiting, while they are fresh; a refresh starts in the background in time. The first time, the
-    /// answer takes as long as the issuer does, at most five seconds. A set that is past its lifetime is used up to the source's
-    /// own limit if the issuer cannot be reached, and never after.
+    /// answer takes as long as the issuer does, at most five seconds, and at most one when the issuer failed the last time. A set
+    /// that is past its lifetime is used up to the source's own limit if the issuer cannot be reached, and never after.
+    ///
+    /// # Errors
+    /// When the issuer has no usable keys, and immediately when too many callers already wait for it, in the name of its tenant, or
+    /// at all.
     pub async fn key_set(&self, source: &KeySetSource) -> Result<Arc<KeySet>, KeysUnavailable> {
         let entry = self.0.entries.entry(source);
         let now = Instant::now();
@@ -153,21 +160,25 @@ impl Discovery {
         match (held, phase) {
             (Some(held), Phase::Fresh) => return Ok(Arc::clone(&held.key_set)),
             (Some(held), Phase::Due) => {
-                self.start(&entry, Cause::Age);
+                self.start(&entry, source, Cause::Age);
                 return Ok(Arc::clone(&held.key_set));
             }
             (_, Phase::Stale) => {
                 // An issuer that failed last time is asked, but not waited for again.
                 let was_failing = entry.is_failing();
-                if let Some(flight) = self.start(&entry, Cause::Age)
+                if let Some(flight) = self.start(&entry, source, Cause::Age)
                     && !was_failing
+                    && let Some(_place) = self.0.waiting.enter(source, false)
                 {
                     flight.landed_by(now + WAIT_LIMIT).await;
                 }
             }
             _ => {
-                if let Some(flight) = self.start(&entry, Cause::Age) {
-                    flight.landed_by(now + FIRST_WAIT_LIMIT).await;
+                let was_failing = entry.is_failing();
+                if let Some(flight) = self.start(&entry, source, Cause::Age)
+                    && let Some(_place) = self.0.waiting.enter(source, was_failing)
+                {
+                    flight.landed_by(now + if was_failing { WAIT_LIMIT } else { FIRST_WAIT_LIMIT }).await;
                 }
             }
         }
@@ -177,7 +188,10 @@ impl Discovery {
     /// The keys of a source, after a token named a key that [`Discovery::key_set`] does not have: newer ones if they can be had.
     ///
     /// An issuer is asked at most once in 30 seconds for this cause, by all gateways together if they share a second level, and
-    /// nobody waits longer than a second. Call it only when the key is unknown, never because a signature is bad.
+    /// no caller waits longer than a second. Call it only when the key is unknown, never because a signature is bad.
+    ///
+    /// # Errors
+    /// When the issuer has no usable keys, and immediately when too many callers already wait, as for [`Discovery::key_set`].
     pub async fn refresh_for_unknown_key(
         &self,
         source: &KeySetSource,
@@ -186,13 +200,18 @@ impl Discovery {
         let key_id = key_id.unwrap_or_default();
         let entry = self.0.entries.entry(source);
         let deadline = Instant::now() + WAIT_LIMIT;
+        let mut place = None;
         loop {
             let now = Instant::now();
             let is_known = entry.usable(now, source.max_stale_age()).is_some_and(|held| held.has_key(key_id));
             if is_known || now >= deadline || self.0.absent_keys.contains(source.digest(), key_id) {
                 return current(&entry, source);
             }
-            let Some(flight) = self.start(&entry, Cause::UnknownKey) else { return current(&entry, source) };
+            let Some(flight) = self.start(&entry, source, Cause::UnknownKey) else { return current(&entry, source) };
+            if place.is_none() {
+                // Whether the issuer has the key stays open for this caller, so it is not said to be unknown.
+                place = Some(self.0.waiting.enter(source, entry.is_failing()).ok_or(KeysUnavailable)?);
+            }
             let cause = flight.cause;
             flight.landed_by(deadline).await;
             if cause == Cause::UnknownKey {
@@ -218,12 +237,17 @@ impl Discovery {
         })
     }
 
-    /// The flight for that cause, started if need be; none while the issuer is to be left alone.
-    fn start(&self, entry: &Arc<Entry>, cause: Cause) -> Option<Flight> {
+    /// How many callers wait for keys now, and how many were turned away so far because too many did. For operators.
+    pub fn count_waiting(&self) -> (usize, u64) {
+        self.0.waiting.counts()
+    }
+
+    /// The flight for that cause, started if need be, in the name of the source's tenant; none while the issuer is to be left alone.
+    fn start(&self, entry: &Arc<Entry>, source: &KeySetSource, cause: Cause) -> Option<Flight> {
         match entry.depart(cause, Instant::now()) {
             Departure::Running(flight) => Some(flight),
             Departure::New(flight, guard) => {
-                tokio::spawn(refresh(Arc::clone(&self.0), guard, cause));
+                tokio::spawn(refresh(Arc::clone(&self.0), guard, cause, source.tenant().cloned()));
                 Some(flight)
             }
             Departure::Grounded => None,

@@ -73,8 +73,9 @@ impl Discovery {
         let inner = &self.0;
         inner.examinations.begin(source, Instant::now())?;
         let asked = source.jwks_url().map_or(source.issuer().as_str(), KeySetUrl::as_str);
-        // Nobody presents a token meanwhile, so whoever does goes first.
-        let room = inner.rooms.enter(asked, Standing::Failing).await.map_err(|NoRoom| NotExamined::NoRoom)?;
+        let _place = inner.waiting.enter(source, false).ok_or(NotExamined::NoRoom)?;
+        // No token depends on the answer, so refreshes for tokens go first.
+        let room = inner.rooms.enter(asked, source.tenant(), Standing::Failing).await.map_err(|NoRoom| NotExamined::NoRoom)?;
         let start = Instant::now();
         let mut key_set_url = None;
         let keys = timeout(TOTAL_LIMIT, look(inner, source, &mut key_set_url)).await;

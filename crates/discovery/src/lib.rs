@@ -13,7 +13,7 @@
 //! switch that turns the verification of certificates off.
 //!
 //! Start at [`Discovery`]; [`address`] holds the rules on addresses as pure functions, `entry` the timing of one source, `room` who is
-//! asked when too many are to be.
+//! asked when too many are to be, `waiting` who waits.
 
 pub mod address;
 mod authorities;
@@ -37,6 +37,7 @@ mod refresh;
 mod room;
 mod server;
 mod source;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

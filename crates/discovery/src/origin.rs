@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_domain::issuer_health::HeldKeys;
 use countersign_domain::key_source::KeySource;
 use countersign_domain::time::Timestamp;
-use countersign_domain::trusted_issuer::TrustedIssuerSettings;
+use countersign_domain::trusted_issuer::TrustedIssuer;
 use countersign_jose::{InvalidKeySet, KeySet};
 
 use crate::authorities::InvalidAuthorities;
@@ -37,11 +37,15 @@ pub enum InvalidOrigin {
 }
 
 impl KeyOrigin {
-    /// Reads what a trusted issuer's settings say. Costs hashes, and parsing certificates and keys: keep it beside them.
-    pub fn of(settings: &TrustedIssuerSettings) -> Result<Self, InvalidOrigin> {
+    /// Reads what a trusted issuer's settings say, its workspace being the tenant in whose name keys are fetched. Costs hashes, and
+    /// parsing certificates and keys: keep it beside them.
+    pub fn of(issuer: &TrustedIssuer) -> Result<Self, InvalidOrigin> {
+        let TrustedIssuer { workspace_id, settings, .. } = issuer;
         match &settings.key_source {
             KeySource::Fetched { jwks_url, authorities, max_stale_age } => {
-                let source = KeySetSource::new(settings.issuer_url.clone(), jwks_url.clone()).with_max_stale_age(*max_stale_age);
+                let source = KeySetSource::new(settings.issuer_url.clone(), jwks_url.clone())
+                    .with_max_stale_age(*max_stale_age)
+                    .for_tenant(workspace_id.as_str());
                 let Some(pem) = authorities else { return Ok(Self::Fetched(source)) };
                 let authorities = pem.as_str().parse().map_err(InvalidOrigin::Authorities)?;
                 Ok(Self::Fetched(source.with_authorities(authorities)))

@@ -66,9 +66,9 @@ impl RefreshError {
 }
 
 /// Refreshes the entry of the guard and ends its flight.
-pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause) {
+pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause, tenant: Option<Arc<str>>) {
     let entry = &guard.entry;
-    let refresh = Refresh { inner: &inner, entry, cause };
+    let refresh = Refresh { inner: &inner, entry, cause, tenant };
     match refresh.run().await {
         Ok(Some(held)) => entry.succeeded(held, Instant::now()),
         Ok(None) => {}
@@ -124,6 +124,8 @@ struct Refresh<'a> {
     inner: &'a Inner,
     entry: &'a Entry,
     cause: Cause,
+    /// In whose name. The entry may be shared with others.
+    tenant: Option<Arc<str>>,
 }
 
 /// What a slot of the second level holds.
@@ -214,7 +216,8 @@ impl Refresh<'_> {
     async fn enter(&self) -> Result<Room<'_>, RefreshError> {
         let source = &self.entry.source;
         let url = source.jwks_url().map_or(source.issuer().as_str(), KeySetUrl::as_str);
-        self.inner.rooms.enter(url, self.entry.standing(Instant::now())).await.map_err(|NoRoom| RefreshError::NoRoom)
+        let standing = self.entry.standing(Instant::now());
+        self.inner.rooms.enter(url, self.tenant.as_ref(), standing).await.map_err(|NoRoom| RefreshError::NoRoom)
     }
 
     async fn fetch(&self) -> Result<Fetched, RefreshError> {

@@ -1,7 +1,8 @@
 //! How much is asked of all issuers together, and how one is kept from having it all (SECURITY 72).
 //!
-//! Whoever may register issuers may register many, on servers that answer as slowly as they please. So one host has few turns at
-//! a time; issuers that never answered leave room for those that did, and issuers that failed last time leave room for both.
+//! A tenant can register many issuers, on servers that answer as slowly as they please. So one host has few turns at a time, of which
+//! one tenant cannot have all; one tenant has a share of what issuers take that never answered; those leave room for issuers that did,
+//! and issuers that failed the last time leave room for both.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,10 @@ const UNPROVEN: usize = 96;
 const FAILING: usize = 32;
 /// How many ask one host.
 const OF_ONE_HOST: usize = 4;
+/// How many of them ask in the name of one tenant.
+const OF_ONE_HOST_AND_TENANT: usize = 3;
+/// How many ask issuers that never answered, or failed the last time, in the name of one tenant.
+const OF_ONE_TENANT: usize = 24;
 /// The longest that a refresh waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a lack of room is logged.
@@ -30,8 +35,8 @@ pub(crate) struct Rooms {
     all: Semaphore,
     unproven: Semaphore,
     failing: Semaphore,
-    /// Only those that somebody asks or waits for.
-    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// Only those that a refresh has or waits for.
+    turns: Mutex<HashMap<Turns, Arc<Semaphore>>>,
     told: Mutex<Option<Instant>>,
 }
 
@@ -46,10 +51,28 @@ pub(crate) enum Standing {
     Failing,
 }
 
+/// Whose turns are limited.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Turns {
+    Host(String),
+    HostForTenant(String, Arc<str>),
+    Tenant(Arc<str>),
+}
+
+impl Turns {
+    const fn most(&self) -> usize {
+        match self {
+            Self::Host(_) => OF_ONE_HOST,
+            Self::HostForTenant(..) => OF_ONE_HOST_AND_TENANT,
+            Self::Tenant(_) => OF_ONE_TENANT,
+        }
+    }
+}
+
 /// Leave to ask an issuer, until dropped.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
-    _host: HostTurn<'a>,
+    _turns: Vec<Turn<'a>>,
     _lanes: [Option<SemaphorePermit<'a>>; 3],
 }
 
@@ -63,22 +86,35 @@ impl Default for Rooms {
             all: Semaphore::new(ALL),
             unproven: Semaphore::new(UNPROVEN),
             failing: Semaphore::new(FAILING),
-            hosts: Mutex::default(),
+            turns: Mutex::default(),
             told: Mutex::default(),
         }
     }
 }
 
 impl Rooms {
-    /// Leave to ask the host of that URL, when there is room for an issuer of this standing in time.
-    pub(crate) async fn enter(&self, url: &str, standing: Standing) -> Result<Room<'_>, NoRoom> {
+    /// Leave to ask the host of that URL in the name of a tenant, when there is room for an issuer of this standing in time.
+    pub(crate) async fn enter(&self, url: &str, tenant: Option<&Arc<str>>, standing: Standing) -> Result<Room<'_>, NoRoom> {
+        let host = Url::parse(url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default();
+        // A refresh that waits for its tenant's or its host's turn holds nothing that other tenants wait for. Always in this order, so
+        // that none waits in a circle.
+        let mut wanted = Vec::with_capacity(3);
+        if let Some(tenant) = tenant {
+            wanted.push(Turns::HostForTenant(host.clone(), Arc::clone(tenant)));
+            if standing != Standing::Proven {
+                wanted.push(Turns::Tenant(Arc::clone(tenant)));
+            }
+        }
+        wanted.push(Turns::Host(host));
         let entered = timeout(PATIENCE, async {
-            // Whoever waits for his host holds nothing that others wait for. Always in this order, so that none waits in a circle.
-            let host = self.host_turn(url).await;
+            let mut turns = Vec::with_capacity(wanted.len());
+            for wanted in wanted {
+                turns.push(self.turn(wanted).await);
+            }
             let failing = lane(&self.failing, standing == Standing::Failing).await;
             let unproven = lane(&self.unproven, standing != Standing::Proven).await;
             let all = lane(&self.all, true).await;
-            Room { _host: host, _lanes: [failing, unproven, all] }
+            Room { _turns: turns, _lanes: [failing, unproven, all] }
         });
         entered.await.map_err(|_| {
             if self.is_to_be_told() {
@@ -88,16 +124,16 @@ impl Rooms {
         })
     }
 
-    async fn host_turn(&self, url: &str) -> HostTurn<'_> {
-        let host = Url::parse(url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default();
-        let turns = Arc::clone(self.hosts().entry(host.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_HOST))));
-        let mut turn = HostTurn { rooms: self, host, turns, permit: None };
+    async fn turn(&self, of: Turns) -> Turn<'_> {
+        let most = of.most();
+        let turns = Arc::clone(self.turns().entry(of.clone()).or_insert_with(|| Arc::new(Semaphore::new(most))));
+        let mut turn = Turn { rooms: self, of, turns, permit: None };
         turn.permit = Arc::clone(&turn.turns).acquire_owned().await.ok();
         turn
     }
 
-    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turns(&self) -> MutexGuard<'_, HashMap<Turns, Arc<Semaphore>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_to_be_told(&self) -> bool {
@@ -115,22 +151,22 @@ async fn lane(lane: &Semaphore, applies: bool) -> Option<SemaphorePermit<'_>> {
     if applies { lane.acquire().await.ok() } else { None }
 }
 
-/// A turn at a host, or the wait for it. Forgets the host with the last of them.
+/// A turn, or the wait for it. Forgets whose it was with the last of them.
 #[derive(Debug)]
-struct HostTurn<'a> {
+struct Turn<'a> {
     rooms: &'a Rooms,
-    host: String,
+    of: Turns,
     turns: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for HostTurn<'_> {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut hosts = self.rooms.hosts();
+        let mut turns = self.rooms.turns();
         self.permit = None;
         // The map's and this one.
         if Arc::strong_count(&self.turns) == 2 {
-            hosts.remove(&self.host);
+            turns.remove(&self.of);
         }
     }
 }
@@ -145,7 +181,7 @@ mod tests {
     async fn taken(rooms: &Rooms, count: usize, standing: Standing) -> Vec<Room<'_>> {
         let mut taken = Vec::new();
         for n in 0..count {
-            taken.push(rooms.enter(&format!("https://{n}.example/"), standing).await.unwrap());
+            taken.push(rooms.enter(&format!("https://{n}.example/"), None, standing).await.unwrap());
         }
         taken
     }
@@ -155,15 +191,15 @@ mod tests {
         let rooms = Rooms::default();
         let mut taken = Vec::new();
         for url in [URL, "https://issuer.example:8443/keys", "https://issuer.example/a", "https://issuer.example/b"] {
-            taken.push(rooms.enter(url, Standing::Proven).await.unwrap());
+            taken.push(rooms.enter(url, None, Standing::Proven).await.unwrap());
         }
         let start = Instant::now();
-        assert_eq!(rooms.enter(URL, Standing::Proven).await.unwrap_err(), NoRoom);
+        assert_eq!(rooms.enter(URL, None, Standing::Proven).await.unwrap_err(), NoRoom);
         assert_eq!(start.elapsed(), PATIENCE);
-        rooms.enter("https://other.example/keys", Standing::Failing).await.unwrap();
+        rooms.enter("https://other.example/keys", None, Standing::Failing).await.unwrap();
         assert_eq!(start.elapsed(), PATIENCE, "another host waits for nothing");
         taken.pop();
-        rooms.enter(URL, Standing::Proven).await.unwrap();
+        rooms.enter(URL, None, Standing::Proven).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,18 +212,45 @@ mod tests {
             let rooms = Rooms::default();
             let _taken = taken(&rooms, count, standing).await;
             for (standing, has_room) in [Standing::Failing, Standing::Unproven, Standing::Proven].into_iter().zip(has_room) {
-                assert_eq!(rooms.enter(URL, standing).await.is_ok(), has_room, "{count}, {standing:?}");
+                assert_eq!(rooms.enter(URL, None, standing).await.is_ok(), has_room, "{count}, {standing:?}");
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hosts_are_forgotten_when_nobody_asks_them() {
+    async fn s72_one_tenant_leaves_room_at_its_hosts_and_elsewhere() {
+        let rooms = Rooms::default();
+        let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+        for standing in [Standing::Unproven, Standing::Failing] {
+            let mut taken = Vec::new();
+            for n in 0..OF_ONE_TENANT {
+                taken.push(rooms.enter(&format!("https://{n}.example/"), Some(&one), standing).await.unwrap());
+            }
+            let start = Instant::now();
+            assert!(rooms.enter(URL, Some(&other), standing).await.is_ok(), "another tenant does not wait");
+            assert!(rooms.enter(URL, Some(&one), Standing::Proven).await.is_ok(), "nor what answered before");
+            assert_eq!(start.elapsed(), Duration::ZERO);
+            assert_eq!(rooms.enter(URL, Some(&one), standing).await.unwrap_err(), NoRoom, "{standing:?}");
+        }
+        let mut taken = Vec::new();
+        for _ in 0..OF_ONE_HOST_AND_TENANT {
+            taken.push(rooms.enter(URL, Some(&one), Standing::Proven).await.unwrap());
+        }
+        let start = Instant::now();
+        assert!(rooms.enter(URL, Some(&other), Standing::Unproven).await.is_ok());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(rooms.enter(URL, Some(&one), Standing::Proven).await.unwrap_err(), NoRoom);
+        drop(taken);
+        assert!(rooms.turns().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_are_forgotten_when_no_refresh_asks_them() {
         let rooms = Rooms::default();
         let taken = taken(&rooms, ALL, Standing::Proven).await;
-        assert_eq!(rooms.enter(URL, Standing::Proven).await.unwrap_err(), NoRoom);
-        assert_eq!(rooms.hosts().len(), ALL, "nor when a wait for them was in vain");
+        assert_eq!(rooms.enter(URL, None, Standing::Proven).await.unwrap_err(), NoRoom);
+        assert_eq!(rooms.turns().len(), ALL, "nor when a wait for them was in vain");
         drop(taken);
-        assert!(rooms.hosts().is_empty());
+        assert!(rooms.turns().is_empty());
     }
 }

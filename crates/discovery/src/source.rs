@@ -1,5 +1,6 @@
 //! Where the keys of an issuer come from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl};
@@ -16,6 +17,7 @@ pub struct KeySetSource {
     jwks_url: Option<KeySetUrl>,
     authorities: Option<Authorities>,
     max_stale_age: Duration,
+    tenant: Option<Arc<str>>,
     digest: [u8; 32],
 }
 
@@ -24,9 +26,8 @@ impl KeySetSource {
     ///
     /// Costs a hash; keep it beside the issuer it belongs to.
     pub fn new(issuer: IssuerUrl, jwks_url: Option<KeySetUrl>) -> Self {
-        let source =
-            Self { issuer, jwks_url, authorities: None, max_stale_age: KeySource::DEFAULT_MAX_STALE_AGE, digest: [0; 32] };
-        source.with_digest()
+        let max_stale_age = KeySource::DEFAULT_MAX_STALE_AGE;
+        Self { issuer, jwks_url, authorities: None, max_stale_age, tenant: None, digest: [0; 32] }.with_digest()
     }
 
     /// The same, from servers whose certificates come from these authorities and no others.
@@ -38,6 +39,12 @@ impl KeySetSource {
     /// not about which they are: sources that differ in it alone share them.
     pub fn with_max_stale_age(self, max_stale_age: Duration) -> Self {
         Self { max_stale_age, ..self }
+    }
+
+    /// The same, asked for in the name of this tenant, whose share of connections and of waiting callers is limited (SECURITY 72). Like
+    /// the stale age, this is about who uses the keys.
+    pub fn for_tenant(self, tenant: &str) -> Self {
+        Self { tenant: Some(tenant.into()), ..self }
     }
 
     fn with_digest(self) -> Self {
@@ -65,6 +72,11 @@ impl KeySetSource {
     /// How long after it was last read the set is used while the issuer cannot be reached.
     pub fn max_stale_age(&self) -> Duration {
         self.max_stale_age
+    }
+
+    /// In whose name the keys are asked for.
+    pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
     }
 
     /// A hash of the whole source: what caches are keyed by.

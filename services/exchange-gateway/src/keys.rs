@@ -51,6 +51,16 @@ impl IssuerKeySets {
         self.all().iter().filter_map(|(id, known)| self.news_of(id, known)).collect()
     }
 
+    /// How many callers wait for an issuer's keys.
+    pub(crate) fn count_waiting(&self) -> i64 {
+        i64::try_from(self.discovery.count_waiting().0).unwrap_or(i64::MAX)
+    }
+
+    /// How many callers were turned away so far because too many waited.
+    pub(crate) fn count_turned_away(&self) -> i64 {
+        i64::try_from(self.discovery.count_waiting().1).unwrap_or(i64::MAX)
+    }
+
     /// Of how many issuers the keys could not be read the last time.
     pub(crate) fn count_failing(&self) -> i64 {
         self.count(|health| health.problem.is_some())
@@ -137,7 +147,7 @@ impl IssuerKeySets {
 
 impl Known {
     fn read(issuer: &TrustedIssuer) -> Self {
-        let origin = KeyOrigin::of(&issuer.settings).inspect_err(|error| {
+        let origin = KeyOrigin::of(issuer).inspect_err(|error| {
             tracing::error!(
                 trusted_issuer_id = %issuer.id,
                 error = error as &dyn std::error::Error,

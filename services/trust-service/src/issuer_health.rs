@@ -49,7 +49,7 @@ struct Seen {
 
 /// Reads the keys of a trusted issuer now, records how that went, and tells.
 pub(crate) async fn check(context: &Context, issuer: &TrustedIssuer) -> Result<wire::CheckTrustedIssuerResponse, Refusal> {
-    let origin = KeyOrigin::of(&issuer.settings).map_err(|error| {
+    let origin = KeyOrigin::of(issuer).map_err(|error| {
         tracing::error!(trusted_issuer_id = %issuer.id, error = &error as &dyn std::error::Error, "stored keys cannot be used");
         Refusal::internal()
     })?;

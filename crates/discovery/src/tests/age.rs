@@ -11,7 +11,8 @@ async fn s36_many_callers_cause_one_fetch() {
     let discovery = alone(&issuer);
     issuer.answers(Answer::Late(Duration::from_millis(500)));
     let source = source();
-    let answers = join_all((0..1_000).map(|_| discovery.key_set(&source))).await;
+    // As many as are let wait for one source.
+    let answers = join_all((0..128).map(|_| discovery.key_set(&source))).await;
     assert!(answers.iter().all(|answer| key_ids(answer.as_ref().unwrap()) == ["a"]));
     assert_eq!(issuer.asked(), (1, 1));
     for _ in 0..1_000 {
