@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod latencies;
+pub mod load;
 pub mod machine;
 pub mod scene;
 pub mod verdict;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// The gateways, and connections that wait to be used again.
 #[derive(Debug)]
-pub(crate) struct Load(Vec<Arc<Pool>>);
+pub struct Load(Vec<Arc<Pool>>);
 
 #[derive(Debug)]
 struct Pool {
@@ -20,21 +20,21 @@ struct Pool {
 
 /// What became of one token.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// From sending it on.
-    pub(crate) latency: Duration,
+    pub latency: Duration,
     /// Status and reason.
-    pub(crate) what: String,
+    pub what: String,
 }
 
 impl Load {
     /// On the gateways with these public ports.
-    pub(crate) fn on(ports: &[u16]) -> Self {
+    pub fn on(ports: &[u16]) -> Self {
         Self(ports.iter().map(|port| Arc::new(Pool { port: *port, idle: Mutex::default() })).collect())
     }
 
     /// Presents each token once, by turns at the gateways, evenly over that time. A request that takes long holds no other up.
-    pub(crate) async fn spread(&self, tokens: Vec<String>, duration: Duration) -> Vec<Answer> {
+    pub async fn spread(&self, tokens: Vec<String>, duration: Duration) -> Vec<Answer> {
         let (start, count) = (Instant::now(), u32::try_from(tokens.len()).unwrap_or(u32::MAX).max(1));
         let mut requests = JoinSet::new();
         for (token, (number, pool)) in tokens.into_iter().zip((0..).zip(self.0.iter().cycle())) {

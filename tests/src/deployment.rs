@@ -292,6 +292,11 @@ impl Deployment {
         self.processes().get(&instance).is_some_and(Process::is_running)
     }
 
+    /// How much memory an instance has resident, in bytes.
+    pub fn resident_memory(&self, instance: Instance) -> u64 {
+        self.processes().get(&instance).map_or(0, Process::resident_memory)
+    }
+
     /// Sends SIGTERM, without waiting.
     pub fn terminate(&self, instance: Instance) {
         if let Some(process) = self.processes().get(&instance) {

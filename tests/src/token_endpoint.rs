@@ -35,7 +35,7 @@ impl Answer {
 
 /// Exchanges a token at a gateway. `more`: further parameters.
 pub async fn exchange(gateway: &str, subject_token: &str, more: &[(&str, &str)]) -> Answer {
-    post_form(gateway, form(subject_token, more)).await
+    post_form(gateway, form(subject_token, more), &[]).await
 }
 
 /// The form with which a token is exchanged. `more`: further parameters.
@@ -46,16 +46,24 @@ pub fn form(subject_token: &str, more: &[(&str, &str)]) -> String {
 
 /// Sends these form parameters to a gateway's token endpoint.
 pub async fn post(gateway: &str, parameters: &[(&str, &str)]) -> Answer {
-    post_form(gateway, encode(parameters)).await
+    post_form(gateway, encode(parameters), &[]).await
+}
+
+/// Exchanges a token at a gateway, with these headers.
+pub async fn exchange_with_headers(gateway: &str, subject_token: &str, headers: &[(&str, &str)]) -> Answer {
+    post_form(gateway, form(subject_token, &[]), headers).await
 }
 
 fn encode(parameters: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 
-async fn post_form(gateway: &str, body: String) -> Answer {
+async fn post_form(gateway: &str, body: String, headers: &[(&str, &str)]) -> Answer {
     let request = client().post(format!("{gateway}/oauth2/token"));
-    let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+    let mut request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
     let response = request.send().await.expect("the gateway answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await.expect("the answer is text");

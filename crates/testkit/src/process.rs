@@ -82,6 +82,13 @@ impl Process {
         stat(self.server).is_some_and(|(state, _)| state != "Z")
     }
 
+    /// How much memory the server has resident, in bytes (`VmRSS` of `/proc/<id>/status`).
+    pub fn resident_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.as_raw_nonzero())).unwrap_or_default();
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kilobytes.unwrap_or(0_u64) * 1024
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         // A server that is gone already is what most signals want.

@@ -7,7 +7,6 @@
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "figures are printed, and a measurement that cannot be made ends")]
 
 mod fetches;
-mod load;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -16,13 +15,13 @@ use std::time::Duration;
 
 use countersign_benches::arguments::Arguments;
 use countersign_benches::latencies::{Latencies, milliseconds};
+use countersign_benches::load::Load;
 use countersign_benches::machine::{ProcessorTime, processors};
 use countersign_benches::scene::{Scene, ports};
 use countersign_benches::verdict::Verdict;
 use countersign_tests::deployment::{Deployment, Instance, RedisAtStart};
 
 use crate::fetches::Fetches;
-use crate::load::Load;
 
 /// By how much the 99th percentile may move, in percent.
 const MOST: f64 = 20.0;
