@@ -90,6 +90,17 @@ impl Claims {
     }
 }
 
+impl<S> Claims<S> {
+    /// The claim that binds a token to a key (RFC 7800).
+    pub(crate) const CONFIRMATION: &str = "cnf";
+
+    /// Whether the token is bound to a key. Any `cnf` binds it, whatever its JSON type, null and an empty object included: its issuer
+    /// meant to restrict the token, and a restriction that cannot be read is not absent (SECURITY 12, 79).
+    pub fn is_bound_to_key(&self) -> bool {
+        self.members.contains_key(Self::CONFIRMATION)
+    }
+}
+
 impl Claims<AccessTokenSubject> {
     /// Checks the registered claims of one of our own access tokens among `members`, as [`Claims::from_members`] does those of
     /// other tokens.

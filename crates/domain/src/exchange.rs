@@ -176,6 +176,9 @@ pub fn decide(
     claims.check_times(now, &rules)?;
     let replay = replay(token, &issuer.settings)?;
     check_issuer_audiences(claims, &issuer.settings, deployment)?;
+    if claims.is_bound_to_key() {
+        return Err(Refused::ProofMissing);
+    }
     let (relationship, attributes) = match &request.trust_relationship_id {
         Some(id) => named_relationship(id, claims, issuer, policy, deployment, now)?,
         None => narrowest_relationship(claims, issuer, policy, deployment, now)?,

@@ -69,6 +69,8 @@ pub enum StageKind {
     TokenId,
     /// `aud`, as the issuer's settings accept it.
     Audience,
+    /// `cnf`, which binds a token to a key.
+    Proof,
     /// A trust relationship that accepts the token.
     Relationship,
     /// What it gives of what was asked for.
@@ -88,8 +90,17 @@ pub enum Verdict {
 
 impl StageKind {
     /// Every stage.
-    pub const ALL: [Self; 8] =
-        [Self::Token, Self::Issuer, Self::Signature, Self::Times, Self::TokenId, Self::Audience, Self::Relationship, Self::Grant];
+    pub const ALL: [Self; 9] = [
+        Self::Token,
+        Self::Issuer,
+        Self::Signature,
+        Self::Times,
+        Self::TokenId,
+        Self::Audience,
+        Self::Proof,
+        Self::Relationship,
+        Self::Grant,
+    ];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -100,6 +111,7 @@ impl StageKind {
             Self::Times => "times",
             Self::TokenId => "token id",
             Self::Audience => "audience",
+            Self::Proof => "proof",
             Self::Relationship => "trust relationship",
             Self::Grant => "grant",
         }
@@ -189,6 +201,7 @@ fn look(
         times(claims, issuer, now),
         token_id(claims, issuer),
         audience(claims, issuer, deployment),
+        proof(claims),
         relationship(&candidates, named),
     ];
     if let Some(deciding) = candidates.first().filter(|candidate| candidate.accepts()) {
@@ -240,6 +253,16 @@ fn audience(claims: &Claims, issuer: &TrustedIssuer, deployment: &DeploymentAudi
             let advice = "ask the issuer for a token with an accepted audience, or add this one to the trusted issuer";
             Stage::failed(StageKind::Audience, format!("`{refused}` is not accepted; {seen}.{hint} To mend it, {advice}."))
         }
+    }
+}
+
+fn proof(claims: &Claims) -> Stage {
+    if claims.is_bound_to_key() {
+        let detail = "the token has the claim cnf, which binds it to a key, and proofs of possession are not supported; configure the \
+                      issuer to issue tokens without cnf";
+        Stage::failed(StageKind::Proof, detail)
+    } else {
+        Stage::passed(StageKind::Proof, "there is no cnf, so the token needs no proof of possession")
     }
 }
 

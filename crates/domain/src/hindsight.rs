@@ -148,6 +148,7 @@ const fn is_before_matching(refused: &Refused) -> bool {
         | Refused::Untimely(_)
         | Refused::TokenIdMissing
         | Refused::AudienceNotAccepted(_)
+        | Refused::ProofMissing
         | Refused::RelationshipUnknown(_)
         | Refused::RelationshipNotLive(_)
         | Refused::SubjectNotAcceptedBy(_) => true,

@@ -1,7 +1,8 @@
 //! What the audit log keeps of a token that was presented, so that later questions are answered without the token.
 //!
 //! Of the claims only those are kept that decide something in the workspace: what a trust relationship's conditions read, what
-//! tells the issuer's tenants apart, and the audience and times that every decision is made on (SECURITY 75). What was looked for
+//! tells the issuer's tenants apart, and the audience, the times and whether there is a `cnf`, on which every decision is made
+//! (SECURITY 75). What was looked for
 //! and not there is kept as absent; of everything else nothing is known, and whoever asks about it is told so.
 
 use std::collections::BTreeSet;
@@ -117,6 +118,10 @@ impl KeptClaims {
         let mut known = Known::default();
         // Two braces.
         let mut room = Self::MAX_BYTES - 2;
+        let is_bound = claims.is_bound_to_key();
+        if is_bound {
+            room -= Claims::<Subject>::CONFIRMATION.len() + PUNCTUATION + "true".len();
+        }
         for name in ALWAYS {
             if let Some(value) = claims.members.get(name) {
                 let bytes = weight(value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES)?;
@@ -142,6 +147,10 @@ impl KeptClaims {
             }
             room = left;
             known.0.insert(one_of_its_kind(path));
+        }
+        if is_bound {
+            // That it is bound decides (SECURITY 79), to which key does not.
+            members.entry(Claims::<Subject>::CONFIRMATION).or_insert(Value::Bool(true));
         }
         let json = Value::Object(members).to_string().into();
         Some(Self { json, read: known.0 })

@@ -35,6 +35,16 @@ reasons! {
     UnsupportedGrantType = "UNSUPPORTED_GRANT_TYPE",
     /// Unsupported subject or requested token type.
     UnsupportedTokenType = "UNSUPPORTED_TOKEN_TYPE",
+    /// The request names or authenticates its client in a way that is not accepted.
+    InvalidClient = "INVALID_CLIENT",
+    /// A malformed requested audience or resource.
+    InvalidTarget = "INVALID_TARGET",
+    /// A malformed requested scope.
+    InvalidScope = "INVALID_SCOPE",
+    /// Requested `authorization_details` that cannot be honoured.
+    InvalidAuthorizationDetails = "INVALID_AUTHORIZATION_DETAILS",
+    /// A DPoP proof that was not accepted.
+    InvalidDpopProof = "INVALID_DPOP_PROOF",
     /// No subject token.
     SubjectTokenMissing = "SUBJECT_TOKEN_MISSING",
     /// Not a compact JWS that is ever accepted.
@@ -55,8 +65,12 @@ reasons! {
     SubjectTokenReplayed = "SUBJECT_TOKEN_REPLAYED",
     /// No live trust relationship accepts the subject.
     SubjectNotTrusted = "SUBJECT_NOT_TRUSTED",
-    /// Nothing of what was asked is given.
+    /// The requested scopes or lifetime leave nothing to grant.
     NothingGranted = "NOTHING_GRANTED",
+    /// The subject token is bound to a key whose possession the request does not prove.
+    SubjectTokenProofMissing = "SUBJECT_TOKEN_PROOF_MISSING",
+    /// A requested audience that the trust relationship does not grant.
+    TargetNotGranted = "TARGET_NOT_GRANTED",
     /// No caller.
     CredentialsMissing = "CREDENTIALS_MISSING",
     /// A caller whose credentials do not verify.

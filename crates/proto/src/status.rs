@@ -87,6 +87,11 @@ impl Refusal {
         Self { violations, ..Self::new(Reason::InvalidRequest, message) }
     }
 
+    /// A request with these violations, refused for a reason that says more than `INVALID_REQUEST`.
+    pub fn invalid_for(reason: Reason, violations: Violations) -> Self {
+        Self { reason, ..Self::invalid(violations) }
+    }
+
     /// One malformed field.
     pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
         let mut violations = Violations::new();

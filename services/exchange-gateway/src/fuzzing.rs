@@ -2,20 +2,35 @@
 
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a target says that something does not hold")]
 
+use countersign_domain::access_token::scope_text;
+use countersign_domain::id::TrustRelationshipId;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use http::HeaderMap;
 
 use crate::request::Addresses;
-use crate::token_endpoint::{Form, GRANT_TYPES};
+use crate::token_endpoint::{Form, GRANT_TYPES, parameters};
 
 /// A form. Accepted where it asks for an exchange that could be tried.
 pub fn form(bytes: &[u8]) -> bool {
     let Ok(gateway) = IssuerUrl::parse("https://gateway.example", LoopbackHttp::Refused) else { return false };
     let addresses = Addresses::below(&gateway);
-    let Ok((input, issued_token_type)) = Form::parse(bytes).read(&addresses) else { return false };
+    let Ok((input, issued_token_type)) = Form::parse(bytes).read(&HeaderMap::new(), &addresses) else { return false };
     let given: Vec<_> = url::form_urlencoded::parse(bytes).filter(|(_, value)| !value.is_empty()).collect();
     let values = |name: &str| given.iter().filter(|(given, _)| given == name).map(|(_, value)| &**value).collect::<Vec<_>>();
     for name in ["grant_type", "subject_token", "subject_token_type", "assertion", "requested_token_type", "client_id", "scope"] {
         assert!(values(name).len() <= 1, "{name} is given twice");
+    }
+    for (name, value) in &given {
+        assert!(parameters::refused(name).is_none(), "{name} is ignored");
+        // What is named and requested is what the pipeline gets.
+        match &**name {
+            "client_id" => {
+                assert_eq!(input.request.trust_relationship_id.as_ref().map(TrustRelationshipId::as_str), Some(&**value));
+            }
+            "scope" => assert_eq!(scope_text(&input.request.scopes), **value),
+            "requested_expires_in" => assert!(input.request.duration.is_some()),
+            _ => {}
+        }
     }
     assert!(values("grant_type").iter().all(|grant| GRANT_TYPES.contains(grant)) && values("grant_type").len() == 1);
     assert!(values("actor_token").is_empty() && values("actor_token_type").is_empty());
@@ -24,7 +39,9 @@ pub fn form(bytes: &[u8]) -> bool {
     assert!(values("audience").len() <= 64 && values("resource").len() <= 64 && input.request.scopes.len() <= 64);
     // Written another way it asks for the same.
     let again = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&given).finish();
-    assert!(Form::parse(again.as_bytes()).read(&addresses).is_ok_and(|again| again == (input, issued_token_type)));
+    assert!(
+        Form::parse(again.as_bytes()).read(&HeaderMap::new(), &addresses).is_ok_and(|again| again == (input, issued_token_type))
+    );
     true
 }
 

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::name::{Audience, DisplayName, Scope};
 use countersign_domain::presentation::Presentation;
-use countersign_domain::violation::Violations;
 use countersign_proto::common;
 use countersign_proto::exchange_v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use countersign_proto::exchange_v1::{
@@ -14,8 +13,9 @@ use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use tonic::{Request, Response, Status};
 
+use crate::client;
 use crate::pipeline::{ExchangeInput, Exchanged, Pipeline, SubjectToken};
-use crate::request::{Addresses, RequestReader, request_id};
+use crate::request::{Addresses, Concern, Problems, RequestReader, request_id};
 
 /// The largest request: as over HTTP.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -34,7 +34,9 @@ pub(crate) fn server(pipeline: Pipeline, addresses: Addresses) -> ExchangeServic
 #[async_trait]
 impl ExchangeService for Exchange {
     async fn exchange_token(&self, request: Request<ExchangeTokenRequest>) -> Result<Response<ExchangeTokenResponse>, Status> {
-        let input = read_request(request.into_inner(), &self.addresses).map_err(Refusal::from)?;
+        let mut reader = RequestReader::new(&self.addresses);
+        let client = client::read_headers(request.metadata().as_ref(), &mut reader);
+        let input = read_request(request.into_inner(), client.as_deref(), reader).map_err(Refusal::from)?;
         let exchanged = self.pipeline.exchange(input).await?;
         Ok(Response::new(write_response(exchanged)))
     }
@@ -73,7 +75,7 @@ impl Explainable {
 }
 
 /// An explanation of a token is asked for in the words of an exchange.
-fn read_explain_request(request: ExplainExchangeRequest, addresses: &Addresses) -> Result<Explainable, Violations> {
+fn read_explain_request(request: ExplainExchangeRequest, addresses: &Addresses) -> Result<Explainable, Problems> {
     let ExplainExchangeRequest {
         subject_token,
         workspace_id,
@@ -86,36 +88,42 @@ fn read_explain_request(request: ExplainExchangeRequest, addresses: &Addresses) 
     let is_of_token = !subject_token.is_empty() || !trust_relationship_id.is_empty() || duration.is_some();
     let is_of_token = is_of_token || !audiences.is_empty() || !scopes.is_empty();
     let request = ExchangeTokenRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration };
-    let mut violations = Violations::new();
+    let mut problems = Problems::default();
     if !past.is_empty() && is_of_token {
-        violations.add("request_id", "must be given alone with `workspace_id`");
+        problems.add(Concern::Request, "request_id", "must be given alone with `workspace_id`");
     }
     if past.len() > Presentation::MAX_REQUEST_ID {
-        violations.add("request_id", format!("must be at most {} bytes long", Presentation::MAX_REQUEST_ID));
+        let description = format!("must be at most {} bytes long", Presentation::MAX_REQUEST_ID);
+        problems.add(Concern::Request, "request_id", description);
     }
-    let input = match read_request(request, addresses) {
+    // The call's own `authorization` is the credential of whoever asks for the explanation, and names no client.
+    let input = match read_request(request, None, RequestReader::new(addresses)) {
         Ok(input) => input,
         Err(more) => {
-            violations.extend(more);
-            return Err(violations);
+            problems.extend(more);
+            return Err(problems);
         }
     };
     match input.workspace_id.clone() {
         None => {
-            violations.add("workspace_id", "is required");
-            Err(violations)
+            problems.add(Concern::Request, "workspace_id", "is required");
+            Err(problems)
         }
-        Some(_) if !violations.is_empty() => Err(violations),
+        Some(_) if !problems.is_empty() => Err(problems),
         Some(workspace_id) if past.is_empty() => Ok(Explainable::Token(workspace_id, Box::new(input))),
         Some(workspace_id) => Ok(Explainable::Past(workspace_id, past)),
     }
 }
 
-fn read_request(request: ExchangeTokenRequest, addresses: &Addresses) -> Result<ExchangeInput, Violations> {
+/// `client`: whom the metadata name as the client.
+fn read_request(
+    request: ExchangeTokenRequest,
+    client: Option<&str>,
+    mut reader: RequestReader<'_>,
+) -> Result<ExchangeInput, Problems> {
     let ExchangeTokenRequest { subject_token, workspace_id, trust_relationship_id, audiences, scopes, duration } = request;
-    let mut reader = RequestReader::new(addresses);
-    reader.workspace("workspace_id", &workspace_id);
-    reader.trust_relationship("trust_relationship_id", &trust_relationship_id);
+    reader.workspace(Concern::Request, "workspace_id", &workspace_id);
+    reader.client(Concern::Request, "trust_relationship_id", &trust_relationship_id, client);
     if reader.few_enough("audiences", audiences.len()) {
         for (index, audience) in audiences.iter().enumerate() {
             reader.audience(&format!("audiences[{index}]"), audience);
@@ -129,7 +137,7 @@ fn read_request(request: ExchangeTokenRequest, addresses: &Addresses) -> Result<
     match duration.as_ref().map(common::read_duration) {
         None => {}
         Some(Ok(duration)) => reader.duration("duration", duration),
-        Some(Err(unreadable)) => reader.violation("duration", unreadable.to_string()),
+        Some(Err(unreadable)) => reader.violation(Concern::Request, "duration", unreadable.to_string()),
     }
     reader.finish(SubjectToken::from(subject_token), request_id())
 }

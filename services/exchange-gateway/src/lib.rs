@@ -9,6 +9,7 @@
 
 mod batch;
 mod cause;
+mod client;
 mod documents;
 mod explain;
 #[cfg(test)]

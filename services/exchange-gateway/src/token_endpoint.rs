@@ -1,5 +1,9 @@
 //! `POST /oauth2/token`: the token exchange grant (RFC 8693) and the JWT bearer grant (RFC 7523) of RFC 6749's token endpoint.
 
+pub(crate) mod parameters;
+
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -7,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use countersign_domain::access_token::scope_text;
 use countersign_domain::reason::Reason;
-use countersign_domain::violation::Violations;
 use countersign_proto::status::{OAuthGrant, Refusal};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use serde::Serialize;
 
+use crate::client;
 use crate::pipeline::{ExchangeInput, Exchanged, Pipeline, SubjectToken};
-use crate::request::{Addresses, RequestReader, request_id};
+use crate::request::{Addresses, Concern, Problems, RequestReader, request_id};
 
 /// The largest body (SECURITY 65).
 const MAX_BODY: usize = 64 * 1024;
@@ -26,6 +31,9 @@ pub(crate) const GRANT_TYPES: [&str; 2] = [GRANT_TOKEN_EXCHANGE, GRANT_JWT_BEARE
 const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// The scheme by which a client can name itself (RFC 7617).
+const CHALLENGE: &str = "Basic realm=\"token endpoint\", charset=\"UTF-8\"";
 
 /// What the endpoint needs.
 #[derive(Clone)]
@@ -54,6 +62,17 @@ impl TokenEndpoint {
 
 async fn token(State(endpoint): State<TokenEndpoint>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let mut response = answer(&endpoint, &parts, body).await;
+    if response.extensions().get::<Reason>() == Some(&Reason::InvalidClient) && parts.headers.contains_key(header::AUTHORIZATION)
+    {
+        // RFC 6749, section 5.2.
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    }
+    response
+}
+
+async fn answer(endpoint: &TokenEndpoint, parts: &Parts, body: Body) -> Response {
     // A parameter in a URL ends up in logs and histories, a token above all (RFC 6750, section 5.3).
     if parts.uri.query().is_some() {
         return refuse(
@@ -71,7 +90,7 @@ async fn token(State(endpoint): State<TokenEndpoint>, request: Request<Body>) ->
     };
     let form = Form::parse(&body);
     let grant = form.grant();
-    let (input, issued_token_type) = match form.read(&endpoint.addresses) {
+    let (input, issued_token_type) = match form.read(&parts.headers, &endpoint.addresses) {
         Ok(read) => read,
         Err(refusal) => return refuse(&refusal, grant),
     };
@@ -96,16 +115,18 @@ pub(crate) struct Form {
     subject_token_type: String,
     assertion: String,
     requested_token_type: String,
+    requested_expires_in: String,
     client_id: String,
     scope: String,
     audiences: Vec<String>,
     resources: Vec<String>,
-    actor: bool,
-    violations: Violations,
+    problems: Problems,
 }
 
 impl Form {
-    /// Reads the parameters. One without a value counts as absent, one that is unknown is ignored (RFC 6749, section 3.2).
+    /// Reads the parameters. One without a value counts as absent (RFC 6749, section 3.2).
+    ///
+    /// One that is unknown is ignored, as that section demands, unless it is [`parameters::UNSUPPORTED`] or a misspelt name.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut form = Self::default();
         let (mut seen, mut twice) = (Vec::new(), Vec::new());
@@ -113,34 +134,38 @@ impl Form {
             if value.is_empty() {
                 continue;
             }
-            let value = value.into_owned();
             let once = match &*name {
                 "grant_type" => &mut form.grant_type,
                 "subject_token" => &mut form.subject_token,
                 "subject_token_type" => &mut form.subject_token_type,
                 "assertion" => &mut form.assertion,
                 "requested_token_type" => &mut form.requested_token_type,
+                "requested_expires_in" => &mut form.requested_expires_in,
                 "client_id" => &mut form.client_id,
                 "scope" => &mut form.scope,
                 "audience" => {
-                    form.audiences.push(value);
+                    form.audiences.push(value.into_owned());
                     continue;
                 }
                 "resource" => {
-                    form.resources.push(value);
+                    form.resources.push(value.into_owned());
                     continue;
                 }
-                "actor_token" | "actor_token_type" => {
-                    form.actor = true;
+                other => {
+                    if let Some(refused) = parameters::refused(other)
+                        && !seen.contains(&name)
+                    {
+                        form.problems.add(refused.concern, refused.name, refused.description);
+                        seen.push(name);
+                    }
                     continue;
                 }
-                _ => continue,
             };
-            *once = value;
+            *once = value.into_owned();
             if !seen.contains(&name) {
                 seen.push(name);
             } else if !twice.contains(&name) {
-                form.violations.add(name.clone(), "must not be given more than once");
+                form.problems.add(Concern::Request, name.clone(), "must not be given more than once");
                 twice.push(name);
             }
         }
@@ -151,29 +176,40 @@ impl Form {
         if self.grant_type == GRANT_JWT_BEARER { OAuthGrant::JwtBearer } else { OAuthGrant::TokenExchange }
     }
 
-    /// What is asked for, and the type of token to be issued.
-    pub(crate) fn read(self, addresses: &Addresses) -> Result<(ExchangeInput, &'static str), Refusal> {
+    /// What is requested, and the type of the token to issue.
+    pub(crate) fn read(self, headers: &HeaderMap, addresses: &Addresses) -> Result<(ExchangeInput, &'static str), Refusal> {
         let mut reader = RequestReader::new(addresses);
-        for violation in self.violations {
-            reader.violation(violation.field, violation.description);
-        }
+        let in_header = client::read_headers(headers, &mut reader);
+        reader.client(Concern::Client, "client_id", &self.client_id, in_header.as_deref());
+        reader.problems(self.problems);
+        // Who asks is settled before what for (RFC 6749, section 5.2).
         let subject_token = match self.grant_type.as_str() {
             GRANT_TOKEN_EXCHANGE => {
-                check_subject_token_type(&self.subject_token_type, &mut reader)?;
+                if self.subject_token_type.is_empty() {
+                    reader.violation(Concern::Request, "subject_token_type", "must be given");
+                }
+                if !self.assertion.is_empty() {
+                    reader.violation(Concern::Request, "assertion", "belongs to the JWT bearer grant; use subject_token");
+                }
                 self.subject_token
             }
-            GRANT_JWT_BEARER => self.assertion,
+            GRANT_JWT_BEARER => {
+                if !self.subject_token.is_empty() {
+                    reader.violation(Concern::Request, "subject_token", "belongs to the token exchange grant; use assertion");
+                }
+                self.assertion
+            }
             "" => {
-                reader.violation("grant_type", "must be given");
+                reader.violation(Concern::Request, "grant_type", "must be given");
                 String::new()
             }
+            _ if reader.has_client_problem() => String::new(),
             _ => return Err(Refusal::new(Reason::UnsupportedGrantType, "the grant type is not supported")),
         };
-        let issued_token_type = issued_token_type(&self.requested_token_type)?;
-        if self.actor {
-            reader.violation("actor_token", "is not supported: an access token names one subject");
+        if !reader.has_client_problem() {
+            check_subject_token_type(&self.subject_token_type)?;
+            issued_token_type(&self.requested_token_type)?;
         }
-        reader.trust_relationship("client_id", &self.client_id);
         if reader.few_enough("audience", self.audiences.len()) {
             for audience in &self.audiences {
                 reader.audience("audience", audience);
@@ -184,23 +220,16 @@ impl Form {
                 read_resource(resource, &mut reader);
             }
         }
-        let scopes = || self.scope.split(' ').filter(|scope| !scope.is_empty());
-        if reader.few_enough("scope", scopes().count()) {
-            for scope in scopes() {
-                reader.scope("scope", scope);
-            }
-        }
-        Ok((reader.finish(SubjectToken::from(subject_token), request_id())?, issued_token_type))
+        read_scope(&self.scope, &mut reader);
+        read_lifetime(&self.requested_expires_in, &mut reader);
+        let input = reader.finish(SubjectToken::from(subject_token), request_id())?;
+        Ok((input, issued_token_type(&self.requested_token_type)?))
     }
 }
 
-fn check_subject_token_type(given: &str, reader: &mut RequestReader<'_>) -> Result<(), Refusal> {
+fn check_subject_token_type(given: &str) -> Result<(), Refusal> {
     match given {
-        TYPE_JWT | TYPE_ID_TOKEN => Ok(()),
-        "" => {
-            reader.violation("subject_token_type", "must be given");
-            Ok(())
-        }
+        "" | TYPE_JWT | TYPE_ID_TOKEN => Ok(()),
         _ => Err(Refusal::new(Reason::UnsupportedTokenType, "the subject token must be of the type jwt or id_token")),
     }
 }
@@ -214,12 +243,37 @@ fn issued_token_type(requested: &str) -> Result<&'static str, Refusal> {
     }
 }
 
-/// A resource (RFC 8693, section 2.1) is a wished audience that must be an absolute URI without fragment.
+/// A resource (RFC 8693, section 2.1) is a requested audience that must be an absolute URI without fragment.
 fn read_resource(resource: &str, reader: &mut RequestReader<'_>) {
     if url::Url::parse(resource).is_ok_and(|url| url.fragment().is_none()) {
         reader.audience("resource", resource);
     } else {
-        reader.violation("resource", "must be an absolute URI without fragment");
+        reader.violation(Concern::Target, "resource", "must be an absolute URI without fragment");
+    }
+}
+
+/// Scopes with one space between two of them (RFC 6749, section 3.3). Nothing else: a value that names no scope must not count as
+/// absent, which would request every scope.
+fn read_scope(scope: &str, reader: &mut RequestReader<'_>) {
+    let scopes = || scope.split(' ');
+    if scope.is_empty() || !reader.few_enough("scope", scopes().count()) {
+        return;
+    }
+    if scopes().any(str::is_empty) {
+        reader.violation(Concern::Scope, "scope", "must be scopes with one space between two of them");
+    }
+    for scope in scopes().filter(|scope| !scope.is_empty()) {
+        reader.scope("scope", scope);
+    }
+}
+
+/// The requested lifetime in whole seconds.
+fn read_lifetime(seconds: &str, reader: &mut RequestReader<'_>) {
+    let is_number = seconds.bytes().all(|byte| byte.is_ascii_digit());
+    match seconds.parse().ok().filter(|_| is_number) {
+        _ if seconds.is_empty() => {}
+        Some(seconds) => reader.duration("requested_expires_in", Duration::from_secs(seconds)),
+        None => reader.violation(Concern::Request, "requested_expires_in", "must be a whole number of seconds"),
     }
 }
 
@@ -242,12 +296,14 @@ fn grant_response(exchanged: Exchanged, issued_token_type: &'static str) -> Resp
 }
 
 fn refuse(refusal: &Refusal, grant: OAuthGrant) -> Response {
+    let reason = refusal.reason();
     let error = refusal.to_oauth(grant);
     let (status, retry_after) = (error.http_status, error.retry_after);
     let mut response = with_status(status, not_stored(Json(error).into_response()));
     if let Some(after) = retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    response.extensions_mut().insert(reason);
     response
 }
 

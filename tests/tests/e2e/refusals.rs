@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_domain::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
+use countersign_proto::trust_v1::TrustRelationship;
 use countersign_testkit::identity_provider::IdentityProvider;
 use countersign_testkit::status::{assert_refused, wire_name};
 use countersign_tests::deployment::Instance;
 use countersign_tests::http1;
 use countersign_tests::operator::exchange_client;
-use countersign_tests::token_endpoint::{Answer, JWT, TOKEN_EXCHANGE, exchange, post};
+use countersign_tests::token_endpoint::{Answer, JWT, TOKEN_EXCHANGE, exchange, exchange_with_headers, post};
 use tonic::{Code, Status};
 
 use crate::deployments::{Scene, shared};
@@ -151,6 +154,46 @@ async fn s65_requests_of_another_shape_are_refused_as_rfc_6749_says() {
         assert_eq!(answer.headers["cache-control"], "no-store", "s64: {what}");
     }
     // The token was looked at by none of them.
+    exchange(&gateway, &token, &[]).await.access_token();
+}
+
+#[tokio::test]
+async fn s80_basic_names_the_relationship_that_decides_and_nothing_in_it_is_ignored() {
+    let scene = Scene::in_deployment(shared()).await;
+    let gateway = scene.deployment.url(Instance::Gateway);
+    // Accepts the same subject, and grants less.
+    let narrow = TrustRelationship {
+        workspace_id: scene.trust.workspace_id.clone(),
+        trusted_issuer_id: scene.trust.trusted_issuer_id.clone(),
+        subject_matches: vec!["org:my-org:*".to_owned()],
+        scopes: vec!["narrow".to_owned()],
+        ..TrustRelationship::default()
+    };
+    let narrow = scene.operator.create_trust_relationship(narrow).await;
+    let basic = |credentials: &str| format!("Basic {}", STANDARD.encode(credentials));
+    let named = exchange_with_headers(&gateway, &scene.token(), &[("authorization", &basic(&format!("{narrow}:")))]).await;
+    assert_eq!((named.status, &named.body["scope"]), (200, &"narrow".into()), "{}", named.body);
+
+    let token = scene.token();
+    for header in [basic(&format!("{narrow}:secret")), basic(&narrow), "garbage".to_owned(), format!("Bearer {token}")] {
+        let refused = exchange_with_headers(&gateway, &token, &[("authorization", &header)]).await;
+        assert_eq!((refused.status, &refused.body["error"]), (401, &"invalid_client".into()), "{}", refused.body);
+        assert!(refused.headers["www-authenticate"].to_str().unwrap().starts_with("Basic "));
+    }
+    let refused = exchange_with_headers(&gateway, &token, &[("dpop", "e30.e30.c2ln")]).await;
+    assert_eq!((refused.status, &refused.body["error"]), (400, &"invalid_dpop_proof".into()), "{}", refused.body);
+    for (name, error) in [
+        ("client_secret", "invalid_client"),
+        ("client_assertion", "invalid_client"),
+        ("authorization_details", "invalid_authorization_details"),
+    ] {
+        let refused = exchange(&gateway, &token, &[(name, "garbage")]).await;
+        assert_eq!((refused.status, &refused.body["error"]), (400, &error.into()), "{name}: {}", refused.body);
+    }
+    let other = [("audience", "https://unknown.example")];
+    let refused = exchange(&gateway, &token, &other).await;
+    assert_eq!((refused.status, &refused.body["error"]), (400, &"invalid_target".into()), "{}", refused.body);
+    // None of it used the token.
     exchange(&gateway, &token, &[]).await.access_token();
 }
 

@@ -30,12 +30,16 @@ pub enum Refused {
     /// belong into logs (SECURITY 61).
     #[error("the token's audience number {0} is not accepted from its issuer")]
     AudienceNotAccepted(usize),
+    /// The token is bound to a key by its claim `cnf` (RFC 7800). Exchanging it without a proof of possession would turn it into a
+    /// bearer token (SECURITY 79).
+    #[error("the token is bound to a key by its claim cnf, and proofs of possession are not supported")]
+    ProofMissing,
     /// Relationships accept the subject, but none of them accepts the audiences.
     #[error("the token's audiences are not accepted by {0}")]
     AudienceNotAcceptedBy(TrustRelationshipId),
-    /// The named relationship does not exist, or is not for this issuer. Not named again, as what a caller says does not belong into
-    /// logs, and would be a cause of its own each time.
-    #[error("the named trust relationship is none of this workspace and issuer")]
+    /// The named relationship does not exist, or belongs to another issuer. The message omits the id: what a caller says does not
+    /// belong in logs, and each id would be a cause of its own.
+    #[error("the named trust relationship does not exist in this workspace or belongs to another trusted issuer")]
     RelationshipUnknown(TrustRelationshipId),
     /// The named relationship is disabled or has expired.
     #[error("{0} is disabled or has expired")]
@@ -82,12 +86,16 @@ impl Refused {
             Self::Untimely(Untimely::IssuedInFuture | Untimely::NotYetValid) => Reason::SubjectTokenNotYetValid,
             Self::Untimely(Untimely::LifetimeTooLong) => Reason::SubjectTokenLifetimeTooLong,
             Self::AudienceNotAccepted(_) | Self::AudienceNotAcceptedBy(_) => Reason::SubjectTokenAudienceMismatch,
-            Self::RelationshipUnknown(_)
-            | Self::RelationshipNotLive(_)
+            Self::ProofMissing => Reason::SubjectTokenProofMissing,
+            // The relationship is the client (RFC 6749, section 5.2: "unknown client"). Only the bearer of a verified token of the
+            // workspace gets this answer, and ids are random, so it reveals no relationship that the caller does not know.
+            Self::RelationshipUnknown(_) => Reason::InvalidClient,
+            Self::RelationshipNotLive(_)
             | Self::SubjectNotAcceptedBy(_)
             | Self::ConditionNotMet { .. }
             | Self::SubjectNotAccepted => Reason::SubjectNotTrusted,
-            Self::AudienceNotGiven { .. } | Self::ScopesNotGiven(_) | Self::NothingToGive(_) => Reason::NothingGranted,
+            Self::AudienceNotGiven { .. } => Reason::TargetNotGranted,
+            Self::ScopesNotGiven(_) | Self::NothingToGive(_) => Reason::NothingGranted,
         }
     }
 
@@ -110,6 +118,7 @@ impl Refused {
             | Self::Untimely(_)
             | Self::TokenIdMissing
             | Self::AudienceNotAccepted(_)
+            | Self::ProofMissing
             | Self::SubjectNotAccepted => None,
         }
     }
@@ -130,14 +139,20 @@ impl Refused {
             Self::AudienceNotAccepted(_) | Self::AudienceNotAcceptedBy(_) => {
                 "the claim aud is not, or not only, an audience accepted here"
             }
-            Self::RelationshipUnknown(_)
-            | Self::RelationshipNotLive(_)
+            Self::ProofMissing => {
+                "the subject token has the claim cnf, so only the holder of that key can use it, and this service does not support \
+                 proofs of possession; present a token without cnf"
+            }
+            Self::RelationshipUnknown(_) => {
+                "the named trust relationship does not exist in this workspace or belongs to another trusted issuer"
+            }
+            Self::RelationshipNotLive(_)
             | Self::SubjectNotAcceptedBy(_)
             | Self::ConditionNotMet { .. }
             | Self::SubjectNotAccepted => "no trust relationship accepts the token's claims",
-            Self::AudienceNotGiven { .. } => "the requested audience is not given",
-            Self::ScopesNotGiven(_) => "none of the requested scopes is given",
-            Self::NothingToGive(_) => "nothing is given",
+            Self::AudienceNotGiven { .. } => "the trust relationship does not grant the requested audience",
+            Self::ScopesNotGiven(_) => "the trust relationship grants none of the requested scopes",
+            Self::NothingToGive(_) => "the trust relationship grants nothing",
         }
     }
 
@@ -146,6 +161,7 @@ impl Refused {
         !matches!(
             self,
             Self::IssuedHere
+                | Self::ProofMissing
                 | Self::Untimely(
                     Untimely::NeverValid
                         | Untimely::Expired

@@ -257,8 +257,8 @@ fn s28_a_named_relationship_decides_alone() {
     };
     assert_eq!(named(1).decide().map(|decision| decision.trust_relationship_id), Ok(relationship_id(1)));
     named(3).refused_as(Reason::SubjectNotTrusted);
-    named(4).refused_as(Reason::SubjectNotTrusted);
-    named(9).refused_as(Reason::SubjectNotTrusted);
+    named(4).refused_as(Reason::InvalidClient);
+    named(9).refused_as(Reason::InvalidClient);
 }
 
 #[test]
@@ -270,6 +270,36 @@ fn s28_requested_scopes_play_no_part_in_the_choice() {
         case.request.scopes = scopes(&["deploy"]);
     });
     case.refused_as(Reason::NothingGranted);
+}
+
+#[test]
+fn s79_a_token_with_cnf_of_any_json_type_is_refused() {
+    let confirmations = [
+        json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        json!({"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}),
+        json!({}),
+        json!([]),
+        json!(null),
+        json!(false),
+        json!(0),
+        json!(""),
+    ];
+    for confirmation in confirmations {
+        for named in [None, Some(relationship_id(1))] {
+            let case = Case::valid().claim("cnf", confirmation.clone());
+            case.with(|case| case.request.trust_relationship_id = named).refused_as(Reason::SubjectTokenProofMissing);
+        }
+        // Neither reusability nor an earlier fault changes that nothing is minted.
+        let case = Case::valid().claim("cnf", confirmation.clone());
+        case.with(|case| case.issuer.settings.replay_policy = ReplayPolicy::Reusable)
+            .refused_as(Reason::SubjectTokenProofMissing);
+    }
+    // The claim is named byte for byte (SECURITY 23), and only the token's own `cnf` binds it.
+    for other in ["Cnf", "cnf ", "x_cnf"] {
+        assert!(Case::valid().claim(other, json!({"jkt": "x"})).decide().is_ok(), "{other}");
+    }
+    assert!(Case::valid().claim("actor", json!({"cnf": {"jkt": "x"}})).decide().is_ok());
+    assert!(!Refused::ProofMissing.depends_on_policy());
 }
 
 #[test]
@@ -339,8 +369,8 @@ fn s55_the_first_audience_is_the_default_and_others_must_be_given() {
     assert_eq!(given(wished(&[])), Ok(audiences(&["api"])));
     assert_eq!(given(wished(&["other"])), Ok(audiences(&["other"])));
     assert_eq!(given(wished(&["other", "api", "other"])), Ok(audiences(&["other", "api"])));
-    assert_eq!(given(wished(&["other", "third"])), Err(Reason::NothingGranted));
-    assert_eq!(given(wished(&["https://gateway.example"])), Err(Reason::NothingGranted));
+    assert_eq!(given(wished(&["other", "third"])), Err(Reason::TargetNotGranted));
+    assert_eq!(given(wished(&["https://gateway.example"])), Err(Reason::TargetNotGranted));
     let own = Case::valid().with(|case| case.request.audiences = audiences(&["gateway.example"]));
     assert_eq!(given(own), Ok(audiences(&["https://gateway.example"])));
 }
@@ -424,6 +454,7 @@ fn s63_the_caller_is_told_nothing_of_the_policy() {
         Refused::IssuerDisabled(issuer),
         Refused::AudienceNotAcceptedBy(id.clone()),
         Refused::RelationshipNotLive(id.clone()),
+        Refused::RelationshipUnknown(id.clone()),
         Refused::AudienceNotGiven { id, number: 1 },
     ] {
         for secret in ["tr_", "ti_", "disabled", "expired"] {
@@ -431,7 +462,7 @@ fn s63_the_caller_is_told_nothing_of_the_policy() {
         }
     }
     assert_eq!(Refused::WorkspaceDisabled.message(), Refused::IssuerUnknown.message());
-    assert_eq!(Refused::RelationshipUnknown(relationship_id(1)).message(), Refused::SubjectNotAccepted.message());
+    assert_eq!(Refused::RelationshipNotLive(relationship_id(1)).message(), Refused::SubjectNotAccepted.message());
 }
 
 #[test]

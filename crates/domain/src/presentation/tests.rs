@@ -52,6 +52,19 @@ fn s75_only_what_is_read_is_kept() {
 }
 
 #[test]
+fn s79_that_a_token_is_bound_to_a_key_is_kept_and_the_key_is_not() {
+    for confirmation in [json!({"jkt": "thumbprint"}), json!(null), json!("x".repeat(2_000))] {
+        let claims = claims(&json!({"cnf": confirmation}));
+        let kept = presentation(&claims, &[]);
+        assert_eq!(kept.claims.as_ref().unwrap().members()["cnf"], true);
+        assert!(kept.known_claims(SignedDuration::ZERO).unwrap().is_bound_to_key());
+    }
+    let read = presentation(&claims(&json!({"cnf": {"jkt": "thumbprint"}})), &paths(&["/cnf/jkt"]));
+    assert_eq!(read.claims.as_ref().unwrap().members()["cnf"]["jkt"], "thumbprint");
+    assert!(!presentation(&claims(&json!({})), &[]).known_claims(SignedDuration::ZERO).unwrap().is_bound_to_key());
+}
+
+#[test]
 fn s75_no_token_and_nothing_long_is_kept_and_neither_counts_as_absent() {
     let claims = claims(&json!({
         "id_token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzIn0.c2ln",

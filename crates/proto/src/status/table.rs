@@ -28,6 +28,14 @@ pub(super) fn row(reason: Reason) -> Row {
         Reason::InvalidRequest | Reason::PageTokenInvalid | Reason::UnsupportedTokenType | Reason::SubjectTokenMissing => {
             (Code::InvalidArgument, Always("invalid_request"), StatusCode::BAD_REQUEST)
         }
+        // RFC 6749, section 5.2: 401 where the client used the header `Authorization`, which the token endpoint knows.
+        Reason::InvalidClient => (Code::Unauthenticated, Always("invalid_client"), StatusCode::BAD_REQUEST),
+        Reason::InvalidTarget => (Code::InvalidArgument, Always("invalid_target"), StatusCode::BAD_REQUEST),
+        Reason::InvalidScope => (Code::InvalidArgument, Always("invalid_scope"), StatusCode::BAD_REQUEST),
+        Reason::InvalidAuthorizationDetails => {
+            (Code::InvalidArgument, Always("invalid_authorization_details"), StatusCode::BAD_REQUEST)
+        }
+        Reason::InvalidDpopProof => (Code::Unauthenticated, Always("invalid_dpop_proof"), StatusCode::BAD_REQUEST),
         Reason::UnsupportedGrantType => (Code::InvalidArgument, Always("unsupported_grant_type"), StatusCode::BAD_REQUEST),
         Reason::SubjectTokenMalformed
         | Reason::SubjectTokenNotTrusted
@@ -36,8 +44,10 @@ pub(super) fn row(reason: Reason) -> Row {
         | Reason::SubjectTokenNotYetValid
         | Reason::SubjectTokenLifetimeTooLong
         | Reason::SubjectTokenAudienceMismatch
-        | Reason::SubjectTokenReplayed => (Code::Unauthenticated, SubjectToken, StatusCode::BAD_REQUEST),
+        | Reason::SubjectTokenReplayed
+        | Reason::SubjectTokenProofMissing => (Code::Unauthenticated, SubjectToken, StatusCode::BAD_REQUEST),
         Reason::SubjectNotTrusted => (Code::PermissionDenied, SubjectToken, StatusCode::BAD_REQUEST),
+        Reason::TargetNotGranted => (Code::PermissionDenied, Always("invalid_target"), StatusCode::BAD_REQUEST),
         Reason::NothingGranted => (Code::PermissionDenied, Always("invalid_scope"), StatusCode::BAD_REQUEST),
         Reason::CredentialsMissing | Reason::CredentialsInvalid => {
             (Code::Unauthenticated, Always("invalid_client"), StatusCode::UNAUTHORIZED)
@@ -85,6 +95,11 @@ reasons!(
     PageTokenInvalid,
     UnsupportedGrantType,
     UnsupportedTokenType,
+    InvalidClient,
+    InvalidTarget,
+    InvalidScope,
+    InvalidAuthorizationDetails,
+    InvalidDpopProof,
     SubjectTokenMissing,
     SubjectTokenMalformed,
     SubjectTokenNotTrusted,
@@ -96,6 +111,8 @@ reasons!(
     SubjectTokenReplayed,
     SubjectNotTrusted,
     NothingGranted,
+    SubjectTokenProofMissing,
+    TargetNotGranted,
     CredentialsMissing,
     CredentialsInvalid,
     PermissionMissing,

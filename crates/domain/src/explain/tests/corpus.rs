@@ -216,6 +216,7 @@ fn kind_of(refused: &Refused) -> Option<String> {
         Refused::TokenIdMissing => "TokenIdMissing".to_owned(),
         Refused::AudienceNotAccepted(_) => "AudienceNotAccepted".to_owned(),
         Refused::AudienceNotAcceptedBy(_) => "AudienceNotAcceptedBy".to_owned(),
+        Refused::ProofMissing => "ProofMissing".to_owned(),
         Refused::RelationshipUnknown(_) => "RelationshipUnknown".to_owned(),
         Refused::RelationshipNotLive(_) => "RelationshipNotLive".to_owned(),
         Refused::SubjectNotAcceptedBy(_) => "SubjectNotAcceptedBy".to_owned(),
@@ -232,7 +233,7 @@ fn kind_of(refused: &Refused) -> Option<String> {
 }
 
 /// Every name that [`kind_of`] gives.
-const KINDS: [&str; 23] = [
+const KINDS: [&str; 24] = [
     "AttributesTooLong",
     "Attribute",
     "AudienceNotAccepted",
@@ -250,6 +251,7 @@ const KINDS: [&str; 23] = [
     "NeverValid",
     "NotYetValid",
     "NothingToGive",
+    "ProofMissing",
     "RelationshipNotLive",
     "RelationshipUnknown",
     "ScopesNotGiven",
