@@ -1,5 +1,8 @@
 //! Why an exchange came to nothing: in full for the operator, in part for the caller.
 
+use std::fmt;
+
+use countersign_domain::claims::Untimely;
 use countersign_domain::exchange::{NOT_TRUSTED, Refused};
 use countersign_domain::id::TrustRelationshipId;
 use countersign_domain::reason::Reason;
@@ -30,10 +33,10 @@ pub(crate) enum Cause {
     NotVerified(VerifyError),
     #[error(transparent)]
     Refused(Refused),
-    #[error("the replay cache knows the subject token")]
-    ReplayedInCache,
-    #[error("the commit point knows the subject token")]
-    Replayed,
+    #[error("the replay cache has a claim of {by}")]
+    ReplayedInCache { by: IdentifiedBy },
+    #[error("the commit point has a replay record of {by}")]
+    Replayed { by: IdentifiedBy },
     #[error("the policy changed again during the exchange")]
     StaleTwice,
     #[error("the commit point finds workspace, issuer or relationship disabled, which the policy feed does not")]
@@ -52,6 +55,41 @@ pub(crate) enum Cause {
     TooMuch { relationship: TrustRelationshipId, bytes: usize },
     #[error("{0}")]
     Internal(&'static str),
+}
+
+/// What tells a subject token from every other of its issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdentifiedBy {
+    /// Its `jti`.
+    Id,
+    /// Without a `jti`: everything that was signed.
+    Content,
+}
+
+impl IdentifiedBy {
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Id => "the subject token was exchanged before",
+            Self::Content => {
+                "a subject token with the same content was exchanged before: without the claim jti, equal tokens that are issued in the \
+                 same second are one token; present a token that is issued a second later, or have the replay policy of the trusted \
+                 issuer set to reusable"
+            }
+        }
+    }
+}
+
+/// As part of a cause, for the operator.
+impl fmt::Display for IdentifiedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Id => "the subject token's jti",
+            Self::Content => {
+                "a subject token with the same content and no jti, so that equal tokens that are issued in the same second are one \
+                 token; the replay policy `reusable` of the trusted issuer accepts them"
+            }
+        })
+    }
 }
 
 impl Cause {
@@ -76,6 +114,39 @@ impl Cause {
             ) => Some(CatchUpCause::Unverified),
             Self::Refused(refused) if refused.depends_on_policy() => Some(CatchUpCause::Verified),
             _ => None,
+        }
+    }
+
+    /// The cause without its details: one of a closed list, for metrics and for counting.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::TokenMissing => "token_missing",
+            Self::Malformed(_) | Self::NotVerified(VerifyError::Malformed(_)) => "token_malformed",
+            Self::NotRegistered => "not_registered",
+            Self::IssuerUnknown => "issuer_unknown",
+            Self::WorkspaceAmbiguous => "workspace_ambiguous",
+            Self::RelationshipNowhere => "relationship_nowhere",
+            Self::NotVerified(VerifyError::AlgorithmNotAllowed) => "algorithm_not_allowed",
+            Self::NotVerified(VerifyError::TypeNotAllowed) => "type_not_allowed",
+            Self::NotVerified(VerifyError::UnknownKey) => "unknown_key",
+            Self::NotVerified(VerifyError::KeyNotPermitted) => "key_not_permitted",
+            Self::NotVerified(VerifyError::AmbiguousKey) => "ambiguous_key",
+            Self::NotVerified(VerifyError::BadSignature) => "bad_signature",
+            Self::NotVerified(VerifyError::InvalidClaims(_)) => "claims_invalid",
+            Self::IssuerRefused(refused) | Self::Refused(refused) => kind_of_refused(refused),
+            Self::ReplayedInCache { .. } => "replayed_in_cache",
+            Self::Replayed { .. } => "replayed",
+            Self::StaleTwice => "stale_twice",
+            Self::Disabled => "disabled",
+            Self::Keys(_) => "keys_unavailable",
+            Self::CutOff(_) => "cut_off",
+            Self::Sign(SignError::Unavailable(_)) => "signing_unavailable",
+            Self::Sign(SignError::Refused(_)) => "signing_refused",
+            Self::Commit(CommitError::NotMade(_)) => "commit_not_made",
+            Self::Commit(CommitError::OutcomeUnknown(_)) => "commit_outcome_unknown",
+            Self::Overloaded => "overloaded",
+            Self::TooMuch { .. } => "too_much_granted",
+            Self::Internal(_) => "internal",
         }
     }
 
@@ -129,9 +200,7 @@ impl Cause {
                 Refusal::new(Reason::SubjectTokenClaimsInvalid, invalid.to_string())
             }
             Self::Refused(refused) => Refusal::new(refused.reason(), refused.message()),
-            Self::ReplayedInCache | Self::Replayed => {
-                Refusal::new(Reason::SubjectTokenReplayed, "the subject token was exchanged before")
-            }
+            Self::ReplayedInCache { by } | Self::Replayed { by } => Refusal::new(Reason::SubjectTokenReplayed, by.message()),
             Self::StaleTwice => Refusal::unavailable("the policy changed during the exchange; try again"),
             Self::Disabled => Refusal::new(Reason::SubjectNotTrusted, Refused::SubjectNotAccepted.message()),
             Self::Commit(CommitError::OutcomeUnknown(_)) => {
@@ -151,5 +220,30 @@ impl Cause {
             }
             Self::Sign(SignError::Refused(_)) | Self::Internal(_) => Refusal::internal(),
         }
+    }
+}
+
+const fn kind_of_refused(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::WorkspaceDisabled => "workspace_disabled",
+        Refused::IssuerUnknown => "issuer_unknown",
+        Refused::IssuedHere => "issued_here",
+        Refused::IssuerDisabled(_) => "issuer_disabled",
+        Refused::Untimely(Untimely::NeverValid) => "never_valid",
+        Refused::Untimely(Untimely::LifetimeTooLong) => "lifetime_too_long",
+        Refused::Untimely(Untimely::Expired) => "expired",
+        Refused::Untimely(Untimely::IssuedInFuture) => "issued_in_future",
+        Refused::Untimely(Untimely::NotYetValid) => "not_yet_valid",
+        Refused::Untimely(Untimely::LineageTooOld) => "lineage_too_old",
+        Refused::TokenIdMissing => "token_id_missing",
+        Refused::AudienceNotAccepted(_) | Refused::AudienceNotAcceptedBy(_) => "audience_not_accepted",
+        Refused::ProofMissing => "proof_missing",
+        Refused::RelationshipUnknown(_) => "relationship_unknown",
+        Refused::RelationshipNotLive(_) => "relationship_not_live",
+        Refused::SubjectNotAcceptedBy(_) | Refused::SubjectNotAccepted => "subject_not_accepted",
+        Refused::ConditionNotMet { .. } => "condition_not_met",
+        Refused::AudienceNotGiven { .. } => "audience_not_granted",
+        Refused::ScopesNotGiven(_) => "scopes_not_granted",
+        Refused::NothingToGive(_) => "nothing_granted",
     }
 }

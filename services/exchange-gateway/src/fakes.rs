@@ -32,6 +32,7 @@ use crate::ports::{
     CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, KeysUnavailable, PastRefusals, Policies, SignError,
     SignedToken, Signer, UnsignedToken,
 };
+use crate::refusal_lines::RefusalLines;
 use crate::refusals::RefusalLog;
 
 pub(crate) const GATEWAY: &str = "https://gateway.example";
@@ -129,6 +130,7 @@ pub(crate) struct World {
     pub(crate) signer: Arc<FakeSigner>,
     pub(crate) commits: Arc<FakeCommits>,
     pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) lines: Arc<RefusalLines>,
     pub(crate) past: Arc<FakePast>,
     pub(crate) settling: Arc<Semaphore>,
 }
@@ -149,6 +151,7 @@ impl World {
             signer: Arc::new(FakeSigner::new(clock.clone())),
             commits: Arc::new(FakeCommits::default()),
             refusals: Arc::new(RefusalLog::new(Arc::new(clock.clone()))),
+            lines: Arc::default(),
             past: Arc::new(FakePast::default()),
             settling: Arc::new(Semaphore::new(100)),
             clock,
@@ -156,9 +159,14 @@ impl World {
     }
 
     pub(crate) fn pipeline(&self) -> Pipeline {
+        self.pipeline_with_keys(Arc::clone(&self.keys) as Arc<dyn Keys>)
+    }
+
+    /// With the keys of other issuers from elsewhere.
+    pub(crate) fn pipeline_with_keys(&self, keys: Arc<dyn Keys>) -> Pipeline {
         Pipeline::new(Parts {
             policies: Arc::clone(&self.policies) as Arc<dyn Policies>,
-            keys: Arc::clone(&self.keys) as Arc<dyn Keys>,
+            keys,
             replay: Arc::clone(&self.replay) as Arc<dyn ReplayCache>,
             signer: Arc::clone(&self.signer) as Arc<dyn Signer>,
             commits: Arc::clone(&self.commits) as Arc<dyn CommitPoint>,
@@ -166,6 +174,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(1)),
             deployment: DeploymentAudience::new(&gateway_url()).unwrap(),
             refusals: Arc::clone(&self.refusals),
+            lines: Arc::clone(&self.lines),
             past: Arc::clone(&self.past) as Arc<dyn PastRefusals>,
             settling: Arc::clone(&self.settling),
         })

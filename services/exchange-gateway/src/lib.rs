@@ -8,6 +8,7 @@
 //! `countersign_domain::exchange::decide`.
 
 mod batch;
+mod budget;
 mod cause;
 mod client;
 mod documents;
@@ -23,6 +24,7 @@ mod peers;
 mod pipeline;
 mod policies;
 mod ports;
+mod refusal_lines;
 mod refusals;
 mod request;
 mod settings;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use countersign_domain::access_token::{AccessTokenClaims, AccessTokenId};
 use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, ReplayMark};
-use countersign_domain::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken};
+use countersign_domain::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken, TokenIdentity};
 use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
 use countersign_domain::name::{Audience, DisplayName, Scope};
 use countersign_domain::policy::WorkspacePolicy;
@@ -28,10 +28,11 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::batch;
-use crate::cause::Cause;
+use crate::cause::{Cause, IdentifiedBy};
 use crate::ports::{
     CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, PastRefusals, Policies, SignedToken, Signer, UnsignedToken,
 };
+use crate::refusal_lines::RefusalLines;
 use crate::refusals::{self, Met, RefusalLog};
 
 /// The most decisions that are being settled at once. Settling goes on when its caller hangs up, so the bound on requests does not
@@ -124,6 +125,7 @@ pub(crate) struct Parts {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) deployment: DeploymentAudience,
     pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) lines: Arc<RefusalLines>,
     pub(crate) past: Arc<dyn PastRefusals>,
     /// A place for each decision that is being settled; [`MAX_SETTLING`].
     pub(crate) settling: Arc<Semaphore>,
@@ -152,18 +154,12 @@ impl Pipeline {
         &self.0
     }
 
-    /// Exchanges a token, or says to the caller why not. The full cause is logged here.
+    /// Exchanges a token, or says to the caller why not. The full cause is logged and counted here.
     pub(crate) async fn exchange(&self, input: ExchangeInput) -> Result<Exchanged, Refusal> {
-        let request_id = input.request_id.clone();
         let mut met = Met::default();
         self.try_exchange(&input, &mut met).await.map_err(|cause| {
             let refusal = cause.refusal();
-            let reason = refusal.reason().as_str();
-            if cause.is_trouble() {
-                tracing::warn!(request_id, reason, %cause, "exchange failed");
-            } else {
-                tracing::info!(request_id, reason, %cause, "exchange refused");
-            }
+            self.0.lines.write(&cause, refusal.reason().as_str(), &input.request_id, &met);
             self.0.refusals.note(&cause, met, &input);
             refusal
         })
@@ -302,7 +298,7 @@ impl Pipeline {
         };
         match self.0.commits.commit(commit).await {
             Ok(CommitOutcome::Committed) => Ok(Settled::Committed(signed)),
-            Ok(CommitOutcome::Replayed) => Err(Cause::Replayed),
+            Ok(CommitOutcome::Replayed) => Err(Cause::Replayed { by: claim.identified_by }),
             Ok(outdated @ (CommitOutcome::Stale | CommitOutcome::Disabled)) => {
                 claim.release(&self.0).await;
                 Ok(Settled::Outdated(outdated))
@@ -343,20 +339,27 @@ impl Pipeline {
 struct Claim {
     mark: Option<ReplayMark>,
     nonce: Nonce,
+    identified_by: IdentifiedBy,
 }
 
 impl Claim {
     /// Claims the token. An answer of "unknown" is as good as a claim: the commit point decides (SECURITY 51).
     async fn make(parts: &Parts, token: &VerifiedToken, decision: &Decision) -> Result<Self, Cause> {
         let nonce = Nonce::from_bits(parts.entropy.bits128());
-        let Some(replay) = &decision.replay else { return Ok(Self { mark: None, nonce }) };
+        let Some(replay) = &decision.replay else {
+            return Ok(Self { mark: None, nonce, identified_by: IdentifiedBy::Id });
+        };
+        let identified_by = match replay.identity {
+            TokenIdentity::TokenId(_) => IdentifiedBy::Id,
+            TokenIdentity::SigningInput(_) => IdentifiedBy::Content,
+        };
         let hash = hash::sha256(&replay.identity.replay_key_parts(&decision.workspace_id, &token.claims().issuer));
         let left = replay.remember_until.duration_since(parts.clock.now());
         let ttl = Duration::try_from(left).unwrap_or_default();
         match parts.replay.claim(&ReplayKey::from_hash(hash), nonce, ttl).await {
-            ReplayClaim::Duplicate => Err(Cause::ReplayedInCache),
+            ReplayClaim::Duplicate => Err(Cause::ReplayedInCache { by: identified_by }),
             ReplayClaim::Claimed | ReplayClaim::Unknown => {
-                Ok(Self { mark: Some(ReplayMark { hash, expires_at: replay.remember_until }), nonce })
+                Ok(Self { mark: Some(ReplayMark { hash, expires_at: replay.remember_until }), nonce, identified_by })
             }
         }
     }

@@ -22,14 +22,14 @@ use countersign_runtime::client::PeerChannel;
 use countersign_runtime::shutdown::Shutdown;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::budget::{Budget, Rate};
 use crate::cause::Cause;
 use crate::pipeline::ExchangeInput;
 
 /// How many refusals of one issuer's tokens in one workspace have events of their own at a time, and how fast there is room for
 /// another. A workspace has room for twice as many, so that a flood from one issuer leaves some to the others.
-const BURST: f64 = 200.0;
-const PER_SECOND: f64 = 1.0;
-const ISSUERS: f64 = 2.0;
+const OF_ISSUER: Rate = Rate { burst: 200.0, per_second: 1.0 };
+const OF_WORKSPACE: Rate = Rate { burst: 400.0, per_second: 2.0 };
 /// The most events that wait to be told; beyond, refusals are counted.
 const MAX_WAITING: usize = 2_000;
 /// The most kinds of refusal that are counted apart, of one workspace and of all together.
@@ -85,33 +85,6 @@ struct Count {
     first_at: Timestamp,
     last_at: Timestamp,
     request_id: String,
-}
-
-/// Room for events.
-struct Budget {
-    room: f64,
-    most: f64,
-    at: Instant,
-}
-
-impl Budget {
-    fn full(most: f64, now: Instant) -> Self {
-        Self { room: most, most, at: now }
-    }
-
-    fn refilled(&self, now: Instant) -> f64 {
-        let per_second = PER_SECOND * self.most / BURST;
-        (self.room + now.duration_since(self.at).as_secs_f64() * per_second).min(self.most)
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        (self.room, self.at) = (self.refilled(now), now);
-        let has_room = self.room >= 1.0;
-        if has_room {
-            self.room -= 1.0;
-        }
-        has_room
-    }
 }
 
 impl RefusalLog {
@@ -233,11 +206,11 @@ async fn append(client: &AuditLogServiceClient<PeerChannel>, refusals: &[NewRefu
 impl Waiting {
     fn admits(&mut self, workspace_id: &WorkspaceId, trusted_issuer_id: &TrustedIssuerId) -> bool {
         let now = Instant::now();
-        let mut take = |issuer: Option<&TrustedIssuerId>, most: f64| {
+        let mut take = |issuer: Option<&TrustedIssuerId>, rate: Rate| {
             let budget = self.budgets.entry((workspace_id.clone(), issuer.cloned()));
-            budget.or_insert_with(|| Budget::full(most, now)).take(now)
+            budget.or_insert_with(|| Budget::full(rate, now)).take(now)
         };
-        self.one_by_one.len() < MAX_WAITING && take(Some(trusted_issuer_id), BURST) && take(None, ISSUERS * BURST)
+        self.one_by_one.len() < MAX_WAITING && take(Some(trusted_issuer_id), OF_ISSUER) && take(None, OF_WORKSPACE)
     }
 
     fn count(&mut self, mut kind: Kind, more: Count) {
@@ -276,7 +249,7 @@ impl Waiting {
             self.one_by_one.push_back(NewRefusal { workspace_id, time: last_at, refused: Refusals::Counted(counted) });
         }
         let now = Instant::now();
-        self.budgets.retain(|_, budget| budget.refilled(now) < budget.most);
+        self.budgets.retain(|_, budget| !budget.is_full(now));
     }
 
     fn take(&mut self) -> Vec<NewRefusal> {

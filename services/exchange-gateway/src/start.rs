@@ -23,6 +23,7 @@ use crate::keys::IssuerKeySets;
 use crate::peers::{AuditLog, IssuerService, TrustService};
 use crate::pipeline::{MAX_SETTLING, Parts, Pipeline};
 use crate::policies::Follower;
+use crate::refusal_lines::RefusalLines;
 use crate::refusals::RefusalLog;
 use crate::request::Addresses;
 use crate::token_endpoint::TokenEndpoint;
@@ -76,6 +77,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     );
     let reporting = health_reports::run(Arc::clone(&keys), trust_service.clone());
     let (failing, ambiguous) = (Arc::clone(&keys), Arc::clone(&keys));
+    let (waiting, turned_away) = (Arc::clone(&keys), Arc::clone(&keys));
     let readiness = Readiness::new();
     let becoming_ready = become_ready(policies.connected(), readiness.condition("policies"));
     let replay_cache = Arc::clone(&replay);
@@ -84,6 +86,8 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let refusals = Arc::new(RefusalLog::new(Arc::clone(&clock)));
     let telling_refusals = Arc::clone(&refusals).run(trust_service.clone(), shutdown.clone());
     let untold_refusals = Arc::clone(&refusals);
+    let lines = Arc::<RefusalLines>::default();
+    let (reporting_lines, counted_lines) = (Arc::clone(&lines).run(shutdown.clone()), Arc::clone(&lines));
     let pipeline = Pipeline::new(Parts {
         policies: Arc::new(policies),
         keys,
@@ -91,6 +95,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         signer: Arc::new(IssuerService::new(issuer_service)),
         commits: Arc::new(TrustService::new(trust_service.clone())),
         refusals,
+        lines,
         past: Arc::new(AuditLog::new(trust_service)),
         clock,
         entropy,
@@ -108,7 +113,15 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .gauge("issuers_with_ambiguous_keys", "Trusted issuers that publish several keys under one id", move || {
             ambiguous.count_ambiguous()
         })
+        .gauge("key_waiters", "Requests that wait for an issuer's keys", move || waiting.count_waiting())
+        .gauge("key_waiters_refused", "Requests refused since the start because too many waited for keys", move || {
+            turned_away.count_turned_away()
+        })
         .gauge("refusals_waiting", "Refusals that the audit log was not told of yet", move || untold_refusals.count_waiting())
+        .gauge_by("exchanges_refused", "Exchanges refused or failed since the start, by cause", "cause", move || {
+            counted_lines.counts()
+        })
+        .task("report refusals without a line", reporting_lines)
         .task("tell the audit log of refusals", telling_refusals)
         .task("follow policies", follower.run())
         .task("keep the key set", keeper.run())

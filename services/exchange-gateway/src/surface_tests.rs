@@ -1,6 +1,7 @@
 //! What callers see, over real connections: the token endpoint, the gRPC service and the documents, all on one port.
 
 mod narrowing;
+mod silent_issuers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -459,6 +459,30 @@ async fn s53_without_jti_the_signature_does_not_make_another_token() {
 }
 
 #[tokio::test]
+async fn s53_the_refusal_of_an_equal_token_without_jti_names_the_remedy() {
+    // Whether the replay cache or the commit point notices.
+    for answer in [None, Some(ReplayClaim::Unknown)] {
+        let world = World::new();
+        *world.replay.answer.lock().unwrap() = answer;
+        let pipeline = world.pipeline();
+        let equal = world.issuer_key.sign(&world.claims().without("jti"));
+        assert!(reason(&pipeline, input(equal.clone())).await.is_ok());
+        let refusal = pipeline.exchange(input(equal)).await.unwrap_err();
+        assert_eq!(refusal.reason(), Reason::SubjectTokenReplayed);
+        for part in ["jti", "same second", "reusable"] {
+            assert!(refusal.message().contains(part), "{answer:?}: {}", refusal.message());
+        }
+        let with_id = world.token();
+        assert!(reason(&pipeline, input(with_id.clone())).await.is_ok());
+        let refusal = pipeline.exchange(input(with_id)).await.unwrap_err();
+        assert_eq!(refusal.message(), "the subject token was exchanged before");
+        // Equal in everything but the second.
+        let later = world.issuer_key.sign(&world.claims().without("jti").with("iat", world.clock.now().as_second() - 1));
+        assert!(reason(&pipeline, input(later)).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn s54_every_access_token_has_an_id_of_its_own() {
     let world = World::new();
     let pipeline = world.pipeline();
