@@ -95,6 +95,8 @@ reasons! {
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     /// Our fault.
     Internal = "INTERNAL",
+    /// The owner has as many resources of a kind as it can have.
+    QuotaExceeded = "QUOTA_EXCEEDED",
 }
 
 impl fmt::Display for Reason {

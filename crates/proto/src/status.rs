@@ -116,6 +116,11 @@ impl Refusal {
         Self::new(Reason::FailedPrecondition, message).with_resource(kind, id.to_string())
     }
 
+    /// The owner of resources has as many as it can have. `kind` and `id` name the owner as the proto files do.
+    pub fn quota_exceeded(kind: &'static str, id: impl fmt::Display, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::QuotaExceeded, message).with_resource(kind, id.to_string())
+    }
+
     /// The resource changed since the caller read it.
     pub fn etag_mismatch(kind: &'static str, id: impl fmt::Display) -> Self {
         let message = "the resource changed since it was read; read it again and repeat the change";
@@ -301,6 +306,9 @@ impl From<Refusal> for Status {
             if reason == Reason::FailedPrecondition {
                 details.add_precondition_failure_violation(reason.as_str(), format!("{kind} {name}"), message.as_ref());
             }
+            if reason == Reason::QuotaExceeded {
+                details.add_quota_failure_violation(format!("{kind} {name}"), message.as_ref());
+            }
             details.set_resource_info(kind.into_owned(), name, "", message.as_ref());
         }
         if retry_after.is_some() {
@@ -435,6 +443,19 @@ mod tests {
         let status = Status::from(Refusal::permission_missing(Permission::IssuersCreate));
         assert_eq!(status.code(), Code::PermissionDenied);
         assert_eq!(status.get_details_error_info().unwrap().metadata["permission"], "countersign:issuers.create");
+    }
+
+    #[test]
+    fn an_exceeded_quota_names_its_owner_and_the_limit() {
+        let refusal = Refusal::quota_exceeded("Workspace", "ws_1", "the workspace already has 100 issuers, the maximum");
+        let status = Status::from(refusal.clone());
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let failure = status.get_details_quota_failure().unwrap();
+        assert_eq!(failure.violations.len(), 1);
+        assert_eq!(failure.violations[0].subject, "Workspace ws_1");
+        assert_eq!(failure.violations[0].description, "the workspace already has 100 issuers, the maximum");
+        assert!(status.get_details_retry_info().is_none(), "waiting does not help");
+        assert_eq!(Refusal::from_status(&status), refusal);
     }
 
     #[test]

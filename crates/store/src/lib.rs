@@ -10,6 +10,7 @@
 pub mod database;
 pub mod issuer;
 pub mod key_set_cache;
+mod quota;
 pub mod redis_link;
 pub mod replay;
 pub mod trust;

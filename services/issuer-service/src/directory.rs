@@ -200,6 +200,11 @@ impl LoadedIssuer {
         }
     }
 
+    /// The workspace; `None` for the deployment's own.
+    pub(crate) fn owner(&self) -> Option<WorkspaceId> {
+        self.of_workspace().map(|issuer| issuer.workspace_id.clone())
+    }
+
     /// What it signs with, the default first.
     pub(crate) fn algorithms(&self) -> &[SignatureAlgorithm] {
         match &self.identity {

@@ -21,7 +21,7 @@ use tonic::Status;
 
 use crate::causes::Causes;
 use crate::documents::{DISCOVERY_PATH, Document, Documents, KEY_SET_PATH};
-use crate::keeper::{Asker, Keeper, KeeperError};
+use crate::keeper::{Keeper, KeeperError};
 
 /// The routes of all issuers.
 pub(crate) fn routes(keeper: Arc<Keeper>, namespace: Arc<IssuerNamespace>) -> Router {
@@ -70,14 +70,18 @@ async fn serve(State(site): State<Site>, request: Request) -> Response {
         return response;
     }
     let Some(url) = site.url(issuer_path, &request) else { return bare(StatusCode::NOT_FOUND) };
-    match site.documents(&url).await {
+    match site.keeper.published(&url).await {
         Ok(Some(documents)) => {
             let max_age = site.keeper.policy().key_set_max_age.as_secs();
             document(kind, kind.of(&documents), max_age, request.method() == Method::HEAD, request.headers())
         }
         Ok(None) => bare(StatusCode::NOT_FOUND),
         Err(error) => {
-            tracing::warn!(%error, cause = %Causes(&error), "cannot serve a document");
+            if matches!(error, KeeperError::NoKeyYet) {
+                tracing::debug!(%error, "cannot serve a document");
+            } else {
+                tracing::warn!(%error, cause = %Causes(&error), "cannot serve a document");
+            }
             let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             response
@@ -96,18 +100,6 @@ impl Site {
         let url = format!("{}{issuer_path}", origin(self.namespace.base_url.as_str()));
         self.namespace.below_base(&url)?;
         Some(url)
-    }
-
-    /// The documents of the issuer with this URL; its first keys are made when nobody asked before.
-    async fn documents(&self, url: &str) -> Result<Option<Documents>, KeeperError> {
-        let Some(issuer) = self.keeper.find(Asker::Stranger, |directory| directory.by_url(url).cloned()).await? else {
-            return Ok(None);
-        };
-        match self.keeper.in_use(issuer).await {
-            Ok(issuer) => issuer.documents().cloned().map(Some).ok_or(KeeperError::Unusable),
-            Err(KeeperError::Gone) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -5,7 +5,10 @@
 
 #[cfg(test)]
 mod canary;
+mod due;
+mod first_keys;
 pub(crate) mod keys;
+mod permits;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +36,8 @@ use tokio::time::Instant;
 use crate::causes::Causes;
 use crate::custody::{Custody, CustodyError};
 use crate::directory::Directory;
+use first_keys::FirstKeys;
+use permits::KeyPermits;
 
 /// How often the database is asked for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,8 +49,8 @@ const STRANGERS_PAUSE: Duration = Duration::from_millis(200);
 const STRANGERS_PATIENCE: Duration = Duration::from_millis(500);
 /// How many strangers wait at a time, so that a flood of them leaves room for everybody else (SECURITY 72).
 const STRANGERS_WAITING: usize = 64;
-/// RSA keys take a core for a while; the others shall have some left (SECURITY 72).
-const KEYS_MADE_AT_ONCE: usize = 2;
+/// How many owners revoke at the same time keys that others have to follow. Nothing else delays a revocation (SECURITY 59).
+const REVOCATIONS_AT_ONCE: usize = 16;
 
 /// The keeper of all issuers and keys of this replica.
 #[derive(Debug)]
@@ -62,8 +67,12 @@ pub(crate) struct Keeper {
     asked: Mutex<Asked>,
     refreshing: tokio::sync::Mutex<()>,
     changed_here: Notify,
-    first_uses: Mutex<HashMap<IssuerId, Arc<tokio::sync::Mutex<()>>>>,
-    making: Semaphore,
+    /// The picture was read: what is due may be planned from it.
+    picture_read: Notify,
+    first_keys: Mutex<HashMap<IssuerId, FirstKeys>>,
+    permits: KeyPermits,
+    /// Separate, so that a revocation waits for no other key.
+    emergencies: KeyPermits,
     /// When a device last made no key of an issuer, or one that was not stored.
     device_failures: Mutex<HashMap<IssuerId, Instant>>,
     strangers: Semaphore,
@@ -78,14 +87,6 @@ struct Asked {
     answered: bool,
     /// The last time it answered.
     seen: Instant,
-}
-
-/// What was told in the log of the database already.
-#[derive(Debug, Default)]
-struct Outages {
-    reading: Outage,
-    /// The database may answer and yet take nothing.
-    writing: Outage,
 }
 
 /// Who misses an issuer.
@@ -118,6 +119,9 @@ pub(crate) enum KeeperError {
     /// The database was not seen for too long to sign or serve (SECURITY 59).
     #[error("the database was not seen for too long")]
     Stale,
+    /// No key was made for the issuer yet.
+    #[error("the issuer's first signing key is still being made")]
+    NoKeyYet,
     /// No key of the issuer opens and matches.
     #[error("no signing key of the issuer can be used")]
     Unusable,
@@ -127,6 +131,11 @@ pub(crate) enum KeeperError {
     /// Others changed the issuer or its keys again and again.
     #[error("the issuer's keys were changed by others meanwhile")]
     Contended,
+}
+
+/// RSA keys take a core for a while: half of the cores, so that signing and serving have the others (SECURITY 72).
+fn keys_made_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 impl Keeper {
@@ -142,8 +151,10 @@ impl Keeper {
             asked: Mutex::new(Asked { tried: Instant::now(), answered: false, seen: Instant::now() }),
             refreshing: tokio::sync::Mutex::new(()),
             changed_here: Notify::new(),
-            first_uses: Mutex::new(HashMap::new()),
-            making: Semaphore::new(KEYS_MADE_AT_ONCE),
+            picture_read: Notify::new(),
+            first_keys: Mutex::default(),
+            permits: KeyPermits::new(keys_made_at_once()),
+            emergencies: KeyPermits::new(REVOCATIONS_AT_ONCE),
             device_failures: Mutex::default(),
             strangers: Semaphore::new(STRANGERS_WAITING),
         }
@@ -276,23 +287,23 @@ impl Keeper {
 
     /// Follows the database until it is dropped.
     pub(crate) async fn follow(self: Arc<Self>, database: Condition) {
-        let outages = Outages::default();
+        let reading = Outage::new();
         loop {
             let result = self.refresh().await;
             match &result {
                 Ok(()) => {
-                    if let Some(lasted) = outages.reading.over() {
+                    if let Some(lasted) = reading.over() {
                         tracing::info!(lasted_ms = lasted.as_millis(), "the database is back");
                     }
                 }
-                Err(error) if outages.reading.begins() => {
+                Err(error) if reading.begins() => {
                     tracing::warn!(%error, cause = %Causes(error), "cannot follow the database; going on from memory");
                 }
                 Err(error) => tracing::debug!(%error, "still cannot follow the database"),
             }
             database.set(self.age() <= self.policy.staleness_limit);
             if result.is_ok() {
-                self.take_due_steps(&outages.writing).await;
+                self.picture_read.notify_one();
             }
             self.render_due().await;
             tokio::select! {

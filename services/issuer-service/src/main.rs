@@ -50,6 +50,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         key_set_max_age_seconds,
         staleness_limit_seconds,
         access_token_callers,
+        quotas,
     } = settings;
     let config = Config {
         base_url,
@@ -74,7 +75,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
     let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
     // Before the other ports are opened, so that nobody connects to a service that still waits for its database.
     let store = Box::pin(async { SeaIssuerStore::open(&url).await.context("cannot open the database") });
-    let store = listen.while_waiting_for("database", store).await?;
+    let store = listen.while_waiting_for("database", store).await?.with_quotas(quotas.for_store());
 
     let deps = Deps {
         clock: Arc::new(SystemClock),

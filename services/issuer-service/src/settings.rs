@@ -10,6 +10,7 @@ use countersign_runtime::config::{
     self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Problems, Telemetry,
 };
 use countersign_runtime::secret::{self, BootstrapToken, SecretFileError};
+use countersign_store::issuer::IssuerQuotas;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -55,6 +56,32 @@ pub struct IssuerSettings {
     pub staleness_limit_seconds: u64,
     /// The DNS names of client certificates that may have access tokens signed.
     pub access_token_callers: BTreeSet<String>,
+    /// The limits on issuers.
+    pub quotas: Quotas,
+}
+
+/// `[quotas]`: the limits on the issuers of one workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quotas {
+    /// The most issuers at a time.
+    pub issuers: u64,
+    /// The most issuers created in 24 hours, deleted ones included.
+    pub issuers_created_per_day: u64,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        let IssuerQuotas { issuers, issuers_created_per_day } = IssuerQuotas::default();
+        Self { issuers, issuers_created_per_day }
+    }
+}
+
+impl Quotas {
+    /// The quotas as the store takes them.
+    pub fn for_store(&self) -> IssuerQuotas {
+        let &Self { issuers, issuers_created_per_day } = self;
+        IssuerQuotas { issuers, issuers_created_per_day }
+    }
 }
 
 /// Where the documents of issuers are exported to, for relying parties that cannot reach this service.
@@ -142,6 +169,7 @@ impl Default for IssuerSettings {
             key_set_max_age_seconds: Config::DEFAULT_KEY_SET_MAX_AGE.as_secs(),
             staleness_limit_seconds: Config::DEFAULT_STALENESS_LIMIT.as_secs(),
             access_token_callers: Config::default_access_token_callers(),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -215,6 +243,9 @@ impl config::Settings for IssuerSettings {
         if let Some(path) = &self.bootstrap_token_file {
             problems.check("bootstrap_token_file", BootstrapToken::from_file(path));
         }
+        let Quotas { issuers, issuers_created_per_day } = self.quotas;
+        let quotas = [("quotas.issuers", issuers), ("quotas.issuers_created_per_day", issuers_created_per_day)];
+        config::check_quotas(&quotas, problems);
         let durations = [
             ("key_set_max_age_seconds", self.key_set_max_age_seconds),
             ("staleness_limit_seconds", self.staleness_limit_seconds),

@@ -186,6 +186,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         Server::new("issuer-service").authenticator(authenticator).readiness(readiness).public(public).internal(internal);
     let server = with_export(with_figures(server, &keeper, clock), &keeper, namespace, export);
     let server = server.task("open keys that wait for their device", Arc::clone(&keeper).follow_device());
+    let server = server.task("keep the keys of issuers", Arc::clone(&keeper).keep_keys());
     server.task("follow the database", keeper.follow(database)).start(listeners, shutdown)
 }
 

@@ -35,6 +35,7 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         issuer_networks: _,
         egress_proxy: _,
         strict_lint,
+        quotas,
         allow_loopback_http: _,
         // Set up before this runs.
         telemetry: _,
@@ -44,7 +45,9 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
     let issuer_service = PeerChannel::new("issuer-service", issuer_service.address(Arc::clone(&identity))?);
     // Before the other ports are opened, so that nobody connects to a service that still waits for its database.
     let url = database.resolve()?.reveal().parse()?;
-    let store = Box::pin(async { Ok(SeaTrustStore::open(Database::connect(&url, SCHEMA).await?).await?) });
+    let store = Box::pin(async {
+        Ok(SeaTrustStore::open(Database::connect(&url, SCHEMA).await?).await?.with_quotas(quotas.for_store()))
+    });
     let store = listen.while_waiting_for("database", store).await?;
     let listeners = listen.bind(Some((&internal_tls, identity))).await?;
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);

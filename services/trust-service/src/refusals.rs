@@ -40,13 +40,25 @@ pub(crate) fn write(error: WriteError, kind: Resource, id: &str, name: &str) -> 
         WriteError::NotFound(missing) => Refusal::not_found(kind_name(missing), name),
         WriteError::Changed => Refusal::etag_mismatch(kind_name(kind), id),
         WriteError::AlreadyExists => Refusal::already_exists(kind_name(kind), name),
-        WriteError::QuotaReached { resource, most } => {
-            let message = format!("the workspace holds {most} of {} already, and may hold no more", kind_name(resource));
-            Refusal::failed_precondition(kind_name(kind), id, message)
+        WriteError::QuotaReached { owner: None, most, .. } => {
+            let message =
+                format!("the deployment already has {most} workspaces, the maximum; delete one or raise `quotas.workspaces`");
+            Refusal::quota_exceeded("Workspace", id, message)
         }
-        WriteError::DocumentsTooLong { most } => {
-            let message = format!("the workspace's key sets and certificates may have {most} characters together");
-            Refusal::failed_precondition(kind_name(kind), id, message)
+        WriteError::QuotaReached { owner: Some(owner), resource, most } => {
+            let kinds = match resource {
+                Resource::TrustRelationship => "trust relationships",
+                Resource::TrustedIssuer | Resource::Workspace => "trusted issuers",
+            };
+            let message = format!("the workspace already has {most} {kinds}, the maximum; delete one that is no longer in use");
+            Refusal::quota_exceeded("Workspace", owner, message)
+        }
+        WriteError::KeyMaterialTooLong { owner, most } => {
+            let message = format!(
+                "the uploaded key sets and certificates of the workspace would have more than {most} characters in total, the maximum; \
+                 remove some"
+            );
+            Refusal::quota_exceeded("Workspace", owner, message)
         }
         WriteError::NotGrantable(scope) => Refusal::new(
             Reason::GrantNotHeld,

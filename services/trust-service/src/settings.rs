@@ -11,6 +11,7 @@ use countersign_runtime::config::{
 };
 use countersign_runtime::secret;
 use countersign_store::database::DatabaseUrl;
+use countersign_store::trust::TrustQuotas;
 use serde::{Deserialize, Serialize};
 
 /// The settings of trust-service.
@@ -36,10 +37,40 @@ pub struct TrustSettings {
     pub egress_proxy: OptionalUrl,
     /// Whether trust relationships are refused for warnings of the linter too, like a tenant that is told by a recyclable name.
     pub strict_lint: bool,
+    /// The limits on workspaces and their resources.
+    pub quotas: Quotas,
     /// For development: trusted issuers and the gateway may be plain http on loopback addresses.
     pub allow_loopback_http: bool,
     /// Logs and traces.
     pub telemetry: Telemetry,
+}
+
+/// `[quotas]`: the limits on what one workspace can have, and on the number of workspaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quotas {
+    /// The most workspaces of the deployment.
+    pub workspaces: u64,
+    /// The most trusted issuers of a workspace.
+    pub trusted_issuers: u64,
+    /// The most trust relationships of a workspace.
+    pub trust_relationships: u64,
+    /// The most characters of uploaded key sets and certificates of a workspace, in total.
+    pub key_material_characters: u64,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        let TrustQuotas { workspaces, trusted_issuers, trust_relationships, key_material_characters } = TrustQuotas::default();
+        Self { workspaces, trusted_issuers, trust_relationships, key_material_characters }
+    }
+}
+
+impl Quotas {
+    /// The quotas as the store takes them.
+    pub fn for_store(&self) -> TrustQuotas {
+        let &Self { workspaces, trusted_issuers, trust_relationships, key_material_characters } = self;
+        TrustQuotas { workspaces, trusted_issuers, trust_relationships, key_material_characters }
+    }
 }
 
 impl Default for TrustSettings {
@@ -55,6 +86,7 @@ impl Default for TrustSettings {
             issuer_networks: Vec::new(),
             egress_proxy: OptionalUrl::default(),
             strict_lint: false,
+            quotas: Quotas::default(),
             allow_loopback_http: false,
             telemetry: Telemetry::default(),
         }
@@ -111,6 +143,16 @@ impl Settings for TrustSettings {
             problems.check("bootstrap_token_file", secret::BootstrapToken::from_file(file));
         }
         problems.check("deployment_secret_file", self.deployment_secret());
+        let Quotas { workspaces, trusted_issuers, trust_relationships, key_material_characters } = self.quotas;
+        config::check_quotas(
+            &[
+                ("quotas.workspaces", workspaces),
+                ("quotas.trusted_issuers", trusted_issuers),
+                ("quotas.trust_relationships", trust_relationships),
+                ("quotas.key_material_characters", key_material_characters),
+            ],
+            problems,
+        );
         self.egress_proxy.check("egress_proxy", problems);
         let proxy = self.egress_proxy.url.as_ref().map(SecretText::reveal);
         if let Err(violations) = DiscoverySettings::read(&self.issuer_networks, self.loopback_http(), proxy) {

@@ -61,7 +61,9 @@ pub(super) fn row(reason: Reason) -> Row {
         Reason::EtagMismatch => (Code::Aborted, Always("invalid_request"), StatusCode::CONFLICT),
         Reason::FailedPrecondition => (Code::FailedPrecondition, Always("invalid_request"), StatusCode::CONFLICT),
         // RFC 6749, section 4.1.2.1; the token endpoint has no code of its own for these.
-        Reason::RateLimited => (Code::ResourceExhausted, Always("temporarily_unavailable"), StatusCode::TOO_MANY_REQUESTS),
+        Reason::RateLimited | Reason::QuotaExceeded => {
+            (Code::ResourceExhausted, Always("temporarily_unavailable"), StatusCode::TOO_MANY_REQUESTS)
+        }
         Reason::TemporarilyUnavailable => (Code::Unavailable, Always("temporarily_unavailable"), StatusCode::SERVICE_UNAVAILABLE),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, Always("temporarily_unavailable"), StatusCode::GATEWAY_TIMEOUT),
         Reason::Internal => (Code::Internal, Always("server_error"), StatusCode::INTERNAL_SERVER_ERROR),
@@ -125,6 +127,7 @@ reasons!(
     TemporarilyUnavailable,
     DeadlineExceeded,
     Internal,
+    QuotaExceeded,
 );
 
 /// The wire's enum holds no reason.

@@ -58,4 +58,4 @@ mod sections;
 
 pub use deployment::{InvalidDeploymentSecret, InvalidPublicUrl, deployment_secret, public_url};
 pub use load::{ConfigError, Problem, Problems, Settings, load, masked};
-pub use sections::{Database, InternalTls, Listen, LogFormat, OptionalUrl, Peer, SecretText, Telemetry};
+pub use sections::{Database, InternalTls, Listen, LogFormat, OptionalUrl, Peer, SecretText, Telemetry, check_quotas};

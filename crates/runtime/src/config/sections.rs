@@ -280,9 +280,29 @@ impl Peer {
     }
 }
 
+/// The limits of a quota: none can be switched off, and a database counts up to it.
+const QUOTA: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+
+/// Notes the quotas, each with the path of its key, that are out of range.
+pub fn check_quotas(quotas: &[(&str, u64)], problems: &mut Problems) {
+    for (key, quota) in quotas {
+        if !QUOTA.contains(quota) {
+            problems.add(*key, format!("must be {} to {}, got {quota}", QUOTA.start(), QUOTA.end()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_cannot_be_zero_or_beyond_what_is_counted() {
+        let mut problems = Problems::default();
+        check_quotas(&[("quotas.a", 0), ("quotas.b", 1), ("quotas.c", 1_000_000_000), ("quotas.d", u64::MAX)], &mut problems);
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["quotas.a", "quotas.d"]);
+    }
 
     #[test]
     fn s71_loopback_is_never_an_allowed_peer() {

@@ -76,6 +76,8 @@ on_every_database! {
     an_issuer_survives_a_round_trip
     a_profile_of_its_own_survives_a_round_trip_and_can_change
     a_url_belongs_to_one_issuer_for_ever
+    concurrent_creations_stop_at_the_quota_of_their_workspace
+    deleted_issuers_free_the_quota_but_count_for_a_day
     s33_issuers_of_another_workspace_do_not_exist
     lists_are_paged_oldest_first
     a_stale_write_changes_nothing
@@ -201,6 +203,61 @@ async fn a_url_belongs_to_one_issuer_for_ever(replicas: Replicas) {
     assert_eq!(replicas.one.get_issuer(&workspace(2), &second.id).await.unwrap(), None);
     let id = IssuerId::from_random([9; 16]);
     assert_eq!(replicas.one.ensure_access_token_issuer(&first.issuer_url, &id, at(6)).await.unwrap(), None);
+}
+
+impl Replicas {
+    /// The same replicas with these quotas.
+    fn with_quotas(&self, quotas: IssuerQuotas) -> [Arc<dyn IssuerStore>; 2] {
+        let store = || Arc::new(self.database.clone().with_quotas(quotas)) as Arc<dyn IssuerStore>;
+        [store(), store()]
+    }
+}
+
+async fn concurrent_creations_stop_at_the_quota_of_their_workspace(replicas: Replicas) {
+    assert_eq!(IssuerQuotas::default().issuers, 100);
+    let stores = replicas.with_quotas(IssuerQuotas { issuers: 5, ..IssuerQuotas::default() });
+    let create = |number: u8, owner: u8| {
+        let store = Arc::clone(&stores[usize::from(number % 2)]);
+        let issuer = Issuer { workspace_id: workspace(owner), ..issuer(number) };
+        tokio::spawn(async move { store.create_issuer(&issuer).await.unwrap() })
+    };
+    // Two workspaces at the same time: each has its own quota.
+    let outcomes = futures::future::join_all((0..24).map(|number| create(number, 1 + number % 3 / 2))).await;
+    let mut created = [0, 0];
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        match outcome.unwrap() {
+            CreateOutcome::Created => created[number % 3 / 2] += 1,
+            other => assert_eq!(other, CreateOutcome::TooMany(5)),
+        }
+    }
+    assert_eq!(created, [5, 5]);
+    for owner in [1, 2] {
+        assert_eq!(stores[0].list_issuers(&workspace(owner), None, 100).await.unwrap().len(), 5);
+    }
+    assert_eq!(replicas.count("issuer_urls").await, 10, "a refused creation takes no URL");
+    // A lower quota deletes nothing and refuses what would be added.
+    let [lower, _] = replicas.with_quotas(IssuerQuotas { issuers: 2, ..IssuerQuotas::default() });
+    let another = Issuer { workspace_id: workspace(1), ..issuer(100) };
+    assert_eq!(lower.create_issuer(&another).await.unwrap(), CreateOutcome::TooMany(2));
+    assert_eq!(lower.list_issuers(&workspace(1), None, 100).await.unwrap().len(), 5);
+}
+
+async fn deleted_issuers_free_the_quota_but_count_for_a_day(replicas: Replicas) {
+    let [store, _] = replicas.with_quotas(IssuerQuotas { issuers: 1, issuers_created_per_day: 3 });
+    let at_second = |number: u8, second: i64| Issuer { created_at: at(second), ..issuer(number) };
+    for number in 1..=3 {
+        let issuer = at_second(number, i64::from(number));
+        assert_eq!(store.create_issuer(&issuer).await.unwrap(), CreateOutcome::Created);
+        assert_eq!(store.create_issuer(&at_second(100, 4)).await.unwrap(), CreateOutcome::TooMany(1));
+        assert_eq!(store.delete_issuer(&workspace(1), &issuer.id, None, at(4)).await.unwrap(), WriteOutcome::Done);
+    }
+    let day = 24 * 3_600;
+    for (second, expected) in [(4, CreateOutcome::TooManyPerDay(3)), (day, CreateOutcome::TooManyPerDay(3))] {
+        assert_eq!(store.create_issuer(&at_second(100, second)).await.unwrap(), expected, "{second}");
+    }
+    let elsewhere = Issuer { workspace_id: workspace(2), ..at_second(101, 4) };
+    assert_eq!(store.create_issuer(&elsewhere).await.unwrap(), CreateOutcome::Created, "another workspace is not affected");
+    assert_eq!(store.create_issuer(&at_second(100, 1 + day)).await.unwrap(), CreateOutcome::Created, "the first was a day ago");
 }
 
 async fn s33_issuers_of_another_workspace_do_not_exist(replicas: Replicas) {

@@ -36,6 +36,8 @@ pub(super) mod issuer_url {
         pub change_revision: i64,
         pub claimed_at: i64,
         pub deleted_at: Option<i64>,
+        /// The owner, for its quota. Absent of the access token issuer and in rows of versions that did not record it.
+        pub workspace_id: Option<String>,
     }
 
     /// `purpose` of a workspace's issuer.

@@ -15,6 +15,7 @@ pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(AddFormerSubjects),
         Box::new(AddKeyCustody),
         Box::new(AddExport),
+        Box::new(AddOwnersOfUrls),
     ]
 }
 
@@ -214,5 +215,24 @@ impl MigrationTrait for AddExport {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let awaits_export = boolean("awaits_export").default(false).take();
         manager.alter_table(Table::alter().table("signing_keys").add_column(awaits_export).to_owned()).await
+    }
+}
+
+struct AddOwnersOfUrls;
+
+impl MigrationName for AddOwnersOfUrls {
+    fn name(&self) -> &'static str {
+        "m0008_add_owners_of_urls"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddOwnersOfUrls {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table("issuer_urls").add_column(text_null("workspace_id")).to_owned()).await?;
+        let by_owner =
+            Index::create().name("issuer_urls_by_owner").table("issuer_urls").col("workspace_id").col("claimed_at").to_owned();
+        manager.create_index(by_owner).await
     }
 }

@@ -31,7 +31,7 @@ pub use sea::SeaIssuerStore;
 /// Absence is `Ok(None)`. A write that lost a race says so in its outcome; errors are trouble with the database.
 #[async_trait]
 pub trait IssuerStore: Send + Sync + std::fmt::Debug {
-    /// Creates an issuer, unless its URL was ever used.
+    /// Creates an issuer, unless its URL was ever used or its workspace has reached one of its [`IssuerQuotas`].
     async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, StoreError>;
 
     /// The issuer of this id in this workspace.
@@ -103,6 +103,25 @@ pub enum CreateOutcome {
     Created,
     /// The URL is, or was, another's.
     UrlTaken,
+    /// The workspace has this many issuers, the most that it can have.
+    TooMany(u64),
+    /// The workspace created this many issuers, deleted ones included, since 24 hours before the creation time of the new one.
+    TooManyPerDay(u64),
+}
+
+/// The limits on the issuers of one workspace, enforced under the lock that every write takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IssuerQuotas {
+    /// The most issuers at a time. Deleted issuers do not count.
+    pub issuers: u64,
+    /// The most issuers created in 24 hours. Deleted issuers count: their URLs stay taken, so each leaves a row behind.
+    pub issuers_created_per_day: u64,
+}
+
+impl Default for IssuerQuotas {
+    fn default() -> Self {
+        Self { issuers: 100, issuers_created_per_day: 1_000 }
+    }
 }
 
 /// What became of a change.

@@ -18,29 +18,53 @@ use sea_orm::{
 
 use super::entity::{directory, issuer, issuer_url, served_key_sets, signing_key};
 use super::{
-    ChangeKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerStore, KeyChange,
-    WriteOutcome, migration, row,
+    ChangeKeysOutcome, ChangedIssuer, CreateOutcome, IssuerChanges, IssuerIdentity, IssuerPosition, IssuerQuotas, IssuerStore,
+    KeyChange, WriteOutcome, migration, row,
 };
 use crate::database::{Database, DatabaseUrl, StoreError};
+use crate::quota;
 
 /// How many issuers are read at once by [`IssuerStore::changes_since`]: below every database's limit of parameters.
 const READ_CHUNK: usize = 500;
+/// The length of a day in the microseconds of the tables.
+const DAY: i64 = 24 * 3_600 * 1_000_000;
 
 /// Keeps issuers in SQLite or PostgreSQL. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SeaIssuerStore {
     pub(super) database: Database,
+    quotas: IssuerQuotas,
 }
 
 impl SeaIssuerStore {
     /// The name of the service's own PostgreSQL schema.
     const SCHEMA: &str = "countersign_issuer";
 
-    /// Connects, waiting for a database that is not there yet, and brings it up to date.
+    /// Connects, waiting for a database that is not there yet, and brings it up to date. The quotas are the default ones.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let database = Database::connect(url, Self::SCHEMA).await?;
         database.migrate(&migration::migrations()).await?;
-        Ok(Self { database })
+        Ok(Self { database, quotas: IssuerQuotas::default() })
+    }
+
+    /// Replaces the quotas of each workspace.
+    pub fn with_quotas(self, quotas: IssuerQuotas) -> Self {
+        Self { quotas, ..self }
+    }
+
+    /// Returns the quota that forbids another issuer of this workspace, if there is one.
+    async fn reached_quota(&self, transaction: &DatabaseTransaction, issuer: &Issuer) -> Result<Option<CreateOutcome>, DbErr> {
+        let IssuerQuotas { issuers, issuers_created_per_day } = self.quotas;
+        let workspace_id = issuer.workspace_id.as_str();
+        let present = issuer::Entity::find().filter(issuer::Column::WorkspaceId.eq(workspace_id));
+        if quota::is_reached(transaction, present, issuers).await? {
+            return Ok(Some(CreateOutcome::TooMany(issuers)));
+        }
+        let created = issuer_url::Entity::find()
+            .filter(issuer_url::Column::WorkspaceId.eq(workspace_id))
+            .filter(issuer_url::Column::ClaimedAt.gt(issuer.created_at.as_microsecond().saturating_sub(DAY)));
+        let is_reached = quota::is_reached(transaction, created, issuers_created_per_day).await?;
+        Ok(is_reached.then_some(CreateOutcome::TooManyPerDay(issuers_created_per_day)))
     }
 
     /// Begins a transaction that writes: takes the counter's row lock and returns the revision it makes.
@@ -154,6 +178,11 @@ impl SeaIssuerStore {
 impl IssuerStore for SeaIssuerStore {
     async fn create_issuer(&self, issuer: &Issuer) -> Result<CreateOutcome, StoreError> {
         let (transaction, revision) = self.begin_write().await?;
+        // Under the counter's lock, so that concurrent creations cannot pass a quota together.
+        if let Some(reached) = self.reached_quota(&transaction, issuer).await? {
+            transaction.rollback().await?;
+            return Ok(reached);
+        }
         let url = issuer_url::ActiveModel {
             issuer_id: Set(issuer.id.to_string()),
             issuer_url: Set(issuer.issuer_url.to_string()),
@@ -161,6 +190,7 @@ impl IssuerStore for SeaIssuerStore {
             change_revision: Set(revision),
             claimed_at: Set(issuer.created_at.as_microsecond()),
             deleted_at: Set(None),
+            workspace_id: Set(Some(issuer.workspace_id.to_string())),
         };
         if !Self::claim_url(&transaction, url).await? {
             transaction.rollback().await?;
@@ -277,6 +307,7 @@ impl IssuerStore for SeaIssuerStore {
                 change_revision: Set(revision),
                 claimed_at: Set(now.as_microsecond()),
                 deleted_at: Set(None),
+                workspace_id: Set(None),
             };
             // Where another replica was first, its row is as good as ours.
             Self::claim_url(&transaction, url).await?;

@@ -74,7 +74,10 @@ async fn check_documents(
         .all(transaction)
         .await?;
     let held: u64 = lengths.into_iter().map(|length| u64::try_from(length).unwrap_or_default()).sum();
-    if held + new as u64 > most { Err(WriteError::DocumentsTooLong { most }) } else { Ok(()) }
+    if held + new as u64 > most {
+        return Err(WriteError::KeyMaterialTooLong { owner: workspace_id.clone(), most });
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -88,8 +91,9 @@ impl TrustedIssuerStore for SeaTrustStore {
     ) -> Result<TrustedIssuer, WriteError> {
         let write = PolicyWrite::begin(&self.database, workspace_id, now).await?;
         let held = trusted_issuer::Entity::find().filter(trusted_issuer::Column::WorkspaceId.eq(workspace_id.as_str()));
+        let held = (Some(workspace_id), held);
         super::check_quota(&write.transaction, held, Resource::TrustedIssuer, self.quotas.trusted_issuers).await?;
-        check_documents(&write.transaction, workspace_id, &id, &settings, self.quotas.documents).await?;
+        check_documents(&write.transaction, workspace_id, &id, &settings, self.quotas.key_material_characters).await?;
         let issuer =
             TrustedIssuer { id, workspace_id: workspace_id.clone(), settings, revision: 1, created_at: now, updated_at: now };
         let inserted = trusted_issuer::Model::try_from(&issuer)?.into_active_model().insert(&write.transaction).await;
@@ -146,7 +150,7 @@ impl TrustedIssuerStore for SeaTrustStore {
             }
         }
         if settings.key_source != issuer.settings.key_source {
-            check_documents(&write.transaction, workspace_id, id, &settings, self.quotas.documents).await?;
+            check_documents(&write.transaction, workspace_id, id, &settings, self.quotas.key_material_characters).await?;
             issuer_health::forget(&write.transaction, id).await?;
         }
         issuer.settings = settings;

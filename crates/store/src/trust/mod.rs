@@ -37,10 +37,10 @@ use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshi
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::workspace::{Workspace, WorkspaceSettings};
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{DatabaseTransaction, EntityTrait, QuerySelect as _, Select};
+use sea_orm::{DatabaseTransaction, EntityTrait, Select};
 
 use crate::database::{Database, StoreError};
+use crate::quota;
 
 pub use migration::migrations;
 
@@ -70,18 +70,22 @@ pub enum WriteError {
     /// Another resource of the workspace has this name.
     #[error("the name is taken")]
     AlreadyExists,
-    /// The workspace holds as many of these as it may.
-    #[error("there are {most} of {resource:?} already")]
+    /// The workspace has as many of these resources as it can have, or the deployment as many workspaces.
+    #[error("there are already {most} of {resource:?}, the maximum")]
     QuotaReached {
-        /// Of which.
+        /// The workspace that has them; absent for workspaces.
+        owner: Option<WorkspaceId>,
+        /// The kind of resource.
         resource: Resource,
-        /// How many it may hold.
+        /// The most that there can be.
         most: u64,
     },
-    /// The key sets and certificates of the workspace's trusted issuers would be longer than they may be together.
-    #[error("key sets and certificates would be longer than {most} characters")]
-    DocumentsTooLong {
-        /// How long they may be.
+    /// The key sets and certificates of the workspace's trusted issuers would be too long in total.
+    #[error("key sets and certificates would have more than {most} characters in total")]
+    KeyMaterialTooLong {
+        /// The workspace that has them.
+        owner: WorkspaceId,
+        /// The most characters.
         most: u64,
     },
     /// The writer may not give this scope, which a trust relationship of the issuer gives.
@@ -379,31 +383,48 @@ impl<T> TrustStore for T where
 {
 }
 
-/// How much one workspace may hold. Every gateway keeps it all in memory, so one tenant must not fill the memory of all.
-#[derive(Debug, Clone, Copy)]
-struct Quotas {
-    trusted_issuers: u64,
-    trust_relationships: u64,
-    /// Characters of key sets and certificates.
-    documents: u64,
+/// The limits on what one workspace can have, and on how many workspaces there can be. Every gateway keeps all of it in memory,
+/// so one workspace must not fill the memory that all share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustQuotas {
+    /// The most workspaces of the deployment.
+    pub workspaces: u64,
+    /// The most trusted issuers of a workspace.
+    pub trusted_issuers: u64,
+    /// The most trust relationships of a workspace.
+    pub trust_relationships: u64,
+    /// The most characters of uploaded key sets and certificates of a workspace, in total.
+    pub key_material_characters: u64,
 }
 
-impl Quotas {
-    const STANDARD: Self = Self { trusted_issuers: 1_000, trust_relationships: 200_000, documents: 4 * 1024 * 1024 };
+impl Default for TrustQuotas {
+    fn default() -> Self {
+        Self {
+            workspaces: 10_000,
+            trusted_issuers: 1_000,
+            trust_relationships: 200_000,
+            key_material_characters: 4 * 1024 * 1024,
+        }
+    }
 }
 
 /// The adapter for SQLite and PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct SeaTrustStore {
     database: Arc<Database>,
-    quotas: Quotas,
+    quotas: TrustQuotas,
 }
 
 impl SeaTrustStore {
-    /// A store over a database of its own, which it migrates.
+    /// A store over a database of its own, which it migrates. The quotas are the default ones.
     pub async fn open(database: Database) -> Result<Self, StoreError> {
         database.migrate(&migrations()).await?;
-        Ok(Self { database: Arc::new(database), quotas: Quotas::STANDARD })
+        Ok(Self { database: Arc::new(database), quotas: TrustQuotas::default() })
+    }
+
+    /// Replaces the quotas.
+    pub fn with_quotas(self, quotas: TrustQuotas) -> Self {
+        Self { quotas, ..self }
     }
 
     /// Asks the database for a sign of life; for readiness.
@@ -412,19 +433,17 @@ impl SeaTrustStore {
     }
 }
 
-/// Refuses one more element where these are as many as a workspace may hold. To be called under its lock.
+/// Refuses one more resource where there are as many as there can be. Call it under the lock that every creation takes.
 async fn check_quota<E: EntityTrait>(
     transaction: &DatabaseTransaction,
-    held: Select<E>,
+    (owner, held): (Option<&WorkspaceId>, Select<E>),
     resource: Resource,
     most: u64,
 ) -> Result<(), WriteError> {
-    // No further than the quota is counted.
-    let last = held.select_only().expr(Expr::val(1)).offset(most.saturating_sub(1)).limit(1).into_tuple::<i32>();
-    match last.one(transaction).await? {
-        Some(_) => Err(WriteError::QuotaReached { resource, most }),
-        None => Ok(()),
+    if quota::is_reached(transaction, held, most).await? {
+        return Err(WriteError::QuotaReached { owner: owner.cloned(), resource, most });
     }
+    Ok(())
 }
 
 /// The condition that a row stands behind this place in a list.

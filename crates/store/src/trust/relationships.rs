@@ -43,6 +43,7 @@ impl TrustRelationshipStore for SeaTrustStore {
         }
         let held =
             trust_relationship::Entity::find().filter(trust_relationship::Column::WorkspaceId.eq(new.workspace_id.as_str()));
+        let held = (Some(&new.workspace_id), held);
         super::check_quota(&write.transaction, held, Resource::TrustRelationship, self.quotas.trust_relationships).await?;
         let relationship = TrustRelationship {
             id: new.id,

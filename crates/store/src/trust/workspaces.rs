@@ -23,6 +23,8 @@ impl WorkspaceStore for SeaTrustStore {
         now: Timestamp,
     ) -> Result<Workspace, WriteError> {
         let write = PolicyWrite::begin_new(&self.database, &id, now).await?;
+        let most = self.quotas.workspaces;
+        super::check_quota(&write.transaction, (None, workspace::Entity::find()), Resource::Workspace, most).await?;
         let workspace = Workspace {
             id,
             display_name: settings.display_name,

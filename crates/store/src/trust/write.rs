@@ -15,6 +15,9 @@ use crate::database::Database;
 /// Sets the advisory locks of workspaces apart from others in the same PostgreSQL database.
 pub(super) const LOCK_SEED: i64 = 7402;
 
+/// The advisory lock that creations of workspaces take; no workspace id looks like it.
+const CREATION: &str = "creation of workspaces";
+
 /// `kind` of a change of the workspace itself.
 pub(super) const WORKSPACE: &str = "workspace";
 /// `kind` of a change of a trusted issuer.
@@ -39,9 +42,7 @@ impl PolicyWrite {
     pub(super) async fn begin(database: &Database, workspace_id: &WorkspaceId, now: Timestamp) -> Result<Self, WriteError> {
         let transaction = database.begin_write().await?;
         if database.backend() == DatabaseBackend::Postgres {
-            let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))";
-            let values = [workspace_id.as_str().into(), LOCK_SEED.into()];
-            transaction.execute_raw(database.statement(sql, values)).await?;
+            lock(database, &transaction, workspace_id.as_str()).await?;
         }
         let raised = workspace::Entity::update_many()
             .col_expr(workspace::Column::PolicyRevision, Expr::col(workspace::Column::PolicyRevision).add(1))
@@ -53,9 +54,13 @@ impl PolicyWrite {
         Ok(Self { transaction, workspace_id: workspace_id.clone(), revision, now })
     }
 
-    /// Begins to create a workspace, which nobody else can know yet.
+    /// Begins to create a workspace, whose id no other caller can know yet. Creations follow each other, for the sake of the
+    /// quota.
     pub(super) async fn begin_new(database: &Database, workspace_id: &WorkspaceId, now: Timestamp) -> Result<Self, WriteError> {
         let transaction = database.begin_write().await?;
+        if database.backend() == DatabaseBackend::Postgres {
+            lock(database, &transaction, CREATION).await?;
+        }
         Ok(Self { transaction, workspace_id: workspace_id.clone(), revision: 1, now })
     }
 
@@ -87,4 +92,11 @@ impl PolicyWrite {
         self.transaction.commit().await?;
         Ok(())
     }
+}
+
+/// Takes an advisory lock of PostgreSQL until the transaction ends.
+async fn lock(database: &Database, transaction: &DatabaseTransaction, name: &str) -> Result<(), DbErr> {
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))";
+    transaction.execute_raw(database.statement(sql, [name.into(), LOCK_SEED.into()])).await?;
+    Ok(())
 }

@@ -4,7 +4,6 @@
 //! and written in one transaction, which the database refuses where the issuer changed since. So of two replicas that do the same
 //! thing one does it, and whoever is killed leaves all of it done or nothing.
 
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use countersign_domain::name::KeyId;
 use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused, ServedKeySets};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
-use countersign_runtime::outage::Outage;
 use countersign_store::issuer::{ChangeKeysOutcome, ChangedIssuer, IssuerIdentity, KeyChange, SealedSigningKey};
 use tokio::time::Instant;
 
+use super::permits::KeyPermit;
 use super::{Keeper, KeeperError};
 use crate::causes::Causes;
 use crate::custody::{Custody, CustodyError};
@@ -30,9 +29,6 @@ const ATTEMPTS: usize = 8;
 const NOTED_AHEAD: Duration = Duration::from_hours(1);
 /// How long after it failed a device is not asked again for a key of the same issuer.
 const DEVICE_PAUSE: Duration = Duration::from_secs(10);
-/// How long keys are made between two polls: many issuers may be due at once, and a revocation must not wait for them (SECURITY
-/// 59).
-const BUDGET: Duration = Duration::from_millis(500);
 
 /// A key that was asked for.
 #[derive(Debug)]
@@ -53,7 +49,13 @@ pub(crate) enum RotateError {
     Refused(#[from] RotationRefused),
     /// It could be, but not now.
     #[error(transparent)]
-    Keeper(#[from] KeeperError),
+    Keeper(#[from] Arc<KeeperError>),
+}
+
+impl From<KeeperError> for RotateError {
+    fn from(error: KeeperError) -> Self {
+        Self::Keeper(Arc::new(error))
+    }
 }
 
 /// What became of sealing keys anew.
@@ -100,30 +102,25 @@ impl Keeper {
         Ok(result)
     }
 
-    /// This issuer with its keys, which are made if it never had any.
-    pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        if !issuer.is_unused() {
-            return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
-        }
-        // In a task of its own: a caller who goes away does not stop what others wait for.
-        let (keeper, id) = (Arc::clone(self), issuer.identity.id().clone());
-        tokio::spawn(async move { keeper.make_first_keys(id).await }).await?
-    }
-
     /// Makes the next key of an algorithm, unless it is there already.
-    pub(crate) async fn rotate(&self, id: &IssuerId, algorithm: SignatureAlgorithm) -> Result<Rotated, RotateError> {
+    pub(crate) async fn rotate(self: &Arc<Self>, id: &IssuerId, algorithm: SignatureAlgorithm) -> Result<Rotated, RotateError> {
         let mut was_prepared = true;
+        let mut permit = None;
         for _ in 0..ATTEMPTS {
             let (directory, issuer) = self.picture_of(id).await?;
             let now = self.now();
             match issuer.keyring(&directory.policies(self.policy), self.exports).rotate(now, algorithm)? {
                 Rotation::Prepared(key_id) => return Ok(Rotated { issuer, key_id, was_prepared }),
                 // The next one follows the first ones.
-                Rotation::Prepare(_) if issuer.is_unused() => drop(self.make_first_keys(id.clone()).await?),
-                Rotation::Prepare(step) => {
-                    let outcome = self.carry_out(&directory, &issuer, now, vec![step]).await?;
-                    was_prepared = outcome != ChangeKeysOutcome::Done;
-                }
+                Rotation::Prepare(_) if issuer.is_unused() => drop(self.first_keys(id).await?),
+                Rotation::Prepare(step) => match permit.take() {
+                    Some(permit) => {
+                        let outcome = self.carry_out_in(permit, &directory, &issuer, now, vec![step]).await?;
+                        was_prepared = outcome != ChangeKeysOutcome::Done;
+                    }
+                    // Planned again then: the wait may take long, and the key's times begin when it is published.
+                    None => permit = Some(self.permits.wait(issuer.owner()).await),
+                },
             }
         }
         Err(KeeperError::Contended.into())
@@ -132,6 +129,9 @@ impl Keeper {
     /// Revokes a key and has another sign in its place. Returns the issuer as it is then; nothing is done where the key is revoked
     /// already. `None`: there is no such key.
     pub(crate) async fn revoke(&self, id: &IssuerId, key_id: &KeyId) -> Result<Option<Arc<LoadedIssuer>>, KeeperError> {
+        // Waits for no keys but those that follow the owner's other revocations.
+        let owner = self.latest().by_id(id).ok_or(KeeperError::Gone)?.owner();
+        let _permit = self.emergencies.wait(owner).await;
         for _ in 0..ATTEMPTS {
             let (directory, issuer) = self.picture_of(id).await?;
             let now = self.now();
@@ -166,82 +166,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes what is due, for issuers as much as fits between two polls. First keys wait for the first use, or are
-    /// made to be exported.
-    pub(super) async fn take_due_steps(&self, writing: &Outage) {
-        let (mut any_taken, mut any_failed) = (false, false);
-        if let Err(error) = self.note_serving().await {
-            any_failed = true;
-            if writing.begins() {
-                tracing::warn!(%error, cause = %Causes(&error), "cannot note for how long key sets are handed out; trying again");
-            }
-        }
-        let directory = self.directory.load_full();
-        let policies = directory.policies(self.policy);
-        let began = Instant::now();
-        // Where documents are exported, nobody asks here for those of an issuer that has no keys yet.
-        let is_used = |issuer: &&Arc<LoadedIssuer>| !issuer.is_unused() || (self.exports && issuer.of_workspace().is_some());
-        for issuer in directory.all().filter(is_used) {
-            let now = self.now();
-            let due = issuer.keyring(&policies, self.exports).next_steps(now);
-            if due.is_empty() {
-                continue;
-            }
-            if began.elapsed() > BUDGET {
-                break;
-            }
-            match self.carry_out(&directory, issuer, now, due).await {
-                Ok(_) => any_taken = true,
-                Err(error) => {
-                    any_failed = true;
-                    let id = issuer.identity.id();
-                    if writing.begins() {
-                        tracing::warn!(issuer.id = %id, %error, cause = %Causes(&error), "cannot bring an issuer's keys up to date; trying again");
-                    } else {
-                        tracing::debug!(issuer.id = %id, %error, "still cannot bring an issuer's keys up to date");
-                    }
-                }
-            }
-        }
-        if !any_failed && let Some(lasted) = writing.over() {
-            tracing::info!(lasted_ms = lasted.as_millis(), "the keys of all issuers are up to date again");
-        }
-        // In vain, the next poll reads them, and tells the outage.
-        if any_taken && let Err(error) = self.refresh().await {
-            tracing::debug!(%error, cause = %Causes(&error), "cannot read back new keys");
-        }
-    }
-
-    async fn make_first_keys(&self, id: IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        let turn = self.first_use_of(&id);
-        let result = self.make_keys_in_turn(&id, &turn).await;
-        self.forget_first_use(&id, turn);
-        result
-    }
-
-    async fn make_keys_in_turn(&self, id: &IssuerId, turn: &tokio::sync::Mutex<()>) -> Result<Arc<LoadedIssuer>, KeeperError> {
-        let _turn = turn.lock().await;
-        for _ in 0..ATTEMPTS {
-            let directory = self.directory.load_full();
-            let issuer = directory.by_id(id).cloned().ok_or(KeeperError::Gone)?;
-            if !issuer.is_unused() {
-                return if issuer.keys.is_empty() { Err(KeeperError::Unusable) } else { Ok(issuer) };
-            }
-            let now = self.now();
-            let steps = issuer.keyring(&directory.policies(self.policy), self.exports).next_steps(now);
-            self.carry_out(&directory, &issuer, now, steps).await?;
-            self.refresh().await?;
-        }
-        Err(KeeperError::Contended)
-    }
-
     /// An issuer as the database has it now.
     pub(crate) async fn read_again(&self, id: &IssuerId) -> Result<Arc<LoadedIssuer>, KeeperError> {
         Ok(self.picture_of(id).await?.1)
     }
 
     /// The same, with the picture that it is part of.
-    async fn picture_of(&self, id: &IssuerId) -> Result<(Arc<Directory>, Arc<LoadedIssuer>), KeeperError> {
+    pub(super) async fn picture_of(&self, id: &IssuerId) -> Result<(Arc<Directory>, Arc<LoadedIssuer>), KeeperError> {
         self.refresh().await?;
         let directory = self.directory()?;
         let issuer = directory.by_id(id).cloned().ok_or(KeeperError::Gone)?;
@@ -268,8 +199,22 @@ impl Keeper {
         }
     }
 
-    /// Writes what was planned for an issuer by a picture, all of it or nothing.
-    async fn carry_out(
+    /// Writes what was planned for an issuer with a permit to make keys, which ends with it.
+    pub(super) async fn carry_out_in(
+        &self,
+        permit: KeyPermit,
+        directory: &Directory,
+        issuer: &LoadedIssuer,
+        now: Timestamp,
+        steps: Vec<KeyStep>,
+    ) -> Result<ChangeKeysOutcome, KeeperError> {
+        let outcome = self.carry_out(directory, issuer, now, steps).await;
+        drop(permit);
+        outcome
+    }
+
+    /// Writes what was planned for an issuer by a picture, all of it or nothing. The caller has a permit if the plan makes keys.
+    pub(super) async fn carry_out(
         &self,
         directory: &Directory,
         issuer: &LoadedIssuer,
@@ -341,7 +286,6 @@ impl Keeper {
         if makes_in_device && !is_emergency && self.device_failed_lately(issuer.identity.id()) {
             return Err(KeeperError::NotNow);
         }
-        let _permit = if makes_keys && !is_emergency { self.making.acquire().await.ok() } else { None };
         let (custody, owner) = (Arc::clone(&self.custody), issuer.identity.id().clone());
         let changes = tokio::task::spawn_blocking(move || {
             let mut changes = Vec::new();
@@ -387,24 +331,8 @@ impl Keeper {
     }
 
     /// The time to the microsecond: what is stored and what is held are the same.
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or_default()
-    }
-
-    fn first_use_of(&self, id: &IssuerId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(first_uses.entry(id.clone()).or_default())
-    }
-
-    /// Drops the turn, and its entry when nobody else waits for one.
-    fn forget_first_use(&self, id: &IssuerId, turn: Arc<tokio::sync::Mutex<()>>) {
-        let mut first_uses = self.first_uses.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(turn);
-        if let Entry::Occupied(entry) = first_uses.entry(id.clone())
-            && Arc::strong_count(entry.get()) == 1
-        {
-            entry.remove();
-        }
     }
 }
 

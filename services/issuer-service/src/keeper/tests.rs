@@ -258,7 +258,7 @@ impl World {
     async fn poll(&mut self, index: usize) {
         self.have(index, async |keeper| {
             keeper.refresh().await.unwrap();
-            keeper.take_due_steps(&Outage::new()).await;
+            keeper.take_due_steps(&mut due::Rounds::default()).await;
             keeper.render_due().await;
         })
         .await;

@@ -1,6 +1,7 @@
 //! `IssuerService`: the issuers of a workspace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
@@ -25,6 +26,8 @@ use crate::keeper::Keeper;
 const KIND: &str = "Issuer";
 /// How often an update without an etag is repeated on what another wrote meanwhile.
 const UPDATE_ATTEMPTS: usize = 3;
+/// When to come back after too many creations in a day: each hour some of them are a day old.
+const CREATIONS_RETRY: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 pub(crate) struct Issuers {
@@ -44,9 +47,20 @@ impl Issuers {
         match self.store.create_issuer(&issuer).await.map_err(|error| database_trouble(&error))? {
             CreateOutcome::Created => {}
             CreateOutcome::UrlTaken => return Err(Refusal::already_exists(KIND, &issuer.issuer_url)),
+            CreateOutcome::TooMany(most) => {
+                let message =
+                    format!("the workspace already has {most} issuers, the maximum; delete one that is no longer in use");
+                return Err(Refusal::quota_exceeded("Workspace", &issuer.workspace_id, message));
+            }
+            CreateOutcome::TooManyPerDay(most) => {
+                let message = format!("the workspace created {most} issuers in the last 24 h, the maximum; retry later");
+                let refusal = Refusal::quota_exceeded("Workspace", &issuer.workspace_id, message);
+                return Err(refusal.with_retry(CREATIONS_RETRY));
+            }
         }
         tracing::info!(issuer.id = %issuer.id, workspace.id = %issuer.workspace_id, by = caller.subject, "created an issuer");
         self.keeper.follow_own_write().await;
+        self.keeper.prepare(&issuer.id).await;
         Ok(issuer)
     }
 

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::key_trouble;
 use crate::documents::Documents;
-use crate::keeper::{Asker, Keeper};
+use crate::keeper::Keeper;
 
 #[derive(Debug, Clone)]
 pub(crate) struct KeySets {
@@ -19,14 +19,11 @@ pub(crate) struct KeySets {
 }
 
 impl KeySets {
-    /// The documents of the issuer of this URL; its first keys are made when nobody asked before.
+    /// The documents of the issuer with this URL. No key is made for them.
     async fn documents(&self, issuer_url: &str) -> Result<Documents, Refusal> {
         let url: IssuerUrl = issuer_url.parse().map_err(|error| Refusal::invalid_field("issuer_url", format!("{error}")))?;
-        let found = self.keeper.find(Asker::Stranger, |directory| directory.by_url(url.as_str()).cloned()).await;
-        let trouble = |error| key_trouble(&error, &url);
-        let issuer = found.map_err(trouble)?.ok_or_else(|| Refusal::not_found("Issuer", &url))?;
-        let issuer = self.keeper.in_use(issuer).await.map_err(trouble)?;
-        issuer.documents().cloned().ok_or_else(|| Refusal::unavailable("the issuer publishes no key now"))
+        let published = self.keeper.published(url.as_str()).await.map_err(|error| key_trouble(&error, &url))?;
+        published.ok_or_else(|| Refusal::not_found("Issuer", &url))
     }
 }
 

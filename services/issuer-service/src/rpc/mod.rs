@@ -58,6 +58,8 @@ fn key_trouble(error: &KeeperError, issuer: impl Display) -> Refusal {
             tracing::warn!(%error, "a call is refused");
             Refusal::unavailable("the database cannot be reached")
         }
+        // Not logged: callers without credentials can cause it as often as they like.
+        KeeperError::NoKeyYet => Refusal::unavailable("the issuer's first signing key is still being made"),
         KeeperError::Unusable => {
             tracing::error!(%issuer, %error, "a call is refused");
             Refusal::unavailable("the issuer's signing keys cannot be used").with_retry(Duration::from_secs(30))

@@ -68,7 +68,7 @@ impl Tokens {
         let terms = wish.within(issuer)?;
 
         let issuer_id = issuer.id.clone();
-        let in_use = self.keeper.in_use(Arc::clone(&loaded)).await.map_err(|error| key_trouble(&error, &issuer_id))?;
+        let in_use = self.keeper.in_use_soon(Arc::clone(&loaded)).await.map_err(|error| key_trouble(&error, &issuer_id))?;
         let now = self.clock.now();
         let key = signer(&in_use, issuer, &terms, now)?;
         let claims = terms.claims(now, self.entropy.bits128(), lineage);

@@ -21,7 +21,7 @@ use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::{InProcess, Listener, Listeners};
-use countersign_store::issuer::SeaIssuerStore;
+use countersign_store::issuer::{IssuerQuotas, SeaIssuerStore};
 use countersign_testkit::clock::TestClock;
 use countersign_testkit::postgres::Postgres;
 use issuer_service::{Config, Deps, ExportTarget};
@@ -47,6 +47,7 @@ pub(crate) struct Ground {
     pub(crate) other_key_encryption_keys: Vec<[u8; 32]>,
     pub(crate) key_set_max_age: Duration,
     pub(crate) staleness_limit: Duration,
+    pub(crate) quotas: IssuerQuotas,
     /// Keeps the keys of issuers that ask for it.
     pub(crate) key_device: Option<Arc<dyn KeyDevice>>,
     pub(crate) access_token_key_custody: KeyCustody,
@@ -75,6 +76,7 @@ impl Ground {
             other_key_encryption_keys: Vec::new(),
             key_set_max_age: Config::DEFAULT_KEY_SET_MAX_AGE,
             staleness_limit: Config::DEFAULT_STALENESS_LIMIT,
+            quotas: IssuerQuotas::default(),
             key_device: None,
             access_token_key_custody: KeyCustody::Sealed,
             export: None,
@@ -110,7 +112,7 @@ impl Ground {
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
-            store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap()),
+            store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap().with_quotas(self.quotas)),
             key_encryption_keys: self.key_encryption_keys(),
             key_device: self.key_device.clone(),
             export: self.export.as_ref().map(|url| ExportTarget::parse(url, Vec::new()).unwrap()),

@@ -6,6 +6,7 @@ mod access;
 mod devices;
 mod documents;
 mod export;
+mod first_keys;
 mod harness;
 mod issuers;
 mod keys;

@@ -1,15 +1,18 @@
 //! Workspaces and trusted issuers.
 
 use countersign_domain::reason::Reason;
+use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::{
     CreateTrustedIssuerRequest, CreateWorkspaceRequest, DeleteTrustedIssuerRequest, DeleteWorkspaceRequest,
     GetTrustedIssuerRequest, GetWorkspaceRequest, ListTrustedIssuersRequest, ListWorkspacesRequest, ReplayPolicy, TrustedIssuer,
     UpdateTrustedIssuerRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
+use countersign_store::trust::TrustQuotas;
+use countersign_testkit::identity_provider::CertificateAuthority;
 use countersign_testkit::status::{assert_refused, violated_fields};
-use tonic::Code;
+use tonic::{Code, Status};
 
-use crate::support::{GATEWAY, mask, new_issuer, service};
+use crate::support::{GATEWAY, mask, new_issuer, new_relationship, service, service_with_quotas};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_lives_from_creation_to_deletion() {
@@ -131,6 +134,42 @@ async fn a_trusted_issuer_lives_from_creation_to_deletion() {
         .await
         .unwrap_err();
     assert_refused(&status, Code::FailedPrecondition, Reason::FailedPrecondition);
+}
+
+#[track_caller]
+fn assert_quota(refused: &Status, subject: &str, limit: &str) {
+    assert_refused(refused, Code::ResourceExhausted, Reason::QuotaExceeded);
+    let refusal = Refusal::from_status(refused);
+    let (kind, owner) = refusal.resource().unwrap();
+    assert!(format!("{kind} {owner}").starts_with(subject), "{refusal:?}");
+    assert!(refusal.message().contains(limit), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_quota_names_its_owner_and_its_limit() {
+    let quotas = TrustQuotas { workspaces: 2, trusted_issuers: 2, trust_relationships: 1, key_material_characters: 100 };
+    let service = service_with_quotas(quotas).await;
+    let mut operator = service.operator();
+    let (workspace, other) = (operator.workspace("Acme").await, operator.workspace("Other").await);
+    let request =
+        CreateWorkspaceRequest { workspace: Some(Workspace { display_name: "Third".to_owned(), ..Default::default() }) };
+    assert_quota(&operator.workspaces.create_workspace(request).await.unwrap_err(), "Workspace ", "2 workspaces");
+
+    let of_workspace = format!("Workspace {}", workspace.id);
+    let issuer = operator.issuer(&workspace.id, "https://one.example").await;
+    let authority = CertificateAuthority::new().certificate();
+    let mut certified = new_issuer(&workspace.id, "https://two.example");
+    certified.trusted_issuer.as_mut().unwrap().ca_certificates = authority;
+    let refused = operator.issuers.create_trusted_issuer(certified).await.unwrap_err();
+    assert_quota(&refused, &of_workspace, "100 characters");
+    operator.issuer(&workspace.id, "https://two.example").await;
+    let refused = operator.issuers.create_trusted_issuer(new_issuer(&workspace.id, "https://three.example")).await.unwrap_err();
+    assert_quota(&refused, &of_workspace, "2 trusted issuers");
+    operator.issuer(&other.id, "https://three.example").await;
+
+    operator.relationship(&issuer).await;
+    let refused = operator.relationships.create_trust_relationship(new_relationship(&issuer, &["deploy"])).await.unwrap_err();
+    assert_quota(&refused, &of_workspace, "1 trust relationships");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::{InProcessConnector, Listeners};
 use countersign_store::database::Database;
-use countersign_store::trust::{SCHEMA, SeaTrustStore};
+use countersign_store::trust::{SCHEMA, SeaTrustStore, TrustQuotas};
 use countersign_testkit::clock::{SeededEntropy, TestClock};
 use serde_json::{Value, json};
 use tonic::metadata::MetadataValue;
@@ -131,15 +131,22 @@ pub(crate) async fn service() -> Service {
 pub(crate) async fn strict_service() -> Service {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("trust.db").display());
-    start(&url, 1, Some(folder), true).await
+    start(&url, (1, Some(folder)), true, TrustQuotas::default()).await
+}
+
+/// A service with these quotas.
+pub(crate) async fn service_with_quotas(quotas: TrustQuotas) -> Service {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("trust.db").display());
+    start(&url, (1, Some(folder)), false, quotas).await
 }
 
 /// A service on this database. Replicas need different seeds, lest they make the same ids.
 pub(crate) async fn service_on(url: &str, seed: u64, folder: Option<tempfile::TempDir>) -> Service {
-    start(url, seed, folder, false).await
+    start(url, (seed, folder), false, TrustQuotas::default()).await
 }
 
-async fn start(url: &str, seed: u64, folder: Option<tempfile::TempDir>, strict_lint: bool) -> Service {
+async fn start(url: &str, (seed, folder): (u64, Option<tempfile::TempDir>), strict_lint: bool, quotas: TrustQuotas) -> Service {
     let (clock, keys) = (TestClock::noon(), Arc::new(FakeKeys::new()));
     let database = Database::connect(&url.parse().unwrap(), SCHEMA).await.unwrap();
     let (listeners, connectors) = Listeners::in_process();
@@ -147,7 +154,7 @@ async fn start(url: &str, seed: u64, folder: Option<tempfile::TempDir>, strict_l
     let deps = Deps {
         clock: Arc::new(clock.clone()),
         entropy: Arc::new(SeededEntropy::new(seed)),
-        store: Arc::new(SeaTrustStore::open(database).await.unwrap()),
+        store: Arc::new(SeaTrustStore::open(database).await.unwrap().with_quotas(quotas)),
         issuer_service: issuer_service(&keys, &shutdown),
         deployment_secret: DeploymentSecret::from_bytes(&[7; 32]).unwrap(),
         discovery: discovery(seed),

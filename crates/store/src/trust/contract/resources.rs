@@ -12,6 +12,7 @@ on_every_database! {
     every_change_raises_the_policy_revision_by_one
     a_workspace_holds_no_more_than_its_quotas
     key_sets_and_certificates_of_a_workspace_have_a_limit_together
+    concurrent_creations_of_workspaces_stop_at_the_quota
     s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit
 }
 
@@ -173,11 +174,8 @@ async fn every_change_raises_the_policy_revision_by_one(replicas: Replicas) {
 }
 
 async fn a_workspace_holds_no_more_than_its_quotas(mut replicas: Replicas) {
-    let quotas = replicas.one.quotas;
-    assert_eq!((quotas.trusted_issuers, quotas.trust_relationships), (1_000, 200_000));
-    for store in [&mut replicas.one, &mut replicas.other] {
-        store.quotas = Quotas { trusted_issuers: 2, trust_relationships: 3, ..quotas };
-    }
+    let quotas = TrustQuotas { trusted_issuers: 2, trust_relationships: 3, ..TrustQuotas::default() };
+    (replicas.one, replicas.other) = (replicas.one.with_quotas(quotas), replicas.other.with_quotas(quotas));
     let (ours, theirs) = (replicas.tenant().await, replicas.tenant().await);
     let second = replicas.issuer(&ours.workspace.id, "https://second.example").await;
     let create = |store: &SeaTrustStore, workspace: &Workspace, url: &str| {
@@ -186,7 +184,7 @@ async fn a_workspace_holds_no_more_than_its_quotas(mut replicas: Replicas) {
         async move { store.create_trusted_issuer(&workspace_id, id, settings, now()).await }
     };
     let refused = create(&replicas.one, &ours.workspace, "https://third.example").await.unwrap_err();
-    assert!(matches!(refused, WriteError::QuotaReached { resource: Resource::TrustedIssuer, most: 2 }), "{refused:?}");
+    assert!(matches!(refused, WriteError::QuotaReached { resource: Resource::TrustedIssuer, most: 2, .. }), "{refused:?}");
     create(&replicas.one, &theirs.workspace, "https://third.example").await.unwrap();
     replicas.one.delete_trusted_issuer(&ours.workspace.id, &second.id, 1, now()).await.unwrap();
     create(&replicas.one, &ours.workspace, "https://third.example").await.unwrap();
@@ -200,8 +198,27 @@ async fn a_workspace_holds_no_more_than_its_quotas(mut replicas: Replicas) {
     let (created, refused): (Vec<_>, Vec<_>) = futures::future::join_all(attempts).await.into_iter().partition(Result::is_ok);
     assert_eq!((created.len(), refused.len()), (2, 6));
     for error in refused.into_iter().filter_map(Result::err) {
-        assert!(matches!(error, WriteError::QuotaReached { resource: Resource::TrustRelationship, most: 3 }), "{error:?}");
+        assert!(matches!(error, WriteError::QuotaReached { resource: Resource::TrustRelationship, most: 3, .. }), "{error:?}");
     }
+}
+
+async fn concurrent_creations_of_workspaces_stop_at_the_quota(replicas: Replicas) {
+    let quotas = TrustQuotas { workspaces: 3, ..TrustQuotas::default() };
+    let stores = [replicas.one.clone().with_quotas(quotas), replicas.other.clone().with_quotas(quotas)];
+    let create = |store: &SeaTrustStore| {
+        let (store, id) = (store.clone(), WorkspaceId::from_random(replicas.entropy.bits128()));
+        let settings = WorkspaceSettings { display_name: "Acme".parse().unwrap(), state: WorkspaceState::Active };
+        async move { store.create_workspace(id, settings, now()).await }
+    };
+    let attempts = (0..10).map(|attempt| create(&stores[attempt % 2]));
+    let (created, refused): (Vec<_>, Vec<_>) = futures::future::join_all(attempts).await.into_iter().partition(Result::is_ok);
+    assert_eq!((created.len(), refused.len()), (3, 7));
+    for error in refused.into_iter().filter_map(Result::err) {
+        assert!(matches!(error, WriteError::QuotaReached { owner: None, resource: Resource::Workspace, most: 3 }), "{error:?}");
+    }
+    let first = created.into_iter().flatten().next().unwrap();
+    stores[0].delete_workspace(&first.id, 1, now()).await.unwrap();
+    create(&stores[1]).await.expect("a deleted workspace does not count");
 }
 
 fn pinned(url: &str) -> KeySource {
@@ -210,8 +227,8 @@ fn pinned(url: &str) -> KeySource {
 }
 
 async fn key_sets_and_certificates_of_a_workspace_have_a_limit_together(mut replicas: Replicas) {
-    assert_eq!(replicas.one.quotas.documents, 4 * 1024 * 1024);
-    replicas.one.quotas.documents = 100;
+    let quotas = TrustQuotas { key_material_characters: 100, ..TrustQuotas::default() };
+    replicas.one = replicas.one.with_quotas(quotas);
     let workspace = replicas.workspace().await;
     let uploaded = |length: usize| KeySource::Uploaded { key_set: "x".repeat(length).parse().unwrap(), not_after: later(7) };
     let certified = |length: usize| KeySource::Fetched {
@@ -225,7 +242,7 @@ async fn key_sets_and_certificates_of_a_workspace_have_a_limit_together(mut repl
         async move { store.create_trusted_issuer(&workspace_id, TrustedIssuerId::from_random(id), settings, now()).await }
     };
     let is_too_long =
-        |result: &Result<TrustedIssuer, WriteError>| matches!(result, Err(WriteError::DocumentsTooLong { most: 100 }));
+        |result: &Result<TrustedIssuer, WriteError>| matches!(result, Err(WriteError::KeyMaterialTooLong { most: 100, .. }));
     let first = create("https://a.example", uploaded(60)).await.unwrap();
     assert!(is_too_long(&create("https://b.example", certified(41)).await));
     create("https://b.example", certified(40)).await.unwrap();
