@@ -20,7 +20,10 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 RUN groupadd --system --gid 65532 countersign \
     && useradd --system --uid 65532 --gid countersign --home-dir /var/lib/countersign --shell /usr/sbin/nologin countersign \
     && install -d -o countersign -g countersign -m 0700 \
-        /var/lib/countersign /var/lib/countersign/secrets /var/lib/countersign/certs /var/lib/countersign/database
+        /var/lib/countersign /var/lib/countersign/operator /var/lib/countersign/authority /var/lib/countersign/services \
+        /var/lib/countersign/services/issuer-service /var/lib/countersign/services/trust-service \
+        /var/lib/countersign/services/exchange-gateway /var/lib/countersign/services/postgres \
+        /var/lib/countersign/services/redis /var/lib/countersign/files
 COPY --from=build /out/ /usr/local/bin/
 USER 65532:65532
 WORKDIR /var/lib/countersign

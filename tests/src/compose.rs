@@ -13,7 +13,11 @@ impl Compose {
     pub fn read() -> Self {
         let path = crate::repository().join("docker-compose.yml");
         let text = std::fs::read_to_string(path).expect("docker-compose.yml can be read");
-        Self(serde_norway::from_str(&text).expect("docker-compose.yml is YAML"))
+        let mut file: Value = serde_norway::from_str(&text).expect("docker-compose.yml is YAML");
+        for service in file["services"].as_object_mut().expect("there are services").values_mut() {
+            merge(service);
+        }
+        Self(file)
     }
 
     /// The names of all services.
@@ -38,8 +42,61 @@ impl Compose {
         list(&self.service(service)["healthcheck"]["test"])
     }
 
+    /// What a service mounts.
+    pub fn mounts(&self, service: &str) -> Vec<Mount> {
+        list(&self.service(service)["volumes"]).iter().map(|mount| Mount::parse(mount)).collect()
+    }
+
+    /// The names of the volumes that the file declares.
+    pub fn volumes(&self) -> Vec<String> {
+        self.0["volumes"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A key of a service, as it is written; null when it is not.
+    pub fn key(&self, service: &str, key: &str) -> &Value {
+        &self.service(service)[key]
+    }
+
     fn service(&self, name: &str) -> &Value {
         self.0["services"].get(name).unwrap_or_else(|| panic!("docker-compose.yml has no service {name}"))
+    }
+}
+
+/// A volume or a file of the repository, in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The name of a volume, or a path that begins with `./`.
+    pub source: String,
+    /// Where the container sees it.
+    pub target: String,
+    /// Whether the container can only read it.
+    pub read_only: bool,
+}
+
+impl Mount {
+    fn parse(text: &str) -> Self {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, target, read_only) = match parts[..] {
+            [source, target] => (source, target, false),
+            [source, target, "ro"] => (source, target, true),
+            _ => panic!("{text} is not a mount that this reader knows"),
+        };
+        Self { source: source.to_owned(), target: target.to_owned(), read_only }
+    }
+
+    /// Whether it is a file or folder of this machine, rather than a volume.
+    pub fn is_bind(&self) -> bool {
+        self.source.starts_with(['.', '/', '~'])
+    }
+}
+
+/// Puts in what YAML's merge key `<<` refers to, as compose does. Keys that are written themselves win.
+fn merge(service: &mut Value) {
+    let service = service.as_object_mut().expect("a service is a mapping");
+    if let Some(Value::Object(merged)) = service.remove("<<") {
+        for (key, value) in merged {
+            service.entry(key).or_insert(value);
+        }
     }
 }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use countersign_testkit::folder::Folder;
 use countersign_testkit::postgres::Postgres;
-use countersign_testkit::process::{Process, Program};
+use countersign_testkit::process::{Process, Program, search_path};
 use countersign_testkit::redis::Redis;
 use countersign_testkit::softhsm::SoftHsm;
 use countersign_testkit::{ports, wait};
 use rustix::process::Signal;
 
-use crate::compose::Compose;
+use crate::compose::{Compose, Mount};
 use crate::http1;
 
 /// How long a service may take until it is ready. A debug build on a busy machine is slow.
@@ -24,8 +24,8 @@ const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long a service may take to end after SIGTERM: its grace of 10 s, and some.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Where the image keeps secrets and certificates.
-const IMAGE_FOLDER: &str = "/var/lib/countersign";
+/// Where init scripts of the database are mounted.
+const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d/";
 
 /// A process of the deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,16 +90,37 @@ pub struct Deployment {
     // Services end before what they use does.
     processes: Mutex<BTreeMap<Instance, Process>>,
     redis: Mutex<Option<Redis>>,
-    redis_url: String,
     postgres: Option<Mutex<Postgres>>,
     database_url: String,
     ports: BTreeMap<(Instance, u16), u16>,
     token: Option<SoftHsm>,
+    /// Whether the gateways have the operator's credential, which the compose file does not give them: tests explain with it.
+    gateways_know_operator: bool,
     compose: Compose,
     folder: Folder,
 }
 
 impl Deployment {
+    /// Starts everything as the compose file says, with the roles and passwords of PostgreSQL and Redis too. Each service has the
+    /// files of its own volumes and no others.
+    pub fn start_as_composed() -> Self {
+        let postgres = Postgres::start();
+        let database = postgres.database();
+        let mut deployment = Self::new(&Instance::ALL, &database, Some(postgres));
+        deployment.gateways_know_operator = false;
+        deployment.create_roles();
+        let command = deployment.compose.command("redis");
+        let options: Vec<String> = command[1..].iter().map(|option| deployment.in_mounts("redis", option)).collect();
+        let redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
+        deployment.resolve("exchange-gateway-files/redis-url", "redis:6379", &format!("127.0.0.1:{}", redis.port()));
+        let server = database.rsplit('@').next().expect("a URL of a database has a user").to_owned();
+        for service in ["issuer-service", "trust-service"] {
+            deployment.resolve(&format!("{service}-files/database-url"), "postgres:5432/countersign", &server);
+        }
+        deployment.redis = Mutex::new(Some(redis));
+        deployment.launched()
+    }
+
     /// Starts everything, and waits until all are ready. The database is one of many on the server that tests share.
     pub fn start(redis: RedisAtStart) -> Self {
         let redis = (redis == RedisAtStart::Running).then(Redis::start);
@@ -124,7 +145,7 @@ impl Deployment {
     pub fn start_with_token() -> Self {
         let mut deployment = Self::prepare(&Instance::ALL, &Redis::never_started(), None, None);
         deployment.token = Some(SoftHsm::in_folder(&deployment.file("token")));
-        write_private(&deployment.file("secrets/pin"), SoftHsm::PIN);
+        write_private(&deployment.file("pin"), SoftHsm::PIN);
         deployment.launched()
     }
 
@@ -140,8 +161,20 @@ impl Deployment {
         deployment
     }
 
-    /// Makes database, secrets and certificates; starts no service yet.
+    /// Makes database, secrets and certificates; starts no service yet. PostgreSQL and Redis ask for no passwords.
     fn prepare(instances: &[Instance], redis_url: &str, redis: Option<Redis>, postgres: Option<Postgres>) -> Self {
+        let database_url = postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database();
+        let mut deployment = Self::new(instances, &database_url, postgres);
+        deployment.redis = Mutex::new(redis);
+        for service in ["issuer-service", "trust-service"] {
+            write_private(&deployment.volume(&format!("{service}-files")).join("database-url"), &database_url);
+        }
+        write_private(&deployment.volume("exchange-gateway-files").join("redis-url"), redis_url);
+        deployment
+    }
+
+    /// Runs the init jobs of the compose file.
+    fn new(instances: &[Instance], database_url: &str, postgres: Option<Postgres>) -> Self {
         let folder = Folder::new("deployment");
         let ports = instances
             .iter()
@@ -150,20 +183,57 @@ impl Deployment {
         let deployment = Self {
             instances: instances.to_vec(),
             processes: Mutex::default(),
-            redis: Mutex::new(redis),
-            redis_url: redis_url.to_owned(),
-            database_url: postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database(),
+            redis: Mutex::default(),
+            database_url: database_url.to_owned(),
             postgres: postgres.map(Mutex::new),
             ports,
             token: None,
+            gateways_know_operator: true,
             compose: Compose::read(),
             folder,
         };
         for job in ["secrets", "certs"] {
             deployment.run_job(job);
         }
-        write_private(&deployment.folder.path().join("database/url"), &deployment.database_url);
         deployment
+    }
+
+    /// Runs the init scripts that the compose file mounts in the database server, and has roles give their passwords.
+    fn create_roles(&self) {
+        let scripts: Vec<_> =
+            self.compose.mounts("postgres").into_iter().filter(|mount| mount.target.starts_with(INIT_SCRIPTS)).collect();
+        assert!(!scripts.is_empty(), "the compose file mounts a script that creates the roles");
+        let environment = self.compose.environment("postgres", &BTreeMap::new());
+        let environment: BTreeMap<_, _> =
+            environment.into_iter().map(|(name, value)| (name, self.in_mounts("postgres", &value))).collect();
+        for script in scripts {
+            let output = Command::new(crate::repository().join(&script.source))
+                .env_clear()
+                .envs(&environment)
+                // As the entry point of the image does, which names the superuser and the database that it created.
+                .env("PATH", search_path())
+                .env("POSTGRES_USER", Postgres::superuser())
+                .env("POSTGRES_DB", self.database())
+                .env("PGHOST", "127.0.0.1")
+                .env("PGPORT", self.postgres().port().to_string())
+                .output()
+                .expect("the script can be started");
+            assert!(output.status.success(), "{}: {}", script.source, String::from_utf8_lossy(&output.stderr));
+        }
+        self.postgres().require_passwords();
+    }
+
+    /// Puts the address of a server on this machine in the place of its name on the network of the compose file.
+    fn resolve(&self, file: &str, name: &str, address: &str) {
+        let path = self.folder.path().join("volumes").join(file);
+        let url = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(url.contains(name), "{file} has the URL of {name}");
+        write_private(&path, &url.replace(name, address));
+    }
+
+    /// The folder of a volume.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.folder.path().join("volumes").join(name)
     }
 
     /// The public URL of the gateway, which is the audience of the deployment and the `iss` of its access tokens.
@@ -198,11 +268,15 @@ impl Deployment {
 
     /// The operator's first credential.
     pub fn bootstrap_token(&self) -> String {
-        let path = self.folder.path().join("secrets/bootstrap-token");
-        std::fs::read_to_string(path).expect("the init job made it").trim().to_owned()
+        self.secret("bootstrap-token")
     }
 
-    /// A file of the deployment, by its path below the image's folder.
+    /// A secret that the init job created.
+    pub fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(self.volume("operator").join(name)).expect("the init job made it").trim().to_owned()
+    }
+
+    /// A file of the test, by its path below the deployment's folder.
     pub fn file(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
@@ -240,9 +314,13 @@ impl Deployment {
         let environment = self.compose.environment(instance.service(), &variables);
         let environment = environment.into_iter().map(|(name, value)| (name, self.localized(instance, &value)));
         let mut environment: BTreeMap<_, _> = environment.collect();
+        if instance.service() == "exchange-gateway" && self.gateways_know_operator {
+            let file = self.volume("operator").join("bootstrap-token").display().to_string();
+            environment.insert("COUNTERSIGN_BOOTSTRAP_TOKEN_FILE".to_owned(), file);
+        }
         if let (Instance::IssuerService, Some(token)) = (instance, &self.token) {
             environment.remove("COUNTERSIGN_KEY_ENCRYPTION_KEY_FILE");
-            let pin_file = self.file("secrets/pin");
+            let pin_file = self.file("pin");
             let of_token = [
                 ("SOFTHSM2_CONF", token.configuration.display().to_string()),
                 ("COUNTERSIGN_PKCS11__MODULE", token.module.display().to_string()),
@@ -336,7 +414,7 @@ impl Deployment {
             .env("COUNTERSIGN_CLI_ISSUER_ADDRESS", self.url(Instance::IssuerService))
             .env("COUNTERSIGN_CLI_TRUST_ADDRESS", self.url(Instance::TrustService))
             .env("COUNTERSIGN_CLI_GATEWAY_ADDRESS", self.url(Instance::Gateway))
-            .env("COUNTERSIGN_CLI_CREDENTIAL_FILE", self.folder.path().join("secrets/bootstrap-token"))
+            .env("COUNTERSIGN_CLI_CREDENTIAL_FILE", self.volume("operator").join("bootstrap-token"))
             .current_dir(self.folder.path());
         command
     }
@@ -363,8 +441,7 @@ impl Deployment {
 
     /// A value of the compose file, as it is on this machine.
     fn localized(&self, instance: Instance, value: &str) -> String {
-        let mut value = value.replace(IMAGE_FOLDER, &self.folder.path().display().to_string());
-        value = value.replace("redis://redis:6379", &self.redis_url);
+        let mut value = self.in_mounts(instance.service(), value);
         for port in instance.container_ports() {
             for address in ["0.0.0.0", "127.0.0.1"] {
                 value = value.replace(&format!("{address}:{port}"), &format!("127.0.0.1:{}", self.port(instance, port)));
@@ -378,11 +455,30 @@ impl Deployment {
         value
     }
 
+    /// A value with paths in a container replaced by those of what is mounted there. A path that the service does not mount stays
+    /// as it is, and exists nowhere on this machine.
+    fn in_mounts(&self, service: &str, value: &str) -> String {
+        let mut mounts = self.compose.mounts(service);
+        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.target.len()));
+        let mounted = mounts.iter().find(|mount| value.contains(&mount.target));
+        mounted.map_or_else(
+            || value.to_owned(),
+            |mount| {
+                let source = if mount.is_bind() { crate::repository().join(&mount.source) } else { self.volume(&mount.source) };
+                value.replace(&mount.target, &source.display().to_string())
+            },
+        )
+    }
+
     /// Runs an init job of the compose file.
     fn run_job(&self, job: &str) {
         let command = self.compose.command(job);
-        let arguments =
-            command[1..].iter().map(|argument| argument.replace(IMAGE_FOLDER, &self.folder.path().display().to_string()));
+        // A folder with the volumes that a job mounts below it is the folder of all of them.
+        let arguments = command[1..].iter().map(|argument| {
+            let below = argument.split_once('=').map(|(_, path)| format!("{path}/"));
+            let is_above = |mount: &Mount| below.as_ref().is_some_and(|below| mount.target.starts_with(below));
+            if self.compose.mounts(job).iter().any(is_above) { self.linked(job, argument) } else { self.in_mounts(job, argument) }
+        });
         let output = Command::new(crate::program(&command[0]))
             .args(arguments)
             .env_clear()
@@ -390,6 +486,23 @@ impl Deployment {
             .output()
             .expect("can start a program");
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Deployment {
+    /// An argument that names a folder above mounted volumes, with a folder of links to them in its place.
+    fn linked(&self, job: &str, argument: &str) -> String {
+        let (flag, path) = argument.split_once('=').expect("a flag and its value");
+        let folder = self.folder.path().join(job);
+        std::fs::create_dir_all(&folder).expect("can make a folder");
+        for mount in self.compose.mounts(job) {
+            if let Some(name) = mount.target.strip_prefix(&format!("{path}/")) {
+                let volume = self.volume(&mount.source);
+                std::fs::create_dir_all(&volume).expect("can make a folder");
+                std::os::unix::fs::symlink(volume, folder.join(name)).expect("can make a link");
+            }
+        }
+        format!("{flag}={}", folder.display())
     }
 }
 

@@ -18,6 +18,7 @@ mod private_file;
 mod resources;
 mod run_attributes;
 mod secret;
+mod service_files;
 mod stored_token;
 mod token_claims;
 

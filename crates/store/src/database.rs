@@ -224,7 +224,11 @@ impl Database {
             let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('countersign migrations of {schema}', 0))");
             transaction.execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
             transaction.execute_unprepared(&lock).await?;
-            transaction.execute_unprepared(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
+            // Only a role that can create schemas may say `IF NOT EXISTS`; one that owns this schema alone is enough.
+            let exists = self.statement("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema.into()]);
+            if transaction.query_one_raw(exists).await?.is_none() {
+                transaction.execute_unprepared(&format!("CREATE SCHEMA {schema}")).await?;
+            }
         }
         transaction.execute_unprepared("CREATE TABLE IF NOT EXISTS schema_migrations (name text NOT NULL PRIMARY KEY)").await?;
         let rows = transaction.query_all_raw(self.statement("SELECT name FROM schema_migrations", [])).await?;

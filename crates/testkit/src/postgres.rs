@@ -100,6 +100,18 @@ impl Postgres {
         self.port
     }
 
+    /// From now on every role but that of the tests needs its password.
+    pub fn require_passwords(&self) {
+        let rules = format!("host all {USER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n");
+        std::fs::write(self.program.directory.join("data/pg_hba.conf"), rules).expect("can write pg_hba.conf");
+        self.execute("postgres", "SELECT pg_reload_conf()");
+    }
+
+    /// The superuser.
+    pub const fn superuser() -> &'static str {
+        USER
+    }
+
     /// Runs SQL and returns what it printed: one row a line, columns separated by `|`.
     pub fn execute(&self, database: &str, sql: &str) -> String {
         let output = Command::new(binary("psql"))

@@ -164,7 +164,7 @@ pub(crate) fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -
 
 /// Where programs are.
 #[expect(clippy::disallowed_methods, reason = "the one variable that finding a program needs")]
-fn search_path() -> OsString {
+pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 

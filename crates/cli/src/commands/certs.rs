@@ -9,6 +9,7 @@ use countersign_runtime::ambient::SystemClock;
 use crate::certificates::{self, CertsError, Files, SERVICES};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::service_files;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertsCommand {
@@ -26,26 +27,44 @@ pub(crate) struct InitArgs {
     /// Succeed without doing anything when all of the services' files are there already.
     #[arg(long)]
     keep_existing: bool,
+    /// A folder that gets one subfolder for each service, with copies of its certificate and key and of `ca.pem`.
+    #[arg(long, value_name = "DIR")]
+    services_dir: Option<PathBuf>,
 }
 
 impl CertsCommand {
     pub(crate) fn run(self, output: &mut Output) -> Result<()> {
-        let Self::Init(InitArgs { dir, keep_existing }) = self;
+        let Self::Init(InitArgs { dir, keep_existing, services_dir }) = self;
         if keep_existing && is_complete(&dir) {
             output.message(format!("kept {}", dir.display()));
-            return Ok(());
+        } else {
+            make(&dir, output)?;
         }
-        let files = certificates::init(&dir, SystemClock.now()).map_err(|error| match error {
-            CertsError::Exists { .. } => Failure::while_doing(error, "no certificates were made"),
-            error => Failure::while_doing(error, format!("no complete set of certificates was made in {}", dir.display())),
-        })?;
-        output.message(format!("made {}", files.authority().display()));
-        for service in SERVICES {
-            output.message(format!("made {} and its key", files.certificate(service).display()));
+        if let Some(services_dir) = services_dir {
+            service_files::write_certificates(&Files::in_folder(dir), &services_dir).map_err(|error| {
+                Failure::while_doing(
+                    error,
+                    format!("cannot write the certificates of the services to {}", services_dir.display()),
+                )
+            })?;
+            output.message(format!("wrote the certificates of each service to {}", services_dir.display()));
         }
-        output.message(format!("Keep {} away from the services' machines.", files.authority_key().display()));
         Ok(())
     }
+}
+
+/// Makes the files and reports each.
+fn make(dir: &Path, output: &mut Output) -> Result<()> {
+    let files = certificates::init(dir, SystemClock.now()).map_err(|error| match error {
+        CertsError::Exists { .. } => Failure::while_doing(error, "no certificates were made"),
+        error => Failure::while_doing(error, format!("no complete set of certificates was made in {}", dir.display())),
+    })?;
+    output.message(format!("made {}", files.authority().display()));
+    for service in SERVICES {
+        output.message(format!("made {} and its key", files.certificate(service).display()));
+    }
+    output.message(format!("Keep {} away from the services' machines.", files.authority_key().display()));
+    Ok(())
 }
 
 /// Whether every file that a service needs is there. The authority's key may have been put elsewhere, as it should.
@@ -65,7 +84,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("certs");
         let init = |keep_existing| {
-            CertsCommand::Init(InitArgs { dir: dir.clone(), keep_existing }).run(&mut Captured::default().output())
+            CertsCommand::Init(InitArgs { dir: dir.clone(), keep_existing, services_dir: None })
+                .run(&mut Captured::default().output())
         };
         init(true).unwrap();
         let files = Files::in_folder(&dir);

@@ -164,7 +164,9 @@ fn program_of<'a>(command: impl IntoIterator<Item = &'a str>, directory: &Path) 
 fn run(program: &Program, port: u16) -> Option<Process> {
     let process = Process::start(program);
     let start = Instant::now();
-    while !(accepts(port) && try_command(port, "PING").is_ok_and(|answer| answer == "+PONG")) {
+    // A server whose users need passwords answers too.
+    let answers = || try_command(port, "PING").is_ok_and(|answer| answer == "+PONG" || answer.starts_with("-NOAUTH"));
+    while !(accepts(port) && answers()) {
         if !process.is_running() {
             return None;
         }
