@@ -466,3 +466,16 @@ fn s59_where_no_key_took_over_from_a_revoked_one_the_next_that_is_made_does() {
     keys[1].revoked_at = Some(at(5500));
     assert_eq!(ring(&[Es256], &keys).next_steps(at(6000)), []);
 }
+
+#[test]
+fn a_key_signs_for_90_days_unless_its_issuer_says_otherwise() {
+    assert_eq!(RotationPolicy::default(), RotationPolicy::Every(Duration::from_hours(2_160)));
+    assert_eq!(RotationPolicy::MIN_PERIOD, Duration::from_hours(24));
+    assert_eq!(RotationPolicy::MAX_PERIOD, Duration::from_hours(17_520), "two years");
+    assert_eq!(RotationPolicy::of_period(Duration::ZERO), RotationPolicy::OnRequest);
+    for period in [Duration::from_nanos(1), Duration::from_hours(24)] {
+        assert_eq!(RotationPolicy::of_period(period), RotationPolicy::Every(period));
+        assert_eq!(RotationPolicy::of_period(period).period(), period);
+    }
+    assert_eq!(RotationPolicy::OnRequest.period(), Duration::ZERO);
+}

@@ -83,7 +83,7 @@ impl SeaTrustStore {
         // Read after the locks are held, by a statement that began after: what it sees cannot change before the commit.
         let found = dialect.read(exchanges).await?;
         let mut outcomes: Vec<CommitOutcome> =
-            exchanges.iter().zip(&found).map(|(exchange, found)| judge(exchange, found, now)).collect();
+            exchanges.iter().zip(&found).map(|(exchange, found)| judge(Revisions::of(exchange), found, now)).collect();
 
         // Only what is live claims its hash. Within the batch the first of equal hashes wins.
         let mut claims = BTreeMap::new();
@@ -127,14 +127,27 @@ struct Found {
     relationship_expires_at: Option<i64>,
 }
 
-fn judge(exchange: &ExchangeCommit, found: &Found, now: Timestamp) -> CommitOutcome {
+/// The revisions that an exchange was decided on.
+#[derive(Debug, Clone, Copy)]
+struct Revisions {
+    issuer: i64,
+    relationship: i64,
+}
+
+impl Revisions {
+    fn of(exchange: &ExchangeCommit) -> Self {
+        Self { issuer: exchange.trusted_issuer_revision, relationship: exchange.trust_relationship_revision }
+    }
+}
+
+fn judge(decided_on: Revisions, found: &Found, now: Timestamp) -> CommitOutcome {
     let active = rows::state(countersign_domain::workspace::WorkspaceState::Active);
     let live = found.state.as_deref() == Some(active)
         && found.issuer_enabled == Some(true)
         && found.relationship_enabled == Some(true)
         && found.relationship_expires_at.is_none_or(|end| end > rows::time(now));
-    let current = found.issuer_revision == Some(exchange.trusted_issuer_revision)
-        && found.relationship_revision == Some(exchange.trust_relationship_revision);
+    let current =
+        found.issuer_revision == Some(decided_on.issuer) && found.relationship_revision == Some(decided_on.relationship);
     match (live, current) {
         (false, _) => CommitOutcome::Disabled,
         (true, false) => CommitOutcome::Stale,
@@ -295,4 +308,85 @@ fn found(row: &QueryResult) -> Result<Found, StoreError> {
         relationship_enabled: row.try_get("", "relationship_enabled")?,
         relationship_expires_at: row.try_get("", "relationship_expires_at")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CommitOutcome::{Committed, Disabled, Stale};
+    use super::*;
+
+    const DECIDED_ON: Revisions = Revisions { issuer: 4, relationship: 7 };
+
+    fn now() -> Timestamp {
+        "2026-11-20T10:00:00Z".parse().unwrap()
+    }
+
+    fn good() -> Found {
+        Found {
+            state: Some("active".to_owned()),
+            issuer_revision: Some(4),
+            issuer_enabled: Some(true),
+            relationship_revision: Some(7),
+            relationship_enabled: Some(true),
+            relationship_expires_at: Some(rows::time(now()) + 1),
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Found), expected: CommitOutcome) {
+        let mut found = good();
+        change(&mut found);
+        assert_eq!(judge(DECIDED_ON, &found, now()), expected, "{found:?}");
+    }
+
+    #[test]
+    fn s30_each_fault_alone_prevents_the_commit() {
+        check(|_| {}, Committed);
+        check(|found| found.relationship_expires_at = None, Committed);
+        for state in [None, Some("disabled"), Some("Active"), Some("")] {
+            check(|found| found.state = state.map(str::to_owned), Disabled);
+        }
+        for enabled in [None, Some(false)] {
+            check(|found| found.issuer_enabled = enabled, Disabled);
+            check(|found| found.relationship_enabled = enabled, Disabled);
+        }
+        // A relationship that ends now has ended.
+        for end in [0, -1, i64::MIN / 2] {
+            check(|found| found.relationship_expires_at = Some(rows::time(now()) + end), Disabled);
+        }
+        for other in [None, Some(0), Some(3), Some(5)] {
+            check(|found| found.issuer_revision = other, Stale);
+        }
+        for other in [None, Some(0), Some(6), Some(8)] {
+            check(|found| found.relationship_revision = other, Stale);
+        }
+        // The revisions of the two are not interchangeable.
+        check(|found| (found.issuer_revision, found.relationship_revision) = (Some(7), Some(4)), Stale);
+        assert_eq!(judge(DECIDED_ON, &Found::default(), now()), Disabled, "nothing is there");
+    }
+
+    #[test]
+    fn s30_of_all_combinations_one_commits_and_what_is_not_live_is_never_decided_again() {
+        let faults: [fn(&mut Found); 6] = [
+            |found| found.state = Some("disabled".to_owned()),
+            |found| found.issuer_enabled = Some(false),
+            |found| found.relationship_enabled = Some(false),
+            |found| found.relationship_expires_at = Some(0),
+            |found| found.issuer_revision = Some(5),
+            |found| found.relationship_revision = Some(8),
+        ];
+        for combination in 0..64_u8 {
+            let mut found = good();
+            for (_, fault) in faults.iter().enumerate().filter(|(index, _)| combination >> index & 1 == 1) {
+                fault(&mut found);
+            }
+            // The last two faults are those of the revisions.
+            let expected = match combination {
+                0 => Committed,
+                0b01_0000 | 0b10_0000 | 0b11_0000 => Stale,
+                _ => Disabled,
+            };
+            assert_eq!(judge(DECIDED_ON, &found, now()), expected, "{combination:06b}");
+        }
+    }
 }
