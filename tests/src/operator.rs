@@ -116,6 +116,12 @@ impl Operator {
         created.expect("a trusted issuer is created").into_inner().trusted_issuer.expect("it is returned").id
     }
 
+    /// Registers the issuer with this URL in a workspace, with the default settings, and returns its id.
+    pub async fn register(&self, workspace_id: &str, issuer_url: &str) -> String {
+        let (workspace_id, issuer_url) = (workspace_id.to_owned(), issuer_url.to_owned());
+        self.create_trusted_issuer(TrustedIssuer { workspace_id, issuer_url, ..TrustedIssuer::default() }).await
+    }
+
     /// Makes a trust relationship and returns its id.
     pub async fn create_trust_relationship(&self, trust_relationship: TrustRelationship) -> String {
         let request = CreateTrustRelationshipRequest { trust_relationship: Some(trust_relationship) };
@@ -131,12 +137,7 @@ impl Operator {
 
     /// The same in a workspace that exists.
     pub async fn trust_in(&self, workspace_id: &str, issuer_url: &str) -> Trust {
-        let trusted_issuer = TrustedIssuer {
-            workspace_id: workspace_id.to_owned(),
-            issuer_url: issuer_url.to_owned(),
-            ..TrustedIssuer::default()
-        };
-        let trusted_issuer_id = self.create_trusted_issuer(trusted_issuer).await;
+        let trusted_issuer_id = self.register(workspace_id, issuer_url).await;
         let trust_relationship = TrustRelationship {
             workspace_id: workspace_id.to_owned(),
             trusted_issuer_id: trusted_issuer_id.clone(),

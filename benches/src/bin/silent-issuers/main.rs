@@ -14,7 +14,6 @@ use countersign_benches::load::{Answer, Load};
 use countersign_benches::machine::{ProcessorTime, processors};
 use countersign_benches::scene::{Scene, ports};
 use countersign_benches::verdict::Verdict;
-use countersign_proto::trust_v1::TrustedIssuer;
 use countersign_testkit::claims;
 use countersign_testkit::clock::system_time;
 use countersign_testkit::identity_provider::IdentityProvider;
@@ -79,9 +78,7 @@ async fn silent_issuers(deployment: &Deployment, count: usize) -> Vec<String> {
     let mut tokens = Vec::new();
     for number in 0..count {
         let issuer_url = silent_socket(number).await;
-        let trusted_issuer =
-            TrustedIssuer { workspace_id: workspace_id.clone(), issuer_url: issuer_url.clone(), ..TrustedIssuer::default() };
-        operator.create_trusted_issuer(trusted_issuer).await;
+        operator.register(&workspace_id, &issuer_url).await;
         tokens.push(signer.sign(&claims.clone().with("iss", issuer_url)));
     }
     tokens
