@@ -245,6 +245,7 @@ mod tests {
             revision: 1,
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
+            published_until: None,
         }
     }
 

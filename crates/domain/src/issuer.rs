@@ -13,8 +13,9 @@ use crate::name::{Audience, DisplayName};
 use crate::profile::{Profile, ProfileDefinition, SubjectChange};
 use crate::signing_key::RotationPolicy;
 use crate::time::Timestamp;
-use crate::trusted_issuer::SignatureAlgorithm;
+use crate::trusted_issuer::{SignatureAlgorithm, TrustedIssuerSettings};
 use crate::violation::Violations;
+use crate::workspace;
 
 pub use namespace::{HostBase, InvalidHostBase, InvalidIssuerUrl, IssuerNamespace};
 
@@ -39,6 +40,8 @@ pub struct Issuer {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// Until when its documents are published, once its workspace was found deleted. `None`: the workspace exists.
+    pub published_until: Option<Timestamp>,
 }
 
 /// What the subjects of an issuer were until its profile changed. Relying parties may still know them.
@@ -105,6 +108,12 @@ pub struct IssuerDraft {
 }
 
 impl Issuer {
+    /// How long the documents of an issuer are published after its workspace was found deleted: until a replica that has not
+    /// heard of it must have stopped signing, and the longest token signed at that moment has expired by the slowest clock.
+    pub const PUBLISHED_AFTER_DELETION: Duration = IssuerSettings::MAX_TOKEN_DURATION_LIMIT
+        .saturating_add(TrustedIssuerSettings::CLOCK_SKEW_LIMIT)
+        .saturating_add(workspace::STATE_STALENESS_LIMIT);
+
     /// How often the subjects of an issuer may change.
     pub const MAX_FORMER_SUBJECTS: usize = 32;
 

@@ -1,5 +1,7 @@
 //! Workspaces: the tenants that own every other resource.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::draft::{Given, Mask};
@@ -35,6 +37,57 @@ pub enum WorkspaceState {
     Active,
     /// Nothing is minted.
     Disabled,
+}
+
+/// How long a service acts on what it knows of the state of workspaces when it cannot reach trust-service (SECURITY 82).
+pub const STATE_STALENESS_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a call does in a workspace, as far as the state of the workspace decides whether it can (SECURITY 82).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkspaceUse {
+    /// Reads.
+    Read,
+    /// Takes something away: deletes an issuer, revokes a signing key.
+    TakeAway,
+    /// Creates or changes something.
+    Change,
+    /// Signs a token in the name of the workspace.
+    Sign,
+}
+
+/// Why the state of a workspace forbids a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WorkspaceUnusable {
+    /// The workspace was deleted, or never existed.
+    #[error("the workspace does not exist")]
+    Missing,
+    /// The workspace is disabled.
+    #[error("the workspace is disabled")]
+    Disabled,
+}
+
+impl WorkspaceUse {
+    /// Whether the state of the workspace decides about this use at all. The operator can always look and take away, so that an
+    /// emergency revocation depends neither on the state nor on knowing it.
+    pub const fn depends_on_state(self, is_operator: bool) -> bool {
+        !(is_operator && matches!(self, Self::Read | Self::TakeAway))
+    }
+
+    /// Checks that a workspace in this state, `None` where there is no such workspace, permits this use.
+    ///
+    /// # Errors
+    /// The workspace is missing, or it is disabled and the use is to sign or the caller is not the operator.
+    pub const fn check(self, state: Option<WorkspaceState>, is_operator: bool) -> Result<(), WorkspaceUnusable> {
+        if !self.depends_on_state(is_operator) {
+            return Ok(());
+        }
+        match (state, self) {
+            (Some(WorkspaceState::Active), _) => Ok(()),
+            (Some(WorkspaceState::Disabled), Self::Change) if is_operator => Ok(()),
+            (Some(WorkspaceState::Disabled), _) => Err(WorkspaceUnusable::Disabled),
+            (None, _) => Err(WorkspaceUnusable::Missing),
+        }
+    }
 }
 
 /// What may be set of a workspace.
@@ -106,6 +159,30 @@ impl Workspace {
 mod tests {
     use super::*;
     use crate::draft::Unreadable;
+
+    #[test]
+    fn s82_only_an_active_workspace_is_used_by_its_callers_and_only_the_operator_repairs_a_disabled_one() {
+        use WorkspaceState::{Active, Disabled};
+        use WorkspaceUse::{Change, Read, Sign, TakeAway};
+        let (disabled, missing) = (Err(WorkspaceUnusable::Disabled), Err(WorkspaceUnusable::Missing));
+        for (is_operator, wanted, when_disabled, when_missing) in [
+            (false, Read, disabled, missing),
+            (false, TakeAway, disabled, missing),
+            (false, Change, disabled, missing),
+            (false, Sign, disabled, missing),
+            (true, Read, Ok(()), Ok(())),
+            (true, TakeAway, Ok(()), Ok(())),
+            (true, Change, Ok(()), missing),
+            (true, Sign, disabled, missing),
+        ] {
+            assert_eq!(wanted.check(Some(Active), is_operator), Ok(()), "{wanted:?}, {is_operator}");
+            assert_eq!(wanted.check(Some(Disabled), is_operator), when_disabled, "{wanted:?}, {is_operator}");
+            assert_eq!(wanted.check(None, is_operator), when_missing, "{wanted:?}, {is_operator}");
+            // Where the state is not asked for, it must not matter.
+            let is_bound = when_disabled.is_err() || when_missing.is_err();
+            assert_eq!(wanted.depends_on_state(is_operator), is_bound, "{wanted:?}, {is_operator}");
+        }
+    }
 
     #[test]
     fn a_workspace_needs_a_name_and_is_active_unless_it_says_otherwise() {

@@ -71,6 +71,7 @@ fn case(profile: Profile) -> Option<(Issuer, IdTokenWish)> {
         revision: 1,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
+        published_until: None,
     };
     let holder = Holder::Run { attributes, subject_form: String::new() };
     Some((issuer, IdTokenWish { holder, audiences, duration: None, algorithm: String::new() }))

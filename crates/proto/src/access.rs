@@ -23,6 +23,8 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/countersign.issuer.v1.AccessTokenService/SignAccessTokens", Access::Internal),
     ("/countersign.trust.v1.CommitService/CommitExchanges", Access::Internal),
     ("/countersign.trust.v1.PolicyService/WatchPolicies", Access::Internal),
+    ("/countersign.trust.v1.WorkspaceStateService/WatchWorkspaces", Access::Internal),
+    ("/countersign.trust.v1.ReachableScopeService/ListReachableScopes", Access::Internal),
     ("/countersign.trust.v1.IssuerHealthService/ReportIssuerHealth", Access::Internal),
     ("/countersign.trust.v1.AuditLogService/AppendRefusals", Access::Internal),
     ("/countersign.trust.v1.AuditLogService/GetRefusal", Access::Internal),
@@ -131,8 +133,15 @@ mod tests {
         }
     }
 
-    const INTERNAL_SERVICES: [&str; 5] =
-        ["AccessTokenService", "AuditLogService", "CommitService", "IssuerHealthService", "PolicyService"];
+    const INTERNAL_SERVICES: [&str; 7] = [
+        "AccessTokenService",
+        "AuditLogService",
+        "CommitService",
+        "IssuerHealthService",
+        "PolicyService",
+        "ReachableScopeService",
+        "WorkspaceStateService",
+    ];
 
     #[test]
     fn internal_services_are_internal_as_a_whole() {

@@ -194,6 +194,7 @@ mod tests {
             revision: 3,
             created_at: Timestamp::from_second(1_790_000_000).unwrap(),
             updated_at: Timestamp::from_second(1_790_000_001).unwrap(),
+            published_until: None,
         }
     }
 

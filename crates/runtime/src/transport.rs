@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use countersign_domain::reason::Reason;
+use countersign_proto::status::Refusal;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
@@ -31,6 +33,45 @@ impl PeerIdentity {
     /// Whether internal RPCs may be called (SECURITY 71).
     pub fn is_internal(&self) -> bool {
         !matches!(self, Self::Anonymous)
+    }
+
+    /// Whether it is a part of this process or a service with one of these names.
+    pub fn is_one_of(&self, services: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Anonymous => false,
+            Self::InProcess => true,
+            Self::Service(name) => services.contains(&**name),
+        }
+    }
+}
+
+/// Refuses calls of every other service than these: for internal methods that not every service on the allow-list needs (SECURITY 71).
+#[derive(Debug, Clone)]
+pub struct OnlyServices(Arc<BTreeSet<String>>);
+
+impl OnlyServices {
+    /// Lets services with these names call.
+    pub fn new(names: BTreeSet<String>) -> Self {
+        Self(Arc::new(names))
+    }
+
+    /// Checks that a peer is one of the services.
+    ///
+    /// # Errors
+    /// Returns `PERMISSION_MISSING` for every other peer.
+    pub fn check(&self, peer: Option<&PeerIdentity>) -> Result<(), Refusal> {
+        if peer.is_some_and(|peer| peer.is_one_of(&self.0)) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Reason::PermissionMissing, "the method is not for this service"))
+        }
+    }
+}
+
+impl tonic::service::Interceptor for OnlyServices {
+    fn call(&mut self, request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        self.check(request.extensions().get())?;
+        Ok(request)
     }
 }
 
@@ -147,5 +188,22 @@ impl tower::Service<Uri> for InProcessConnector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move { connector.connect().await.map(TokioIo::new) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s71_a_method_for_some_services_is_closed_to_the_others() {
+        let only = OnlyServices::new(["exchange-gateway".to_owned()].into());
+        let service = |name: &str| PeerIdentity::Service(name.into());
+        for peer in [PeerIdentity::InProcess, service("exchange-gateway")] {
+            assert_eq!(only.check(Some(&peer)), Ok(()));
+        }
+        for peer in [Some(PeerIdentity::Anonymous), Some(service("issuer-service")), Some(service("Exchange-Gateway")), None] {
+            assert_eq!(only.check(peer.as_ref()).unwrap_err().reason(), Reason::PermissionMissing, "{peer:?}");
+        }
     }
 }

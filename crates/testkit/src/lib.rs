@@ -21,6 +21,7 @@ pub mod clock;
 pub mod folder;
 pub mod hostile_keys;
 pub mod identity_provider;
+pub mod methods;
 pub mod ports;
 pub mod postgres;
 pub mod process;

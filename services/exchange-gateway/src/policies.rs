@@ -8,6 +8,7 @@
 mod follower;
 mod memory;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use async_trait::async_trait;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
+use countersign_domain::workspace::{STATE_STALENESS_LIMIT, WorkspaceState};
+use countersign_runtime::auth::{StateUnknown, WorkspaceStates};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -115,6 +118,32 @@ impl Policies for FollowedPolicies {
             }
         }
         Ok(CaughtUp::Fresh)
+    }
+}
+
+/// Which callers are admitted. The directory may be a little old: before a caller is refused for the state of their workspace,
+/// trust-service is asked for what was committed meanwhile.
+#[async_trait]
+impl WorkspaceStates for FollowedPolicies {
+    async fn workspace_state(&self, id: &WorkspaceId) -> Result<Option<WorkspaceState>, StateUnknown> {
+        let is_fresh = || self.memory.age().is_some_and(|age| age <= STATE_STALENESS_LIMIT);
+        let known = self.memory.workspace_state(id);
+        if is_fresh() && known == Some(WorkspaceState::Active) {
+            return Ok(known);
+        }
+        // Callers who come back again and again cause no more barriers than strangers do.
+        let caught_up = matches!(self.catch_up(CatchUpCause::Unverified).await, Ok(CaughtUp::Fresh));
+        match (is_fresh(), self.memory.workspace_state(id)) {
+            (true, Some(state)) => Ok(Some(state)),
+            (true, None) if caught_up => Ok(None),
+            (true, None) | (false, _) => Err(StateUnknown),
+        }
+    }
+}
+
+impl fmt::Debug for FollowedPolicies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowedPolicies").finish_non_exhaustive()
     }
 }
 

@@ -73,6 +73,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
         public_url.as_str(),
         Arc::new(key_set.clone()),
+        Arc::new(policies.clone()),
         Arc::clone(&clock),
     );
     let reporting = health_reports::run(Arc::clone(&keys), trust_service.clone());

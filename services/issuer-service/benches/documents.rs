@@ -28,6 +28,12 @@ use countersign_store::issuer::SeaIssuerStore;
 use issuer_service::{Config, Deps};
 use rustix::time::{ClockId, clock_gettime};
 
+#[expect(dead_code, reason = "tests change the state of workspaces too")]
+#[path = "../tests/service/trust_service.rs"]
+mod trust_service;
+
+use trust_service::PlayedTrustService;
+
 const BOOTSTRAP: &str = "bootstrap-token-of-a-measurement-01";
 const REQUESTS: u32 = 20_000;
 const ROUNDS: usize = 9;
@@ -111,6 +117,7 @@ async fn start_issuer_service(listeners: Listeners, database: String) -> Running
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         store: Arc::new(SeaIssuerStore::open(&database.parse().unwrap()).await.unwrap()),
+        trust_service: PlayedTrustService::with_active([1]).serve(&Shutdown::new()),
         key_encryption_keys: KeyEncryptionKey::from_bytes(&[7; 32]).unwrap().into(),
         key_device: None,
         export: None,

@@ -56,6 +56,8 @@ pub(crate) struct LoadedIssuer {
     documents: Option<Documents>,
     /// When the documents will have changed by the passing of time alone.
     documents_until: Option<Timestamp>,
+    /// Whether nothing of it is published any more, as its workspace was deleted long enough ago.
+    is_withdrawn: bool,
     /// What verifies the deployment's own access tokens.
     verification: Option<Arc<KeySet>>,
 }
@@ -218,6 +220,11 @@ impl LoadedIssuer {
         self.records.is_empty()
     }
 
+    /// Whether it is as if deleted to everyone who asks for its documents.
+    pub(crate) const fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn
+    }
+
     pub(crate) const fn documents(&self) -> Option<&Documents> {
         self.documents.as_ref()
     }
@@ -319,6 +326,7 @@ impl LoadedIssuer {
             foreign,
             documents: None,
             documents_until: None,
+            is_withdrawn: false,
             verification: None,
         };
         loaded.rendered(opening.now)
@@ -339,6 +347,7 @@ impl LoadedIssuer {
             foreign: self.foreign.clone(),
             documents: None,
             documents_until: None,
+            is_withdrawn: false,
             verification: None,
         }
         .rendered(now)
@@ -355,8 +364,12 @@ impl LoadedIssuer {
         if let (IssuerIdentity::AccessTokens { .. }, Some(documents)) = (&self.identity, &documents) {
             self.verification = KeySet::parse(&documents.key_set.bytes).ok().map(Arc::new);
         }
+        let published_until = self.of_workspace().and_then(|issuer| issuer.published_until);
+        self.is_withdrawn = published_until.is_some_and(|until| until <= now);
+        let documents = documents.filter(|_| !self.is_withdrawn);
         self.documents = documents.filter(|_| !self.waiting.iter().any(|key| key.record.state(now).is_published()));
-        self.documents_until = self.keys.iter().filter_map(|loaded| loaded.record.next_change(now)).min();
+        let changes = self.keys.iter().filter_map(|loaded| loaded.record.next_change(now));
+        self.documents_until = changes.chain(published_until.filter(|until| *until > now)).min();
         self
     }
 }

@@ -78,12 +78,16 @@ enum Content {
     Documents([String; 2]),
     /// Whatever lay there, without so many keys that were revoked.
     Without(usize),
+    /// None: the issuer's workspace was deleted.
+    Nothing,
 }
 
 impl Written {
     /// Whether it is what is to lie there of this issuer.
     fn is_of(&self, issuer: &LoadedIssuer) -> bool {
         match (&self.content, issuer.documents()) {
+            (Content::Nothing, _) => issuer.is_withdrawn(),
+            (_, None) if issuer.is_withdrawn() => false,
             (Content::Documents([key_set, discovery]), Some(documents)) => {
                 *key_set == documents.key_set.etag && *discovery == documents.discovery.etag
             }
@@ -163,6 +167,10 @@ impl Exporter {
         let place = self.place(of_workspace.issuer_url.as_str())?;
         // What lies there is as old as the first look at it.
         let seen = Instant::now();
+        if issuer.is_withdrawn() {
+            let written = Written { place, content: Content::Nothing, key_ids: Vec::new(), seen };
+            return Some(Due { documents: None, revoked: BTreeSet::new(), written });
+        }
         if let Some(documents) = issuer.documents() {
             let content = Content::Documents([&documents.key_set, &documents.discovery].map(|document| document.etag.clone()));
             let written = Written { place, content, key_ids: documents.key_ids.clone(), seen };
@@ -187,6 +195,9 @@ impl Exporter {
         let max_age = self.keeper.policy().key_set_max_age;
         let Due { documents, revoked, written } = due;
         let path = |document: &str| format!("{}{document}", written.place);
+        if matches!(written.content, Content::Nothing) {
+            return self.remove(&written.place).await;
+        }
         let Some(documents) = documents else {
             return in_time(self.target.take_out(&path(KEY_SET_PATH), revoked, KEY_SET_TYPE, max_age)).await;
         };
@@ -208,7 +219,9 @@ fn due(directory: &Directory, written: &HashMap<IssuerId, Written>) -> Vec<Issue
     for issuer in directory.all().filter(|issuer| issuer.of_workspace().is_some()) {
         let id = issuer.identity.id();
         match written.get(id).filter(|known| known.is_of(issuer)) {
-            None if issuer.documents().is_some() || revoked(issuer).next().is_some() => changed.push(id.clone()),
+            None if issuer.is_withdrawn() || issuer.documents().is_some() || revoked(issuer).next().is_some() => {
+                changed.push(id.clone());
+            }
             Some(known) if known.seen.elapsed() >= BELIEVED => believed_long.push(id.clone()),
             None | Some(_) => {}
         }

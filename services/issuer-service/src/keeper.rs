@@ -25,7 +25,7 @@ use countersign_domain::signing_key::{KeyPolicies, KeyPolicy};
 use countersign_domain::time::Clock;
 use countersign_jose::KeySet;
 use countersign_jose::sealed::KeyEncryptionKeyId;
-use countersign_runtime::auth::KeySource;
+use countersign_runtime::auth::{KeySource, StateUnknown};
 use countersign_runtime::health::Condition;
 use countersign_runtime::outage::Outage;
 use countersign_store::database::StoreError;
@@ -35,7 +35,8 @@ use tokio::time::Instant;
 
 use crate::causes::Causes;
 use crate::custody::{Custody, CustodyError};
-use crate::directory::Directory;
+use crate::directory::{Directory, LoadedIssuer};
+use crate::workspaces::Workspaces;
 use first_keys::FirstKeys;
 use permits::KeyPermits;
 
@@ -61,6 +62,8 @@ pub(crate) struct Keeper {
     access_token_key_custody: KeyCustody,
     /// Whether documents are exported, so that new keys wait for that.
     exports: bool,
+    /// Which workspaces are active; absent where only keys are tested.
+    workspaces: Option<Arc<Workspaces>>,
     clock: Arc<dyn Clock>,
     policy: KeyPolicy,
     directory: ArcSwap<Directory>,
@@ -128,6 +131,12 @@ pub(crate) enum KeeperError {
     /// Deleted meanwhile.
     #[error("the issuer is gone")]
     Gone,
+    /// It has no keys, and none are made for its workspace (SECURITY 82).
+    #[error("the issuer's workspace is disabled or deleted")]
+    NotActive,
+    /// It has no keys, and whether any are to be made is not known.
+    #[error(transparent)]
+    Workspace(#[from] StateUnknown),
     /// Others changed the issuer or its keys again and again.
     #[error("the issuer's keys were changed by others meanwhile")]
     Contended,
@@ -143,6 +152,7 @@ impl Keeper {
         Self {
             access_token_key_custody: KeyCustody::Sealed,
             exports: false,
+            workspaces: None,
             store,
             custody: Arc::new(custody),
             clock,
@@ -168,6 +178,11 @@ impl Keeper {
     /// Says whether documents are exported.
     pub(crate) fn with_exports(self, exports: bool) -> Self {
         Self { exports, ..self }
+    }
+
+    /// Says which workspaces are active: keys are made for no other.
+    pub(crate) fn with_workspaces(self, workspaces: Arc<Workspaces>) -> Self {
+        Self { workspaces: Some(workspaces), ..self }
     }
 
     /// Whether documents are exported.
@@ -338,6 +353,12 @@ impl Keeper {
         if let Some(next) = self.directory.load().as_of(self.clock.now()) {
             self.directory.store(Arc::new(next));
         }
+    }
+
+    /// Whether the keys of an issuer may be changed without an order: its workspace is active, or it belongs to none.
+    fn check_active(&self, issuer: &LoadedIssuer) -> Result<(), KeeperError> {
+        let (Some(workspaces), Some(issuer)) = (&self.workspaces, issuer.of_workspace()) else { return Ok(()) };
+        if workspaces.is_active(&issuer.workspace_id)? { Ok(()) } else { Err(KeeperError::NotActive) }
     }
 
     /// Whether the picture is no older than this.

@@ -6,6 +6,7 @@
 //!
 //! Signing and serving go by a picture in memory ([`directory`]), which [`keeper`] keeps fresh, so both outlive the database.
 //! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`export`] writes it where relying parties can read it, [`http`] and [`rpc`] are the two surfaces,
+//! [`workspaces`] follows which workspaces exist and are active, [`withdrawal`] ends the issuers of deleted ones.
 //! [`figures`] is what operators watch. Start at [`start`](fn@start), where it is put together.
 
 mod causes;
@@ -19,6 +20,8 @@ mod keeper;
 mod rpc;
 mod settings;
 mod start;
+mod withdrawal;
+mod workspaces;
 
 pub use export::{ExportTarget, InvalidExportTarget};
 pub use settings::{Export, InvalidExport, IssuerSettings, Pkcs11};

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use countersign_domain::issuer::KeyCustody;
+use countersign_domain::workspace;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
+use countersign_runtime::client::PeerChannel;
 use countersign_runtime::process::{self, Program};
 use countersign_runtime::secret::{self, BootstrapToken};
 use countersign_runtime::server::Running;
@@ -35,6 +37,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         listen,
         database,
         internal_tls,
+        trust_service,
         // Set up before this runs.
         telemetry: _,
         public_url: _,
@@ -53,6 +56,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         quotas,
     } = settings;
     let config = Config {
+        workspace_staleness_limit: workspace::STATE_STALENESS_LIMIT,
         base_url,
         host_base,
         access_token_issuer,
@@ -72,6 +76,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
     let key_encryption_keys = KeyEncryptionKeys::new(sealing, opening);
     let bootstrap_token = bootstrap_token_file.as_deref().map(BootstrapToken::from_file).transpose()?;
     let identity = internal_tls.identity()?;
+    let trust_service = PeerChannel::new("trust-service", trust_service.address(Arc::clone(&identity))?);
     let url: DatabaseUrl = database.resolve()?.reveal().parse().context("database.url")?;
     // Before the other ports are opened, so that nobody connects to a service that still waits for its database.
     let store = Box::pin(async { SeaIssuerStore::open(&url).await.context("cannot open the database") });
@@ -81,6 +86,7 @@ async fn run(settings: IssuerSettings, shutdown: Shutdown) -> anyhow::Result<Run
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         store: Arc::new(store),
+        trust_service,
         key_encryption_keys,
         key_device,
         export,

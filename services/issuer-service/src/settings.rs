@@ -7,7 +7,7 @@ use countersign_domain::issuer::{HostBase, InvalidHostBase};
 use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
-    self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Problems, Telemetry,
+    self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Peer, Problems, Telemetry,
 };
 use countersign_runtime::secret::{self, BootstrapToken, SecretFileError};
 use countersign_store::issuer::IssuerQuotas;
@@ -26,8 +26,10 @@ pub struct IssuerSettings {
     pub listen: Listen,
     /// Its database.
     pub database: Database,
-    /// The certificates of the internal listener, and who is let in.
+    /// The certificates of the internal listener and of calls to trust-service, and who is let in.
     pub internal_tls: InternalTls,
+    /// trust-service's internal port, for the state of workspaces.
+    pub trust_service: Peer,
     /// Where logs and traces go.
     pub telemetry: Telemetry,
     /// The gateway's public URL: the `iss` of access tokens.
@@ -155,6 +157,7 @@ impl Default for IssuerSettings {
             listen: Listen::on_loopback(7401),
             database: Database::default(),
             internal_tls: InternalTls::allowing(["exchange-gateway", "trust-service"]),
+            trust_service: Peer::at("https://trust-service:7422"),
             telemetry: Telemetry::default(),
             public_url: String::new(),
             issuer_base_url: String::new(),
@@ -222,6 +225,7 @@ impl config::Settings for IssuerSettings {
     fn check(&self, problems: &mut Problems) {
         self.database.check("database", problems);
         self.internal_tls.check("internal_tls", problems);
+        self.trust_service.check("trust_service", problems);
         problems.check("public_url", self.gateway_url());
         problems.check("issuer_base_url", self.base_url());
         problems.check("issuer_host_base_url", self.host_base());

@@ -1,6 +1,7 @@
 //! Puts the service together.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use countersign_domain::issuer::{HostBase, IssuerNamespace, KeyCustody};
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::signing_key::KeyPolicy;
 use countersign_domain::time::{Clock, Entropy};
+use countersign_domain::workspace;
 use countersign_jose::KeyDevice;
 use countersign_jose::sealed::KeyEncryptionKeys;
 use countersign_jose::secret::DeploymentSecret;
@@ -18,14 +20,17 @@ use countersign_proto::issuer_v1::issuer_service_server::IssuerServiceServer;
 use countersign_proto::issuer_v1::key_set_service_server::KeySetServiceServer;
 use countersign_proto::issuer_v1::signing_key_service_server::SigningKeyServiceServer;
 use countersign_proto::issuer_v1::token_service_server::TokenServiceServer;
-use countersign_runtime::auth::Authenticator;
-use countersign_runtime::health::Readiness;
+use countersign_runtime::auth::{Authenticator, WorkspaceStates};
+use countersign_runtime::client::PeerChannel;
+use countersign_runtime::health::{Condition, Readiness};
 use countersign_runtime::page_token::{self, PageTokens};
 use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::Listeners;
+use countersign_runtime::transport::{Listeners, OnlyServices};
 use countersign_store::issuer::IssuerStore;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::custody::Custody;
 use crate::export::{Behind, ExportTarget, Exporter};
@@ -37,6 +42,11 @@ use crate::rpc::issuers::Issuers;
 use crate::rpc::key_sets::KeySets;
 use crate::rpc::signing_keys::SigningKeys;
 use crate::rpc::tokens::Tokens;
+use crate::withdrawal::Withdrawal;
+use crate::workspaces::{WorkspaceFollower, Workspaces};
+
+/// How long a replica that has just started waits for the workspaces before it is ready to publish documents.
+const WORKSPACES_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the operator decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +67,8 @@ pub struct Config {
     pub access_token_callers: BTreeSet<String>,
     /// Where keys of access tokens are kept that are made from now on.
     pub access_token_key_custody: KeyCustody,
+    /// How long this replica acts on the state of workspaces without having reached trust-service.
+    pub workspace_staleness_limit: Duration,
 }
 
 impl Config {
@@ -81,6 +93,7 @@ impl Config {
             staleness_limit: Self::DEFAULT_STALENESS_LIMIT,
             access_token_callers: Self::default_access_token_callers(),
             access_token_key_custody: KeyCustody::default(),
+            workspace_staleness_limit: workspace::STATE_STALENESS_LIMIT,
         }
     }
 }
@@ -94,6 +107,8 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     /// Keeps issuers and sealed keys.
     pub store: Arc<dyn IssuerStore>,
+    /// trust-service's internal port, for the state of workspaces.
+    pub trust_service: PeerChannel,
     /// Seal and open private keys.
     pub key_encryption_keys: KeyEncryptionKeys,
     /// Keeps the keys of issuers that ask for it.
@@ -121,8 +136,19 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         staleness_limit,
         access_token_callers,
         access_token_key_custody,
+        workspace_staleness_limit,
     } = config;
-    let Deps { clock, entropy, store, key_encryption_keys, key_device, export, deployment_secret, bootstrap_token } = deps;
+    let Deps {
+        clock,
+        entropy,
+        store,
+        trust_service,
+        key_encryption_keys,
+        key_device,
+        export,
+        deployment_secret,
+        bootstrap_token,
+    } = deps;
     let namespace = Arc::new(IssuerNamespace { base_url, host_base, gateway_url: access_token_issuer.clone(), loopback_http });
     let policy = KeyPolicy { key_set_max_age, staleness_limit };
 
@@ -134,7 +160,9 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
     let custody = Custody::new(key_encryption_keys, key_device);
     let keeper = Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy);
-    let keeper = Arc::new(keeper.with_access_token_keys(access_token_key_custody).with_exports(export.is_some()));
+    let (follower, workspaces) = WorkspaceFollower::new(trust_service, Arc::clone(&entropy), workspace_staleness_limit);
+    let keeper = keeper.with_access_token_keys(access_token_key_custody).with_exports(export.is_some());
+    let keeper = Arc::new(keeper.with_workspaces(Arc::clone(&workspaces)));
     keeper.refresh().await.context("cannot read the issuers")?;
     keeper.note_serving().await.context("cannot note for how long key sets are handed out")?;
     let issuer = keeper.directory()?.by_id(&access_token_issuer_id).cloned().context("the access token issuer is gone")?;
@@ -145,31 +173,41 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
 
     let readiness = Readiness::new();
     let database = readiness.condition("database");
+    let known = readiness.condition("workspaces");
     let own_keys = OwnKeys { keeper: Arc::clone(&keeper), access_token_issuer: access_token_issuer_id.clone() };
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
         access_token_issuer.as_str(),
         Arc::new(own_keys),
+        Arc::clone(&workspaces) as Arc<dyn WorkspaceStates>,
         Arc::clone(&clock),
     );
     let page_tokens = PageTokens::new(deployment_secret.derive(page_token::PURPOSE));
     let key_sets = KeySets { keeper: Arc::clone(&keeper) };
+    let withdrawal = Withdrawal {
+        keeper: Arc::clone(&keeper),
+        workspaces: Arc::clone(&workspaces),
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+    };
     let issuers = Issuers {
         keeper: Arc::clone(&keeper),
         store,
+        workspaces: Arc::clone(&workspaces),
         namespace: Arc::clone(&namespace),
         page_tokens: page_tokens.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     };
-    let tokens = Tokens { keeper: Arc::clone(&keeper), clock: Arc::clone(&clock), entropy };
+    let tokens = Tokens { keeper: Arc::clone(&keeper), workspaces: Arc::clone(&workspaces), clock: Arc::clone(&clock), entropy };
     let access_tokens = AccessTokens {
         keeper: Arc::clone(&keeper),
         clock: Arc::clone(&clock),
         issuer_id: access_token_issuer_id.clone(),
-        callers: access_token_callers,
+        callers: OnlyServices::new(access_token_callers),
     };
     let signing_keys = SigningKeys {
         keeper: Arc::clone(&keeper),
+        workspaces: Arc::clone(&workspaces),
         page_tokens,
         clock: Arc::clone(&clock),
         access_token_issuer: access_token_issuer_id,
@@ -187,7 +225,36 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let server = with_export(with_figures(server, &keeper, clock), &keeper, namespace, export);
     let server = server.task("open keys that wait for their device", Arc::clone(&keeper).follow_device());
     let server = server.task("keep the keys of issuers", Arc::clone(&keeper).keep_keys());
+    let server = with_workspaces(server, workspaces, follower, withdrawal, known);
     server.task("follow the database", keeper.follow(database)).start(listeners, shutdown)
+}
+
+/// Adds what follows the state of workspaces and acts on it.
+fn with_workspaces(
+    server: Server,
+    workspaces: Arc<Workspaces>,
+    follower: WorkspaceFollower,
+    withdrawal: Withdrawal,
+    known: Condition,
+) -> Server {
+    let becoming_ready = become_ready(workspaces.connected(), known);
+    server
+        .gauge("workspaces_age_seconds", "How old the view of the state of workspaces is", move || {
+            i64::try_from(workspaces.age().as_secs()).unwrap_or(i64::MAX)
+        })
+        .task("follow the workspaces", follower.run())
+        .task("note the end of issuers", withdrawal.run())
+        .task("become ready", becoming_ready)
+}
+
+/// Ready when the workspaces are known, so that no call to a new replica is refused for the want of them. A replica that does not
+/// reach trust-service is ready after a while all the same, to publish documents; for everything else it says that it is unavailable.
+async fn become_ready(mut connected: watch::Receiver<bool>, condition: Condition) {
+    if timeout(WORKSPACES_PATIENCE, connected.wait_for(|connected| *connected)).await.is_err() {
+        tracing::warn!("trust-service cannot be reached; documents are published, and nothing is signed until it can");
+    }
+    condition.set(true);
+    pending::<()>().await;
 }
 
 /// Adds the export of documents, where there is one.

@@ -58,26 +58,8 @@ impl Context {
         if caller.sees(workspace_id) { Ok(caller.clone()) } else { Err(Refusal::not_found("Workspace", workspace_id)) }
     }
 
-    /// The caller, for whom this workspace exists and who may change what is in it: while it is disabled, only the operator may.
-    ///
-    /// A write that began before the workspace was disabled may end after it, as if it had come a moment earlier.
-    ///
-    /// # Errors
-    /// As of [`caller_in`](Self::caller_in), and for others than the operator when the workspace is not active.
-    pub(crate) async fn writer_in<T>(&self, request: &Request<T>, workspace_id: &WorkspaceId) -> Result<Caller, Refusal>
-    where
-        Request<T>: Sync,
-    {
-        let caller = Self::caller_in(request, workspace_id)?;
-        if !caller.is_operator() {
-            let workspace = self.store.workspace(workspace_id).await.map_err(refusals::store)?;
-            let workspace = workspace.ok_or_else(|| Refusal::not_found("Workspace", workspace_id))?;
-            Self::check_writable(&caller, workspace_id, workspace.state)?;
-        }
-        Ok(caller)
-    }
-
-    /// Refuses to let anybody but the operator change a workspace in this state, or what is in it.
+    /// Checks that a caller can change a workspace in this state. Callers of a workspace that is not active are not admitted at all
+    /// (SECURITY 82); this one may have been disabled since.
     pub(crate) fn check_writable(caller: &Caller, workspace_id: &WorkspaceId, state: WorkspaceState) -> Result<(), Refusal> {
         if caller.is_operator() || state == WorkspaceState::Active {
             Ok(())

@@ -36,6 +36,7 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         egress_proxy: _,
         strict_lint,
         quotas,
+        exchange_callers,
         allow_loopback_http: _,
         // Set up before this runs.
         telemetry: _,
@@ -61,5 +62,6 @@ async fn run(settings: TrustSettings, shutdown: Shutdown) -> anyhow::Result<Runn
         discovery: Discovery::new(&discovery, None, entropy)?,
         bootstrap_token,
     };
-    trust_service::start(Config { public_url, loopback_http, strict_lint }, deps, listeners, shutdown).await
+    let config = Config { public_url, loopback_http, strict_lint, exchange_callers };
+    trust_service::start(config, deps, listeners, shutdown).await
 }

@@ -111,6 +111,12 @@ impl PolicyFeed {
         reached.position.unwrap_or(FeedPosition(0))
     }
 
+    /// Waits until the directory was read for the first time.
+    pub(crate) async fn begun(&self) {
+        // The sender is in `self`, so waiting cannot fail.
+        let _ = self.0.reached.subscribe().wait_for(|reached| reached.position.is_some()).await;
+    }
+
     /// Joins the feed: the directory, and everything from there on. `None` until the directory was read.
     pub(crate) fn subscribe(&self) -> Option<Subscription> {
         // Under the lock that readings publish under, so that nothing falls between the two.

@@ -1,6 +1,6 @@
 //! `countersign.trust.v1.PolicyService`: one stream for each gateway.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use countersign_domain::id::WorkspaceId;
@@ -13,7 +13,6 @@ use countersign_proto::trust_v1::policy_service_server::{PolicyService, PolicySe
 use countersign_proto::trust_v1::{WatchPoliciesRequest, WatchPoliciesResponse};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::trust::{FeedPosition, FollowedChange};
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -21,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::context::Context;
 use crate::policy_feed::{Batch, Following, Subscription};
 use crate::refusals;
+use crate::streams::{Barriers, End};
 
 /// Workspaces in one part of the directory.
 const DIRECTORY_PART: usize = 500;
@@ -28,8 +28,6 @@ const DIRECTORY_PART: usize = 500;
 const PART_BYTES: usize = 1024 * 1024;
 /// Messages under way; the stream's task waits for a client that does not read.
 const UNDER_WAY: usize = 16;
-/// Barriers that one client may wait for.
-const MAX_BARRIERS: usize = 64;
 
 /// The service.
 pub(crate) struct Policies {
@@ -53,8 +51,8 @@ impl PolicyService for Policies {
         let unavailable = || Refusal::unavailable("the policies have not been read yet");
         let Subscription { position, directory, batches } = self.context.feed.subscribe().ok_or_else(unavailable)?;
         let (events, outgoing) = mpsc::channel(UNDER_WAY);
-        let stream =
-            Stream { context: Arc::clone(&self.context), events, position, followed: HashMap::new(), waiting: VecDeque::new() };
+        let barriers = Barriers::new(self.context.feed.clone());
+        let stream = Stream { context: Arc::clone(&self.context), events, position, followed: HashMap::new(), barriers };
         let (requests, shutdown) = (request.into_inner(), self.shutdown.clone());
         tokio::spawn(async move {
             let events = stream.events.clone();
@@ -67,28 +65,13 @@ impl PolicyService for Policies {
     }
 }
 
-/// Why a stream ends.
-enum End {
-    /// The client closed it.
-    Closed,
-    /// The client is told why.
-    Refused(Refusal),
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
 struct Stream {
     context: Arc<Context>,
     events: mpsc::Sender<Result<WatchPoliciesResponse, Status>>,
     /// The place up to which everything was sent.
     position: FeedPosition,
     followed: HashMap<WorkspaceId, Loaded>,
-    /// Barriers whose place is known and not reached, in the order of places.
-    waiting: VecDeque<(u64, FeedPosition)>,
+    barriers: Barriers,
 }
 
 struct Loaded {
@@ -114,7 +97,6 @@ impl Stream {
                 break;
             }
         }
-        let mut barriers = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = shutdown.requested() => return Err(Refusal::unavailable("the service is shutting down").into()),
@@ -123,22 +105,13 @@ impl Stream {
                     Ok(batch) => self.forward(&batch).await?,
                     Err(_) => return Err(Refusal::unavailable("the stream fell behind; begin again").into()),
                 },
-                Some((nonce, position)) = barriers.next(), if !barriers.is_empty() => {
-                    self.waiting.push_back((nonce, position));
-                    self.answer_barriers().await?;
-                }
+                () = self.barriers.place_next() => self.answer_barriers().await?,
                 request = requests.message() => {
                     let request = request.map_err(|_| End::Closed)?.ok_or(End::Closed)?;
                     match PolicyRequest::try_from(request).map_err(Refusal::invalid)? {
                         PolicyRequest::Load(workspace_id) => self.load(workspace_id).await?,
                         PolicyRequest::Forget(workspace_id) => drop(self.followed.remove(&workspace_id)),
-                        PolicyRequest::Sync(nonce) => {
-                            if barriers.len() + self.waiting.len() >= MAX_BARRIERS {
-                                return Err(Refusal::invalid_field("sync", "too many barriers at once").into());
-                            }
-                            let feed = self.context.feed.clone();
-                            barriers.push(async move { (nonce, feed.barrier().await) });
-                        }
+                        PolicyRequest::Sync(nonce) => self.barriers.ask(nonce)?,
                     }
                 }
             }
@@ -205,11 +178,7 @@ impl Stream {
     }
 
     async fn answer_barriers(&mut self) -> Result<(), End> {
-        while let Some((nonce, position)) = self.waiting.front().copied() {
-            if position > self.position {
-                break;
-            }
-            self.waiting.pop_front();
+        while let Some(nonce) = self.barriers.take_reached(self.position) {
             self.send(PolicyEvent::Synced(nonce)).await?;
         }
         Ok(())

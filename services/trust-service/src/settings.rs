@@ -1,5 +1,6 @@
 //! The settings of the binary.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use countersign_discovery::DiscoverySettings;
@@ -13,6 +14,8 @@ use countersign_runtime::secret;
 use countersign_store::database::DatabaseUrl;
 use countersign_store::trust::TrustQuotas;
 use serde::{Deserialize, Serialize};
+
+use crate::Config;
 
 /// The settings of trust-service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub struct TrustSettings {
     pub strict_lint: bool,
     /// The limits on workspaces and their resources.
     pub quotas: Quotas,
+    /// The DNS names of client certificates that can read policies and commit exchanges.
+    pub exchange_callers: BTreeSet<String>,
     /// For development: trusted issuers and the gateway may be plain http on loopback addresses.
     pub allow_loopback_http: bool,
     /// Logs and traces.
@@ -79,7 +84,7 @@ impl Default for TrustSettings {
             public_url: String::new(),
             listen: Listen::on_loopback(7402),
             database: Database::default(),
-            internal_tls: InternalTls::allowing(["exchange-gateway"]),
+            internal_tls: InternalTls::allowing(["exchange-gateway", "issuer-service"]),
             issuer_service: Peer::at("https://issuer-service:7421"),
             bootstrap_token_file: None,
             deployment_secret_file: None,
@@ -87,6 +92,7 @@ impl Default for TrustSettings {
             egress_proxy: OptionalUrl::default(),
             strict_lint: false,
             quotas: Quotas::default(),
+            exchange_callers: Config::default_exchange_callers(),
             allow_loopback_http: false,
             telemetry: Telemetry::default(),
         }

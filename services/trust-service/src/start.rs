@@ -1,5 +1,6 @@
 //! Puts the service together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_discovery::Discovery;
@@ -19,8 +20,9 @@ use countersign_runtime::page_token::{self, PageTokens};
 use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::Listeners;
+use countersign_runtime::transport::{Listeners, OnlyServices};
 use countersign_store::trust::TrustStore;
+use tonic::service::interceptor::InterceptedService;
 
 use crate::audit::Audit;
 use crate::context::Context;
@@ -30,8 +32,9 @@ use crate::policy_feed::PolicyFeed;
 use crate::trust_relationships::TrustRelationships;
 use crate::trusted_issuers::TrustedIssuers;
 use crate::uses::Uses;
+use crate::workspace_states::StoredStates;
 use crate::workspaces::Workspaces;
-use crate::{audit, commits, issuer_health, policy_stream, pruning};
+use crate::{audit, commits, issuer_health, policy_stream, pruning, reachable_scopes, workspace_states};
 
 /// What distinguishes one deployment's trust-services from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,15 @@ pub struct Config {
     pub loopback_http: LoopbackHttp,
     /// Whether trust relationships are refused for warnings of the linter, not for errors alone.
     pub strict_lint: bool,
+    /// The DNS names, in client certificates, of the services that can read policies and commit exchanges.
+    pub exchange_callers: BTreeSet<String>,
+}
+
+impl Config {
+    /// `exchange_callers` by default.
+    pub fn default_exchange_callers() -> BTreeSet<String> {
+        BTreeSet::from(["exchange-gateway".to_owned()])
+    }
 }
 
 /// What the service needs of the world.
@@ -73,7 +85,7 @@ impl std::fmt::Debug for Deps {
 /// # Errors
 /// When the listeners do not fit the service.
 pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let Config { public_url, loopback_http, strict_lint } = config;
+    let Config { public_url, loopback_http, strict_lint, exchange_callers } = config;
     let Deps { clock, entropy, store, issuer_service, deployment_secret, discovery, bootstrap_token } = deps;
     // Read while nobody waits for them yet: the first write is linted by them.
     tokio::task::spawn_blocking(Preset::all);
@@ -81,6 +93,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let authenticator = Authenticator::new().with_bootstrap_token(bootstrap_token).with_access_tokens(
         public_url.as_str(),
         Arc::clone(&keys) as Arc<dyn KeySource>,
+        Arc::new(StoredStates(Arc::clone(&store))),
         Arc::clone(&clock),
     );
     let readiness = Readiness::new();
@@ -105,11 +118,15 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .grpc(TrustedIssuerServiceServer::new(TrustedIssuers(Arc::clone(&context))))
         .grpc(TrustRelationshipServiceServer::new(TrustRelationships(Arc::clone(&context))))
         .grpc(AuditServiceServer::new(Audit(Arc::clone(&context))));
+    // issuer-service reaches the internal listener too, and needs nothing of what gateways do there (SECURITY 71).
+    let for_gateways = OnlyServices::new(exchange_callers);
     let internal = Surface::new()
-        .grpc(commits::server(Arc::clone(&context)))
-        .grpc(audit::log_server(Arc::clone(&context)))
-        .grpc(issuer_health::server(Arc::clone(&context)))
-        .grpc(policy_stream::server(context, shutdown.clone()));
+        .grpc(InterceptedService::new(commits::server(Arc::clone(&context)), for_gateways.clone()))
+        .grpc(InterceptedService::new(audit::log_server(Arc::clone(&context)), for_gateways.clone()))
+        .grpc(InterceptedService::new(issuer_health::server(Arc::clone(&context)), for_gateways.clone()))
+        .grpc(InterceptedService::new(policy_stream::server(Arc::clone(&context), shutdown.clone()), for_gateways))
+        .grpc(reachable_scopes::server(Arc::clone(&context)))
+        .grpc(workspace_states::server(context, shutdown.clone()));
     Server::new("trust-service")
         .authenticator(authenticator)
         .readiness(readiness)

@@ -50,7 +50,7 @@ impl TrustRelationshipService for TrustRelationships {
         let trusted_issuer_id = read("trust_relationship.trusted_issuer_id", &wire.trusted_issuer_id, &mut violations);
         // Without a workspace nothing is written, so whose it would be does not matter.
         let caller = match &workspace_id {
-            Some(workspace_id) => Some(self.0.writer_in(&request, workspace_id).await?),
+            Some(workspace_id) => Some(Context::caller_in(&request, workspace_id)?),
             None => None,
         };
         let draft = TrustRelationshipDraft::from(wire);
@@ -112,7 +112,7 @@ impl TrustRelationshipService for TrustRelationships {
         let wire = request.get_ref().trust_relationship.clone().unwrap_or_default();
         let fields = ["trust_relationship.workspace_id", "trust_relationship.id"];
         let (workspace_id, id) = read_ids(fields, &wire.workspace_id, &wire.id)?;
-        let caller = self.0.writer_in(&request, &workspace_id).await?;
+        let caller = Context::caller_in(&request, &workspace_id)?;
         let mask = mask_paths(request.into_inner().update_mask);
         let (etag, draft) = (wire.etag.clone(), TrustRelationshipDraft::from(wire));
         let (relationship, findings) = self.update(&caller, &workspace_id, &id, &etag, &draft, &mask).await?;
@@ -128,7 +128,7 @@ impl TrustRelationshipService for TrustRelationships {
     ) -> Result<Response<DeleteTrustRelationshipResponse>, Status> {
         let DeleteTrustRelationshipRequest { workspace_id, trust_relationship_id, etag } = request.get_ref();
         let (workspace_id, id) = read_ids(["workspace_id", "trust_relationship_id"], workspace_id, trust_relationship_id)?;
-        self.0.writer_in(&request, &workspace_id).await?;
+        Context::caller_in(&request, &workspace_id)?;
         self.delete(&workspace_id, &id, etag).await?;
         Ok(Response::new(DeleteTrustRelationshipResponse {}))
     }

@@ -44,7 +44,7 @@ impl TrustedIssuerService for TrustedIssuers {
         let mut violations = Violations::new();
         let workspace_id = read("trusted_issuer.workspace_id", &wire.workspace_id, &mut violations);
         if let Some(workspace_id) = &workspace_id {
-            self.0.writer_in(&request, workspace_id).await?;
+            Context::caller_in(&request, workspace_id)?;
         }
         let draft = TrustedIssuerDraft::from(wire);
         let settings = TrustedIssuerSettings::create(&draft, self.0.loopback_http, &mut violations);
@@ -107,7 +107,7 @@ impl TrustedIssuerService for TrustedIssuers {
         let wire = request.get_ref().trusted_issuer.clone().unwrap_or_default();
         let fields = ["trusted_issuer.workspace_id", "trusted_issuer.id"];
         let (workspace_id, id) = read_ids(fields, &wire.workspace_id, &wire.id)?;
-        let caller = self.0.writer_in(&request, &workspace_id).await?;
+        let caller = Context::caller_in(&request, &workspace_id)?;
         let mask = mask_paths(request.into_inner().update_mask);
         let (etag, draft) = (wire.etag.clone(), TrustedIssuerDraft::from(wire));
         let issuer = self.update(&caller, &workspace_id, &id, &etag, &draft, &mask).await?;
@@ -120,7 +120,7 @@ impl TrustedIssuerService for TrustedIssuers {
     ) -> Result<Response<DeleteTrustedIssuerResponse>, Status> {
         let DeleteTrustedIssuerRequest { workspace_id, trusted_issuer_id, etag } = request.get_ref();
         let (workspace_id, id) = read_ids(["workspace_id", "trusted_issuer_id"], workspace_id, trusted_issuer_id)?;
-        self.0.writer_in(&request, &workspace_id).await?;
+        Context::caller_in(&request, &workspace_id)?;
         self.delete(&workspace_id, &id, etag).await?;
         Ok(Response::new(DeleteTrustedIssuerResponse {}))
     }

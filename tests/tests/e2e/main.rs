@@ -25,3 +25,4 @@ mod surface;
 mod tidy;
 mod unknown_keys;
 mod verify;
+mod workspaces;

@@ -79,7 +79,7 @@ async fn compose(state: &State, sockets: Sockets, shutdown: &Shutdown) -> anyhow
     let (issuer_internal, to_issuer) = InProcess::pair();
     let (trust_internal, to_trust) = InProcess::pair();
     let (issuer, trust) = tokio::try_join!(
-        surroundings.start_issuer(state, listeners(sockets.issuer, Some(issuer_internal))),
+        surroundings.start_issuer(state, to_trust.clone(), listeners(sockets.issuer, Some(issuer_internal))),
         surroundings.start_trust(state, to_issuer.clone(), listeners(sockets.trust, Some(trust_internal))),
     )?;
     // Services may start in any order. This one finds the gateway its peers at the first attempt, which saves it a pause.
@@ -136,7 +136,7 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    async fn start_issuer(&self, state: &State, listeners: Listeners) -> anyhow::Result<Running> {
+    async fn start_issuer(&self, state: &State, trust: InProcessConnector, listeners: Listeners) -> anyhow::Result<Running> {
         let config = issuer_service::Config {
             loopback_http: LoopbackHttp::Allowed,
             ..issuer_service::Config::new(self.issuer_base_url.clone(), self.public_url.clone())
@@ -148,6 +148,7 @@ impl Surroundings {
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
             store: Arc::new(store),
+            trust_service: peer(Service::Trust, trust),
             // A laptop has no hardware security module.
             key_device: None,
             export: None,
@@ -163,6 +164,7 @@ impl Surroundings {
             public_url: self.public_url.clone(),
             loopback_http: LoopbackHttp::Allowed,
             strict_lint: false,
+            exchange_callers: trust_service::Config::default_exchange_callers(),
         };
         let database = Database::connect(&database_url(state, Service::Trust)?, trust::SCHEMA).await;
         let store = SeaTrustStore::open(database.context("the database of trust-service")?).await;

@@ -115,6 +115,7 @@ fn issuer(settings: IssuerSettings) -> Issuer {
         revision: 1,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
+        published_until: None,
     }
 }
 

@@ -313,7 +313,7 @@ impl TryFrom<wire::TrustRelationship> for TrustRelationship {
     }
 }
 
-fn required_state(state: i32, violations: &mut Violations) -> Option<WorkspaceState> {
+pub(super) fn required_state(state: i32, violations: &mut Violations) -> Option<WorkspaceState> {
     let given: Given<WorkspaceState> = read_state(state);
     violations.check("state", given.unwrap_or(Err(Unreadable("is required"))))
 }

@@ -12,7 +12,9 @@ use countersign_domain::id::WorkspaceId;
 use countersign_domain::lineage::Lineage;
 use countersign_domain::name::AccessTokenSubject;
 use countersign_domain::permission::{Authorization, Reach};
+use countersign_domain::reason::Reason;
 use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::workspace::WorkspaceState;
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError};
 use countersign_proto::status::Refusal;
 
@@ -26,6 +28,28 @@ pub trait KeySource: Send + Sync + fmt::Debug {
     async fn key_set(&self, unknown_key: bool) -> Option<Arc<KeySet>>;
 }
 
+/// The state of workspaces, as a service knows it: the access token of a workspace that is not active is no credential (SECURITY 82).
+#[async_trait]
+pub trait WorkspaceStates: Send + Sync + fmt::Debug {
+    /// The state of a workspace, at most a few seconds old while trust-service can be reached and never older than the staleness
+    /// limit; `None` where there is no such workspace.
+    ///
+    /// # Errors
+    /// The state is not known now, so the call is refused as unavailable.
+    async fn workspace_state(&self, id: &WorkspaceId) -> Result<Option<WorkspaceState>, StateUnknown>;
+}
+
+/// What is known of the state of workspaces is too old to act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state of the workspace is not known at the moment")]
+pub struct StateUnknown;
+
+impl From<StateUnknown> for Refusal {
+    fn from(unknown: StateUnknown) -> Self {
+        Self::unavailable(unknown.to_string())
+    }
+}
+
 static ALGORITHMS: LazyLock<BTreeSet<SignatureAlgorithm>> = LazyLock::new(|| [access_token::ALGORITHM].into());
 static TOKEN_TYPES: LazyLock<BTreeSet<Option<String>>> = LazyLock::new(|| [Some(access_token::TOKEN_TYPE.to_owned())].into());
 /// How far ahead of ours the clock of the service that signed may be.
@@ -35,17 +59,37 @@ const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 pub(super) struct AccessTokens {
     issuer: Arc<str>,
     keys: Arc<dyn KeySource>,
+    workspaces: Arc<dyn WorkspaceStates>,
     clock: Arc<dyn Clock>,
 }
 
 impl AccessTokens {
-    pub(super) fn new(issuer: &str, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer: issuer.into(), keys, clock }
+    pub(super) fn new(
+        issuer: &str,
+        keys: Arc<dyn KeySource>,
+        workspaces: Arc<dyn WorkspaceStates>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { issuer: issuer.into(), keys, workspaces, clock }
     }
 
     pub(super) async fn authenticate(&self, token: &str) -> Result<Caller, Refusal> {
         let verified = self.verify(token).await?;
-        self.caller(verified.claims(), self.clock.now()).ok_or_else(credentials_invalid)
+        let caller = self.caller(verified.claims(), self.clock.now()).ok_or_else(credentials_invalid)?;
+        if let Some(workspace_id) = caller.only_workspace() {
+            self.check_active(workspace_id).await?;
+        }
+        Ok(caller)
+    }
+
+    /// Checks that the workspace that a verified token speaks for is in use.
+    async fn check_active(&self, workspace_id: &WorkspaceId) -> Result<(), Refusal> {
+        match self.workspaces.workspace_state(workspace_id).await? {
+            Some(WorkspaceState::Active) => Ok(()),
+            Some(WorkspaceState::Disabled) | None => {
+                Err(Refusal::new(Reason::CredentialsInvalid, "the workspace of the credentials is disabled or does not exist"))
+            }
+        }
     }
 
     async fn verify(&self, token: &str) -> Result<VerifiedToken<AccessTokenSubject>, Refusal> {

@@ -22,7 +22,7 @@ mod access_token;
 use std::sync::Arc;
 
 use access_token::AccessTokens;
-pub use access_token::KeySource;
+pub use access_token::{KeySource, StateUnknown, WorkspaceStates};
 use countersign_domain::caller::{Authority, Caller};
 use countersign_domain::permission::Permission;
 use countersign_domain::reason::Reason;
@@ -60,18 +60,25 @@ impl Authenticator {
         self
     }
 
-    /// Accepts this deployment's own access tokens: `issuer`, the gateway's public URL, is both their `iss` and an element of
-    /// their `aud`.
+    /// Accepts this deployment's own access tokens, of workspaces that are active: `issuer`, the gateway's public URL, is both
+    /// their `iss` and an element of their `aud`.
     #[must_use]
-    pub fn with_access_tokens(mut self, issuer: &str, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Self {
-        self.access_tokens = Some(AccessTokens::new(issuer, keys, clock));
+    pub fn with_access_tokens(
+        mut self,
+        issuer: &str,
+        keys: Arc<dyn KeySource>,
+        workspaces: Arc<dyn WorkspaceStates>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        self.access_tokens = Some(AccessTokens::new(issuer, keys, workspaces, clock));
         self
     }
 
     /// Who the credentials in these headers belong to.
     ///
     /// # Errors
-    /// `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`, or `TEMPORARILY_UNAVAILABLE` when the keys cannot be had.
+    /// `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`, or `TEMPORARILY_UNAVAILABLE` when the keys or the state of the workspace
+    /// cannot be had.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let token = bearer_token(headers)?;
         if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.matches(token)) {

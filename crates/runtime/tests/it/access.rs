@@ -1,19 +1,20 @@
 //! Who gets through to which method.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::{BOOTSTRAP_TOKEN, Keys, Service, bootstrap, call};
-use countersign_domain::id::IssuerId;
+use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::permission::{Access, Permission, Reach};
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Clock as _;
+use countersign_domain::workspace::WorkspaceState;
 use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::access::TABLE;
 use countersign_proto::status::Refusal;
-use countersign_runtime::auth::Authenticator;
+use countersign_runtime::auth::{Authenticator, StateUnknown, WorkspaceStates};
 use countersign_runtime::server::Limits;
 use countersign_testkit::clock::TestClock;
 use countersign_testkit::status::assert_refused;
@@ -34,6 +35,20 @@ fn needs_permission(access: Access) -> bool {
     matches!(access, Access::Requires(_))
 }
 
+type SharedState = Arc<Mutex<Result<Option<WorkspaceState>, StateUnknown>>>;
+
+/// What is known of the only workspace there is.
+#[derive(Debug)]
+struct OneWorkspace(SharedState);
+
+#[async_trait::async_trait]
+impl WorkspaceStates for OneWorkspace {
+    async fn workspace_state(&self, id: &WorkspaceId) -> Result<Option<WorkspaceState>, StateUnknown> {
+        assert_eq!(*id, WorkspaceId::from_random([1; 16]));
+        *self.0.lock().unwrap()
+    }
+}
+
 /// Access tokens of a deployment, each with one thing changed.
 struct Deployment {
     key: SigningKey,
@@ -46,7 +61,12 @@ impl Deployment {
     }
 
     fn service(&self, keys: Arc<Keys>) -> Service {
-        let authenticator = Authenticator::new().with_access_tokens(GATEWAY, keys, Arc::new(self.clock.clone()));
+        self.service_of_workspace(keys, Arc::new(Mutex::new(Ok(Some(WorkspaceState::Active)))))
+    }
+
+    fn service_of_workspace(&self, keys: Arc<Keys>, state: SharedState) -> Service {
+        let authenticator =
+            Authenticator::new().with_access_tokens(GATEWAY, keys, Arc::new(OneWorkspace(state)), Arc::new(self.clock.clone()));
         Service::start_with(Limits::default(), authenticator)
     }
 
@@ -54,7 +74,7 @@ impl Deployment {
         let now = self.clock.now().as_second();
         json!({
             "iss": GATEWAY, "sub": "ws/ti/me", "aud": [GATEWAY], "iat": now, "exp": now + 300, "jti": "1",
-            "workspace_id": countersign_domain::id::WorkspaceId::from_random([1; 16]).to_string(),
+            "workspace_id": WorkspaceId::from_random([1; 16]).to_string(),
             "scope": "deploy countersign:workspaces.get",
         })
     }
@@ -128,6 +148,31 @@ async fn s69_an_access_token_opens_exactly_what_its_scopes_say() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn s82_the_access_token_of_a_workspace_that_is_not_active_is_no_credential_for_any_method() {
+    let deployment = Deployment::new();
+    let state: SharedState = Arc::new(Mutex::new(Ok(Some(WorkspaceState::Active))));
+    let service = deployment.service_of_workspace(Keys::known(&[&deployment.key]), Arc::clone(&state));
+    let every: Vec<_> = Permission::ALL.iter().map(|permission| permission.as_scope()).collect();
+    let token = deployment.token(|claims| claims["scope"] = every.join(" ").into());
+    for path in methods(needs_permission) {
+        for (known, expected) in [
+            (Ok(Some(WorkspaceState::Disabled)), (Code::Unauthenticated, Reason::CredentialsInvalid)),
+            (Ok(None), (Code::Unauthenticated, Reason::CredentialsInvalid)),
+            (Err(StateUnknown), (Code::Unavailable, Reason::TemporarilyUnavailable)),
+        ] {
+            *state.lock().unwrap() = known;
+            assert_refused(&present(&service, path, &token).await, expected.0, expected.1);
+        }
+        *state.lock().unwrap() = Ok(Some(WorkspaceState::Active));
+        assert_ne!(present(&service, path, &token).await.code(), Code::Unauthenticated, "{path}: active again");
+    }
+    // Before the signature verifies, no workspace is looked up: its name would be the presenter's choice.
+    *state.lock().unwrap() = Err(StateUnknown);
+    let forged = Deployment::new().token(|_| {});
+    assert_refused(&present(&service, GET_WORKSPACE, &forged).await, Code::Unauthenticated, Reason::CredentialsInvalid);
 }
 
 #[tokio::test]

@@ -134,6 +134,8 @@ anything! {
     Commit = "countersign.trust.v1.CommitService";
     Policy = "countersign.trust.v1.PolicyService";
     IssuerHealth = "countersign.trust.v1.IssuerHealthService";
+    WorkspaceStates = "countersign.trust.v1.WorkspaceStateService";
+    ReachableScopes = "countersign.trust.v1.ReachableScopeService";
     Tokens = "countersign.issuer.v1.TokenService";
     Issuers = "countersign.issuer.v1.IssuerService";
     SigningKeys = "countersign.issuer.v1.SigningKeyService";

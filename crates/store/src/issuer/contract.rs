@@ -81,6 +81,7 @@ on_every_database! {
     s33_issuers_of_another_workspace_do_not_exist
     lists_are_paged_oldest_first
     a_stale_write_changes_nothing
+    s82_the_end_of_an_issuer_is_noted_beside_its_settings
     a_deleted_issuer_takes_its_keys_along
     s76_the_version_before_goes_on_creating_issuers
     every_change_is_seen_once_and_whole
@@ -122,6 +123,7 @@ fn issuer(number: u8) -> Issuer {
         revision: 1,
         created_at: at(i64::from(number)),
         updated_at: at(i64::from(number)),
+        published_until: None,
     }
 }
 
@@ -301,6 +303,28 @@ async fn a_stale_write_changes_nothing(replicas: Replicas) {
     assert_eq!(replicas.other.get_issuer(&workspace(1), &first.id).await.unwrap(), Some(second));
     assert_eq!(replicas.one.delete_issuer(&workspace(1), &first.id, Some(2), at(5)).await.unwrap(), WriteOutcome::Done);
     assert_eq!(replicas.one.update_issuer(&late, 2).await.unwrap(), WriteOutcome::NotFound);
+}
+
+async fn s82_the_end_of_an_issuer_is_noted_beside_its_settings(replicas: Replicas) {
+    let first = issuer(1);
+    replicas.one.create_issuer(&first).await.unwrap();
+    let start = replicas.other.changes_since(0).await.unwrap().revision;
+    replicas.one.set_published_until(&first.id, Some(at(99))).await.unwrap();
+    let ended = Issuer { published_until: Some(at(99)), ..first.clone() };
+    assert_eq!(replicas.other.get_issuer(&workspace(1), &first.id).await.unwrap().as_ref(), Some(&ended));
+    let changes = replicas.other.changes_since(start).await.unwrap();
+    assert_eq!(changes.changed, [ChangedIssuer::Present(IssuerIdentity::Workspace(Box::new(ended.clone())), Vec::new())]);
+    // Neither takes the other back: an update by what was read before leaves the note, and the note needs no revision.
+    let renamed = Issuer { revision: 2, settings: settings("renamed"), ..first.clone() };
+    assert_eq!(replicas.other.update_issuer(&renamed, 1).await.unwrap(), WriteOutcome::Done);
+    let expected = Issuer { published_until: Some(at(99)), ..renamed.clone() };
+    assert_eq!(replicas.one.get_issuer(&workspace(1), &first.id).await.unwrap(), Some(expected));
+    replicas.other.set_published_until(&first.id, None).await.unwrap();
+    assert_eq!(replicas.one.get_issuer(&workspace(1), &first.id).await.unwrap(), Some(renamed));
+    // Of an issuer that is gone there is nothing to note.
+    assert_eq!(replicas.one.delete_issuer(&workspace(1), &first.id, None, at(5)).await.unwrap(), WriteOutcome::Done);
+    replicas.one.set_published_until(&first.id, Some(at(99))).await.unwrap();
+    assert_eq!(replicas.one.changes_since(0).await.unwrap().changed, [ChangedIssuer::Gone(first.id)]);
 }
 
 async fn a_deleted_issuer_takes_its_keys_along(replicas: Replicas) {

@@ -81,6 +81,8 @@ pub(super) mod issuer {
         pub revision: i64,
         pub created_at: i64,
         pub updated_at: i64,
+        /// Set where the workspace was found deleted.
+        pub published_until: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -16,6 +16,7 @@ pub(super) fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(AddKeyCustody),
         Box::new(AddExport),
         Box::new(AddOwnersOfUrls),
+        Box::new(AddPublishedUntil),
     ]
 }
 
@@ -234,5 +235,22 @@ impl MigrationTrait for AddOwnersOfUrls {
         let by_owner =
             Index::create().name("issuer_urls_by_owner").table("issuer_urls").col("workspace_id").col("claimed_at").to_owned();
         manager.create_index(by_owner).await
+    }
+}
+
+struct AddPublishedUntil;
+
+impl MigrationName for AddPublishedUntil {
+    fn name(&self) -> &'static str {
+        "m0009_add_published_until"
+    }
+}
+
+#[expect(elided_lifetimes_in_paths, reason = "the trait leaves it out, and async-trait compares the two")]
+#[async_trait::async_trait]
+impl MigrationTrait for AddPublishedUntil {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let published_until = big_integer_null("published_until");
+        manager.alter_table(Table::alter().table("issuers").add_column(published_until).to_owned()).await
     }
 }

@@ -46,7 +46,7 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<Issuer>, StoreError>;
 
     /// Replaces profile, former subjects, settings, revision and time of the last change, if the issuer still is at
-    /// `expected_revision`. Ids, URL and time of creation stay as they are.
+    /// `expected_revision`. Ids, URL, time of creation and `published_until` stay as they are.
     async fn update_issuer(&self, issuer: &Issuer, expected_revision: i64) -> Result<WriteOutcome, StoreError>;
 
     /// Deletes an issuer and its keys, if it still is at `expected_revision` (when given). Its URL stays taken for ever.
@@ -57,6 +57,10 @@ pub trait IssuerStore: Send + Sync + std::fmt::Debug {
         expected_revision: Option<i64>,
         now: Timestamp,
     ) -> Result<WriteOutcome, StoreError>;
+
+    /// Sets until when the documents of an issuer are published, as its workspace was deleted, or that this has no end. Its
+    /// revision stays as it is. Nothing happens where the issuer is gone.
+    async fn set_published_until(&self, id: &IssuerId, until: Option<Timestamp>) -> Result<(), StoreError>;
 
     /// The deployment's access token issuer of this URL: the one there is, or a new one with this id.
     ///

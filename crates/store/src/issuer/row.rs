@@ -83,6 +83,7 @@ pub(super) fn to_issuer(model: &issuer::Model) -> Result<Issuer, StoreError> {
         revision: model.revision,
         created_at: row.time("created_at", model.created_at)?,
         updated_at: row.time("updated_at", model.updated_at)?,
+        published_until: model.published_until.map(|until| row.time("published_until", until)).transpose()?,
     })
 }
 
@@ -96,7 +97,18 @@ fn to_profile(row: &Row<'_>, model: &issuer::Model) -> Result<Profile, StoreErro
 }
 
 pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
-    let Issuer { id, workspace_id, issuer_url, profile, former_subjects, settings, revision, created_at, updated_at } = issuer;
+    let Issuer {
+        id,
+        workspace_id,
+        issuer_url,
+        profile,
+        former_subjects,
+        settings,
+        revision,
+        created_at,
+        updated_at,
+        published_until,
+    } = issuer;
     let IssuerSettings {
         display_name,
         algorithms,
@@ -123,6 +135,7 @@ pub(super) fn from_issuer(issuer: &Issuer) -> issuer::ActiveModel {
         revision: Set(*revision),
         created_at: Set(created_at.as_microsecond()),
         updated_at: Set(updated_at.as_microsecond()),
+        published_until: Set(published_until.map(Timestamp::as_microsecond)),
     }
 }
 

@@ -239,6 +239,7 @@ impl IssuerStore for SeaIssuerStore {
             workspace_id: NotSet,
             issuer_url: NotSet,
             created_at: NotSet,
+            published_until: NotSet,
             ..row::from_issuer(issuer)
         };
         let updated = issuer::Entity::update_many()
@@ -288,6 +289,17 @@ impl IssuerStore for SeaIssuerStore {
             .await?;
         transaction.commit().await?;
         Ok(WriteOutcome::Done)
+    }
+
+    async fn set_published_until(&self, id: &IssuerId, until: Option<Timestamp>) -> Result<(), StoreError> {
+        let (transaction, revision) = self.begin_write().await?;
+        issuer::Entity::update_many()
+            .col_expr(issuer::Column::PublishedUntil, Expr::value(until.map(Timestamp::as_microsecond)))
+            .filter(issuer::Column::Id.eq(id.as_str()))
+            .exec(&transaction)
+            .await?;
+        Self::note_change(&transaction, id, revision).await?;
+        Ok(transaction.commit().await?)
     }
 
     async fn ensure_access_token_issuer(

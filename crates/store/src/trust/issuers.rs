@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::Scope;
 use countersign_domain::permission::RESERVED_SCOPE_PREFIX;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqlErr,
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqlErr,
 };
 
 use super::entity::{trust_relationship, trusted_issuer};
@@ -25,8 +26,8 @@ fn find(workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Select<trusted_issu
 }
 
 /// Every scope that the relationships of a trusted issuer give and that begins with the reserved prefix.
-async fn reserved_scopes_through(
-    transaction: &DatabaseTransaction,
+async fn reserved_scopes_through<C: ConnectionTrait>(
+    transaction: &C,
     workspace_id: &WorkspaceId,
     id: &TrustedIssuerId,
 ) -> Result<BTreeSet<Scope>, StoreError> {
@@ -113,6 +114,21 @@ impl TrustedIssuerStore for SeaTrustStore {
     ) -> Result<Option<TrustedIssuer>, StoreError> {
         let row = find(workspace_id, id).one(self.database.reader()).await?;
         row.map(TryInto::try_into).transpose()
+    }
+
+    async fn reserved_scopes_behind(
+        &self,
+        workspace_id: &WorkspaceId,
+        issuer_url: &IssuerUrl,
+    ) -> Result<BTreeSet<Scope>, StoreError> {
+        use trusted_issuer::Column;
+        let snapshot = self.database.begin_read().await?;
+        let registered = trusted_issuer::Entity::find()
+            .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
+            .filter(Column::IssuerUrl.eq(issuer_url.as_str()));
+        let Some(row) = registered.one(&snapshot).await? else { return Ok(BTreeSet::new()) };
+        let id = rows::parse("trusted issuer id", &row.id)?;
+        reserved_scopes_through(&snapshot, workspace_id, &id).await
     }
 
     async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError> {

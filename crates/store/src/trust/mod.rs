@@ -22,7 +22,7 @@ mod write;
 #[cfg(test)]
 mod contract;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +30,7 @@ use countersign_domain::audit::{AuditEvent, NewRefusal};
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
+use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::Scope;
 use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
 use countersign_domain::time::Timestamp;
@@ -175,6 +176,13 @@ pub trait TrustedIssuerStore: Send + Sync {
     /// Returns a trusted issuer.
     async fn trusted_issuer(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId)
     -> Result<Option<TrustedIssuer>, StoreError>;
+    /// Every scope below the reserved prefix that relationships of this workspace grant to subjects of the issuer with this URL,
+    /// whether or not a relationship or the issuer is enabled.
+    async fn reserved_scopes_behind(
+        &self,
+        workspace_id: &WorkspaceId,
+        issuer_url: &IssuerUrl,
+    ) -> Result<BTreeSet<Scope>, StoreError>;
     /// Lists a workspace's trusted issuers.
     async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError>;
     /// Replaces the settings, but not the URL, of a trusted issuer that is at this revision.

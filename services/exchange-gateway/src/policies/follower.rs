@@ -221,7 +221,13 @@ impl Follower {
                 }
             }
             PolicyEvent::PolicyChange(change) => self.memory.apply(change),
-            PolicyEvent::Synced(nonce) => self.barriers.reached(nonce),
+            PolicyEvent::Synced(nonce) => {
+                // Noted before those who wait for it look at it.
+                if let Some(sent) = self.barriers.sent(nonce) {
+                    self.memory.note_seen(sent);
+                }
+                self.barriers.reached(nonce);
+            }
         }
     }
 }
@@ -262,6 +268,11 @@ impl Barriers {
         self.last_nonce += 1;
         connection.send(PolicyRequest::Sync(self.last_nonce));
         self.in_flight = Some(InFlight { nonce: self.last_nonce, sent: now, waiting });
+    }
+
+    /// When the barrier in flight was sent, if it is this one.
+    fn sent(&self, nonce: u64) -> Option<Instant> {
+        self.in_flight.as_ref().filter(|in_flight| in_flight.nonce == nonce).map(|in_flight| in_flight.sent)
     }
 
     fn reached(&mut self, nonce: u64) {

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::{DirectoryEntry, PolicyChange};
+use countersign_domain::workspace::WorkspaceState;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -33,6 +34,8 @@ pub(super) struct Memory {
     state: RwLock<State>,
     /// Times of use are counted from here.
     start: Instant,
+    /// When everything committed so far was known. Monotonic, so that no clock jump revives a view (SECURITY 77).
+    seen: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -51,7 +54,21 @@ struct Followed {
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { state: RwLock::default(), start: Instant::now() }
+        Self { state: RwLock::default(), start: Instant::now(), seen: Mutex::default() }
+    }
+
+    pub(super) fn workspace_state(&self, workspace_id: &WorkspaceId) -> Option<WorkspaceState> {
+        self.read().workspaces.get(workspace_id).map(|entry| entry.state)
+    }
+
+    /// Notes that everything committed at this moment is known.
+    pub(super) fn note_seen(&self, at: Instant) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    /// How long ago everything committed was known; `None` where that never was so.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).map(|seen| seen.elapsed())
     }
 
     pub(super) fn display_name(&self, workspace_id: &WorkspaceId) -> Option<DisplayName> {

@@ -299,3 +299,56 @@ async fn cut_off_nobody_waits_for_ever() {
     assert_eq!(stage.policies.catch_up(CatchUpCause::Verified).await, Err(CutOff));
     assert!(asked.elapsed() < Duration::from_secs(3));
 }
+
+/// Answers every barrier.
+fn answer_barriers(mut session: Session) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Ok(Some(request)) = session.requests.message().await {
+            if let Ok(PolicyRequest::Sync(nonce)) = request.try_into() {
+                session.send(PolicyEvent::Synced(nonce));
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn s82_a_caller_is_judged_by_the_state_of_their_workspace_as_it_is_after_a_barrier() {
+    let disabled = DirectoryEntry { state: WorkspaceState::Disabled, ..entry(other_workspace_id(), &[]) };
+    let (stage, mut session) = Stage::with_directory(vec![entry(workspace_id(), &[]), disabled]).await;
+    let policies = stage.policies.clone();
+    let asked = |id: WorkspaceId| {
+        let policies = policies.clone();
+        tokio::spawn(async move { policies.workspace_state(&id).await })
+    };
+    // Disabled by the directory, and active again when it is looked at.
+    let answer = asked(other_workspace_id());
+    let PolicyRequest::Sync(nonce) = session.next().await else { panic!("a barrier is asked for first") };
+    session.send(PolicyEvent::DirectoryChange(DirectoryChange::Changed(entry(other_workspace_id(), &[]))));
+    session.send(PolicyEvent::Synced(nonce));
+    assert_eq!(answer.await.unwrap(), Ok(Some(WorkspaceState::Active)));
+    // From now on the view is fresh, and an active workspace costs no barrier.
+    assert_eq!(asked(workspace_id()).await.unwrap(), Ok(Some(WorkspaceState::Active)));
+
+    session.send(PolicyEvent::DirectoryChange(DirectoryChange::Deleted(workspace_id())));
+    let _answering = answer_barriers(session);
+    countersign_testkit::wait::until("the deletion arrives", || async {
+        policies.workspace_state(&workspace_id()).await == Ok(None)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s82_a_gateway_that_is_cut_off_admits_callers_until_its_view_is_too_old() {
+    let (mut stage, session) = Stage::with_directory(vec![entry(workspace_id(), &[])]).await;
+    let policies = stage.policies.clone();
+    let answering = answer_barriers(session);
+    assert_eq!(policies.workspace_state(&workspace_id()).await, Ok(Some(WorkspaceState::Active)));
+    answering.abort();
+    // The stream is lost and another one says nothing.
+    let silent = stage.session().await;
+    assert_eq!(policies.workspace_state(&workspace_id()).await, Ok(Some(WorkspaceState::Active)), "within the limit");
+    let too_old = STATE_STALENESS_LIMIT + Duration::from_secs(1);
+    policies.memory.note_seen(tokio::time::Instant::now().checked_sub(too_old).unwrap());
+    assert_eq!(policies.workspace_state(&workspace_id()).await, Err(StateUnknown), "beyond it");
+    drop(silent);
+}

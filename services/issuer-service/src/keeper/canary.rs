@@ -92,6 +92,7 @@ async fn s61_no_private_key_is_in_any_log_error_or_debug() {
         revision: 1,
         created_at: clock.now(),
         updated_at: clock.now(),
+        published_until: None,
     };
     store.create_issuer(&issuer).await.unwrap();
     let ours = keeper(&store, &clock, 7);

@@ -110,7 +110,10 @@ impl Keeper {
         let directory = self.latest();
         let (policies, now) = (directory.policies(self.policy), self.now());
         let mut due: BTreeMap<Owner, Vec<IssuerId>> = BTreeMap::new();
-        for issuer in directory.all().filter(|issuer| !issuer.is_unused() || self.is_abandoned(issuer, now)) {
+        // In a workspace that is not active nothing changes by itself, nor where that is not known: nothing is signed there either.
+        let is_active = |issuer: &&Arc<LoadedIssuer>| self.check_active(issuer).is_ok();
+        let is_kept = |issuer: &&Arc<LoadedIssuer>| !issuer.is_unused() || self.is_abandoned(issuer, now);
+        for issuer in directory.all().filter(is_kept).filter(is_active) {
             if !issuer.keyring(&policies, self.exports).next_steps(now).is_empty() {
                 due.entry(issuer.owner()).or_default().push(issuer.identity.id().clone());
             }

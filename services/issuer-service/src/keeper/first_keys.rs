@@ -26,7 +26,12 @@ pub(super) type FirstKeys = Shared<BoxFuture<'static, Result<Arc<LoadedIssuer>, 
 impl Keeper {
     /// Returns this issuer with its keys, which are made if it has none yet. Only for calls that the owner authorised.
     pub(crate) async fn in_use(self: &Arc<Self>, issuer: Arc<LoadedIssuer>) -> Result<Arc<LoadedIssuer>, Arc<KeeperError>> {
-        if issuer.is_unused() { self.first_keys(issuer.identity.id()).await } else { Ok(usable(issuer)?) }
+        if issuer.is_unused() {
+            self.check_active(&issuer)?;
+            self.first_keys(issuer.identity.id()).await
+        } else {
+            Ok(usable(issuer)?)
+        }
     }
 
     /// Like [`in_use`](Self::in_use), but waits for no longer than a caller does.
@@ -58,8 +63,9 @@ impl Keeper {
         let used = |issuer: &&Arc<LoadedIssuer>| !issuer.is_unused();
         let found = self.find(Asker::Stranger, |directory| directory.by_url(url).filter(used).cloned()).await?;
         match found {
+            Some(issuer) if issuer.is_withdrawn() => Ok(None),
             Some(issuer) => issuer.documents().cloned().map(Some).ok_or(KeeperError::Unusable),
-            None if self.directory()?.by_url(url).is_some() => Err(KeeperError::NoKeyYet),
+            None if self.directory()?.by_url(url).is_some_and(|issuer| !issuer.is_withdrawn()) => Err(KeeperError::NoKeyYet),
             None => Ok(None),
         }
     }

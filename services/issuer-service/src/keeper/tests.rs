@@ -90,6 +90,10 @@ impl IssuerStore for Mortal {
         self.call(self.store.delete_issuer(workspace_id, id, expected_revision, now)).await
     }
 
+    async fn set_published_until(&self, id: &IssuerId, until: Option<Timestamp>) -> Result<(), StoreError> {
+        self.call(self.store.set_published_until(id, until)).await
+    }
+
     async fn ensure_access_token_issuer(
         &self,
         issuer_url: &IssuerUrl,
@@ -188,6 +192,7 @@ impl World {
             revision: 1,
             created_at: clock.now(),
             updated_at: clock.now(),
+            published_until: None,
         };
         store.create_issuer(&issuer).await.unwrap();
         let mut world = Self {

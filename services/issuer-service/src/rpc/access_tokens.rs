@@ -1,6 +1,5 @@
 //! `AccessTokenService`: signs what the gateway decided, if it is an access token.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_domain::access_token;
@@ -8,7 +7,6 @@ use countersign_domain::access_token_check::CheckedAccessToken;
 use countersign_domain::commit::MAX_BATCH;
 use countersign_domain::id::IssuerId;
 use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::reason::Reason;
 use countersign_domain::time::{Clock, Timestamp};
 use countersign_jose::{Signer, SigningError, json};
 use countersign_proto::common::{read_duration, timestamp};
@@ -16,7 +14,7 @@ use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::access_token_service_server::AccessTokenService;
 use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
 use countersign_proto::status::Refusal;
-use countersign_runtime::transport::PeerIdentity;
+use countersign_runtime::transport::OnlyServices;
 use tonic::{Request, Response, Status};
 
 use super::key_trouble;
@@ -30,8 +28,8 @@ pub(crate) struct AccessTokens {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) issuer_id: IssuerId,
-    /// Whose certificates may ask.
-    pub(crate) callers: BTreeSet<String>,
+    /// The internal listener admits other services too, for key sets; only gateways have tokens signed (SECURITY 71).
+    pub(crate) callers: OnlyServices,
 }
 
 impl AccessTokens {
@@ -52,15 +50,6 @@ impl AccessTokens {
         let on_this_thread = batch.len() < LARGE_BATCH && !key.takes_long();
         let sign_all = move || batch.iter().map(|item| sign_one(item, &issuer_url, &*key, now)).collect();
         if on_this_thread { sign_all() } else { tokio::task::spawn_blocking(sign_all).await.map_err(|_| Refusal::internal())? }
-    }
-}
-
-/// The internal listener lets other services in too, for key sets; tokens are signed for gateways alone (SECURITY 71).
-fn check_caller(callers: &BTreeSet<String>, peer: Option<&PeerIdentity>) -> Result<(), Refusal> {
-    match peer {
-        Some(PeerIdentity::InProcess) => Ok(()),
-        Some(PeerIdentity::Service(name)) if callers.contains(&**name) => Ok(()),
-        _ => Err(Refusal::new(Reason::PermissionMissing, "only the gateway has access tokens signed")),
     }
 }
 
@@ -112,25 +101,8 @@ impl AccessTokenService for AccessTokens {
         &self,
         request: Request<wire::SignAccessTokensRequest>,
     ) -> Result<Response<wire::SignAccessTokensResponse>, Status> {
-        check_caller(&self.callers, request.extensions().get::<PeerIdentity>())?;
+        self.callers.check(request.extensions().get())?;
         let access_tokens = self.sign(request.into_inner().access_tokens).await?;
         Ok(Response::new(wire::SignAccessTokensResponse { access_tokens }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s71_tokens_are_signed_for_gateways_alone() {
-        let callers = BTreeSet::from(["exchange-gateway".to_owned()]);
-        let service = |name: &str| PeerIdentity::Service(name.into());
-        for peer in [PeerIdentity::InProcess, service("exchange-gateway")] {
-            assert_eq!(check_caller(&callers, Some(&peer)), Ok(()));
-        }
-        for peer in [Some(PeerIdentity::Anonymous), Some(service("trust-service")), Some(service("Exchange-Gateway")), None] {
-            assert_eq!(check_caller(&callers, peer.as_ref()).unwrap_err().reason(), Reason::PermissionMissing);
-        }
     }
 }

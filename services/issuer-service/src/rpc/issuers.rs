@@ -10,18 +10,20 @@ use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSet
 use countersign_domain::profile::SubjectChange;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::violation::Violations;
+use countersign_domain::workspace::WorkspaceUse;
 use countersign_proto::common::{mask_paths, read};
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::issuer_service_server::IssuerService;
 use countersign_proto::status::Refusal;
-use countersign_runtime::auth;
+use countersign_runtime::auth::{self, WorkspaceStates as _};
 use countersign_runtime::page_request::{self, PageRequest, Position};
 use countersign_runtime::page_token::PageTokens;
 use countersign_store::issuer::{CreateOutcome, IssuerPosition, IssuerStore, WriteOutcome};
 use tonic::{Request, Response, Status};
 
-use super::{check_sees, database_trouble, read_ids};
+use super::{database_trouble, read_ids};
 use crate::keeper::Keeper;
+use crate::workspaces::Workspaces;
 
 const KIND: &str = "Issuer";
 /// How often an update without an etag is repeated on what another wrote meanwhile.
@@ -33,6 +35,7 @@ const CREATIONS_RETRY: Duration = Duration::from_hours(1);
 pub(crate) struct Issuers {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) store: Arc<dyn IssuerStore>,
+    pub(crate) workspaces: Arc<Workspaces>,
     pub(crate) namespace: Arc<IssuerNamespace>,
     pub(crate) page_tokens: PageTokens,
     pub(crate) clock: Arc<dyn Clock>,
@@ -43,7 +46,7 @@ impl Issuers {
     async fn create(&self, caller: &Caller, request: wire::CreateIssuerRequest) -> Result<Issuer, Refusal> {
         let draft = request.issuer.ok_or_else(|| Refusal::invalid_field("issuer", "is required"))?;
         let issuer = self.new_issuer(draft)?;
-        check_sees(caller, &issuer.workspace_id)?;
+        self.workspaces.check(caller, &issuer.workspace_id, WorkspaceUse::Change).await?;
         match self.store.create_issuer(&issuer).await.map_err(|error| database_trouble(&error))? {
             CreateOutcome::Created => {}
             CreateOutcome::UrlTaken => return Err(Refusal::already_exists(KIND, &issuer.issuer_url)),
@@ -78,7 +81,7 @@ impl Issuers {
         let now = self.now();
         match (workspace_id, profile, issuer_url, settings) {
             (Some(workspace_id), Some(profile), Some(issuer_url), Some(settings)) => {
-                let former_subjects = Vec::new();
+                let (former_subjects, published_until) = (Vec::new(), None);
                 let (created_at, updated_at) = (now, now);
                 Ok(Issuer {
                     id,
@@ -90,6 +93,7 @@ impl Issuers {
                     revision: 1,
                     created_at,
                     updated_at,
+                    published_until,
                 })
             }
             _ => Err(Refusal::invalid(violations)),
@@ -106,7 +110,11 @@ impl Issuers {
     }
 
     async fn get(&self, caller: &Caller, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Issuer, Refusal> {
-        check_sees(caller, workspace_id)?;
+        self.workspaces.check(caller, workspace_id, WorkspaceUse::Read).await?;
+        self.stored(workspace_id, id).await
+    }
+
+    async fn stored(&self, workspace_id: &WorkspaceId, id: &IssuerId) -> Result<Issuer, Refusal> {
         let found = self.store.get_issuer(workspace_id, id).await.map_err(|error| database_trouble(&error))?;
         found.ok_or_else(|| Refusal::not_found(KIND, id))
     }
@@ -119,12 +127,16 @@ impl Issuers {
             Some(workspace_id) if violations.is_empty() => workspace_id,
             _ => return Err(Refusal::invalid(violations)),
         };
-        check_sees(caller, &workspace_id)?;
+        self.workspaces.check(caller, &workspace_id, WorkspaceUse::Read).await?;
         let list: &[&[u8]] = &[b"ListIssuers", workspace_id.as_str().as_bytes()];
         let page = PageRequest::<IssuerId>::read(&self.page_tokens, list, request.page_size, &request.page_token)?;
         let after = page.after().map(|last| IssuerPosition { created_at: last.created_at, id: last.id.clone() });
         let listed = self.store.list_issuers(&workspace_id, after.as_ref(), page.limit()).await;
         let mut issuers = listed.map_err(|error| database_trouble(&error))?;
+        // The operator reads in every workspace; one without issuers is looked for, as a list that is not there is not empty.
+        if issuers.is_empty() && page.after().is_none() && self.workspaces.workspace_state(&workspace_id).await == Ok(None) {
+            return Err(Refusal::not_found("Workspace", &workspace_id));
+        }
         let next_page_token = page.finish(&mut issuers, |last| Position { created_at: last.created_at, id: last.id.clone() });
         Ok(wire::ListIssuersResponse { issuers: issuers.iter().map(wire::Issuer::from).collect(), next_page_token })
     }
@@ -136,8 +148,9 @@ impl Issuers {
         let etag = wish.etag.clone();
         let draft = IssuerDraft::from(wish);
         let accepted = request.accept_subject_change.map(SubjectChange::from);
+        self.workspaces.check(caller, &workspace_id, WorkspaceUse::Change).await?;
         for _ in 0..UPDATE_ATTEMPTS {
-            let present = self.get(caller, &workspace_id, &id).await?;
+            let present = self.stored(&workspace_id, &id).await?;
             if !Etag::of(&present.id, present.revision).permits(&etag) {
                 return Err(Refusal::etag_mismatch(KIND, &id));
             }
@@ -163,11 +176,11 @@ impl Issuers {
 
     async fn delete(&self, caller: &Caller, request: wire::DeleteIssuerRequest) -> Result<(), Refusal> {
         let (workspace_id, id) = read_ids(&request.workspace_id, &request.issuer_id, ["workspace_id", "issuer_id"])?;
-        check_sees(caller, &workspace_id)?;
+        self.workspaces.check(caller, &workspace_id, WorkspaceUse::TakeAway).await?;
         let expected_revision = if request.etag.is_empty() {
             None
         } else {
-            let present = self.get(caller, &workspace_id, &id).await?;
+            let present = self.stored(&workspace_id, &id).await?;
             if !Etag::of(&present.id, present.revision).permits(&request.etag) {
                 return Err(Refusal::etag_mismatch(KIND, &id));
             }

@@ -9,7 +9,6 @@ pub(crate) mod tokens;
 use std::fmt::Display;
 use std::time::Duration;
 
-use countersign_domain::caller::Caller;
 use countersign_domain::id::{IssuerId, WorkspaceId};
 use countersign_domain::violation::Violations;
 use countersign_proto::common::read;
@@ -18,11 +17,6 @@ use countersign_store::database::StoreError;
 
 use crate::causes::Causes;
 use crate::keeper::KeeperError;
-
-/// A workspace that exists for the caller. To answer anything but "not found" would tell of other tenants (SECURITY 33).
-fn check_sees(caller: &Caller, workspace_id: &WorkspaceId) -> Result<(), Refusal> {
-    if caller.sees(workspace_id) { Ok(()) } else { Err(Refusal::not_found("Workspace", workspace_id)) }
-}
 
 /// The two ids that name an issuer.
 fn read_ids(workspace_id: &str, issuer_id: &str, names: [&str; 2]) -> Result<(WorkspaceId, IssuerId), Refusal> {
@@ -52,7 +46,8 @@ fn database_trouble(error: &StoreError) -> Refusal {
 /// What a caller hears when there is no key to sign with.
 fn key_trouble(error: &KeeperError, issuer: impl Display) -> Refusal {
     match error {
-        KeeperError::Gone => Refusal::not_found("Issuer", issuer),
+        KeeperError::Gone | KeeperError::NotActive => Refusal::not_found("Issuer", issuer),
+        KeeperError::Workspace(unknown) => (*unknown).into(),
         KeeperError::Store(error) => database_trouble(error),
         KeeperError::Timeout | KeeperError::NotNow | KeeperError::Stale => {
             tracing::warn!(%error, "a call is refused");

@@ -10,6 +10,7 @@ use countersign_domain::signing_key::{self, RotationRefused, SigningKeyRecord};
 use countersign_domain::time::{Clock, Timestamp};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
+use countersign_domain::workspace::WorkspaceUse;
 use countersign_proto::common::read;
 use countersign_proto::issuer;
 use countersign_proto::issuer_v1 as wire;
@@ -20,14 +21,16 @@ use countersign_runtime::page_request::{self, PageRequest, Position};
 use countersign_runtime::page_token::PageTokens;
 use tonic::{Request, Response, Status};
 
-use super::{check_sees, key_trouble};
+use super::key_trouble;
 use crate::directory::LoadedIssuer;
 use crate::keeper::Keeper;
 use crate::keeper::keys::{Rewrapped, RotateError, Rotated};
+use crate::workspaces::Workspaces;
 
 #[derive(Debug)]
 pub(crate) struct SigningKeys {
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) workspaces: Arc<Workspaces>,
     pub(crate) page_tokens: PageTokens,
     pub(crate) clock: Arc<dyn Clock>,
     /// The deployment's own issuer.
@@ -52,7 +55,7 @@ impl SigningKeys {
         let named = self.read_names(caller, &request.workspace_id, &request.issuer_id, &mut violations);
         page_request::check_size(request.page_size, &mut violations);
         let Some(named) = named.filter(|_| violations.is_empty()) else { return Err(Refusal::invalid(violations)) };
-        let issuer = self.find(caller, &named).await?;
+        let issuer = self.find(caller, &named, WorkspaceUse::Read).await?;
         let list: &[&[u8]] = &[b"ListSigningKeys", request.workspace_id.as_bytes(), named.issuer_id.as_str().as_bytes()];
         let page = PageRequest::<KeyId>::read(&self.page_tokens, list, request.page_size, &request.page_token)?;
         let place = |key: &SigningKeyRecord| (Reverse(key.created_at), key.key_id.clone());
@@ -78,7 +81,7 @@ impl SigningKeys {
             read::<SignatureAlgorithm>("algorithm", &request.algorithm, &mut violations)
         };
         let Some(named) = named.filter(|_| violations.is_empty()) else { return Err(Refusal::invalid(violations)) };
-        let issuer = self.find(caller, &named).await?;
+        let issuer = self.find(caller, &named, WorkspaceUse::Change).await?;
         let ((Some(algorithm), _) | (None, &[algorithm])) = (algorithm, issuer.algorithms()) else {
             return Err(Refusal::invalid_field("algorithm", "must be given, as the issuer has more than one"));
         };
@@ -106,7 +109,7 @@ impl SigningKeys {
         let named = self.read_names(caller, &request.workspace_id, &request.issuer_id, &mut violations);
         let key_id = read::<KeyId>("key_id", &request.key_id, &mut violations);
         let (Some(named), Some(key_id)) = (named, key_id) else { return Err(Refusal::invalid(violations)) };
-        self.find(caller, &named).await?;
+        self.find(caller, &named, WorkspaceUse::TakeAway).await?;
         let revoked = self.keeper.revoke(&named.issuer_id, &key_id).await;
         let revoked = revoked.map_err(|error| key_trouble(&error, &named.issuer_id))?;
         let issuer = revoked.ok_or_else(|| Refusal::not_found("SigningKey", &key_id))?;
@@ -134,9 +137,9 @@ impl SigningKeys {
     }
 
     /// The issuer as the database has it now.
-    async fn find(&self, caller: &Caller, named: &Named) -> Result<Arc<LoadedIssuer>, Refusal> {
+    async fn find(&self, caller: &Caller, named: &Named, wanted: WorkspaceUse) -> Result<Arc<LoadedIssuer>, Refusal> {
         if let Some(workspace_id) = &named.workspace_id {
-            check_sees(caller, workspace_id)?;
+            self.workspaces.check(caller, workspace_id, wanted).await?;
         }
         let found = self.keeper.read_again(&named.issuer_id).await;
         let issuer = found.map_err(|error| key_trouble(&error, &named.issuer_id))?;

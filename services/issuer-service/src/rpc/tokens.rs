@@ -14,6 +14,7 @@ use countersign_domain::signing_key;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
+use countersign_domain::workspace::WorkspaceUse;
 use countersign_jose::{Signer, SigningError};
 use countersign_proto::common::{read, timestamp};
 use countersign_proto::issuer;
@@ -23,13 +24,15 @@ use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use tonic::{Request, Response, Status};
 
-use super::{check_sees, key_trouble};
+use super::key_trouble;
 use crate::directory::LoadedIssuer;
 use crate::keeper::{Asker, Keeper};
+use crate::workspaces::Workspaces;
 
 #[derive(Debug)]
 pub(crate) struct Tokens {
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) workspaces: Arc<Workspaces>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
@@ -88,7 +91,7 @@ impl Tokens {
             Some(workspace_id) if violations.is_empty() => workspace_id,
             _ => return Err(Refusal::invalid(violations)),
         };
-        check_sees(caller, &workspace_id)?;
+        self.workspaces.check(caller, &workspace_id, WorkspaceUse::Sign).await?;
         let own = |issuer: &&Arc<LoadedIssuer>| issuer.of_workspace().is_some_and(|issuer| issuer.workspace_id == workspace_id);
         let found = self.keeper.find(Asker::Caller, |directory| {
             let mut found = match &issuer_id {

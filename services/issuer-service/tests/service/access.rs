@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use crate::harness::{GATEWAY, Ground, Service, access_token_claims, own_wish, to_sign, verify, wish, workspace};
 
 /// Every administrative method, called as somebody, about one issuer.
-async fn call(service: &Service, method: &str, credential: Option<&str>, issuer: &wire::Issuer) -> Result<(), Status> {
+pub(crate) async fn call(service: &Service, method: &str, credential: Option<&str>, issuer: &wire::Issuer) -> Result<(), Status> {
     macro_rules! call {
         ($client:ident, $method:ident, $message:expr) => {{
             let message = $message;
@@ -64,7 +64,7 @@ async fn call(service: &Service, method: &str, credential: Option<&str>, issuer:
 }
 
 /// The methods of this package that need a permission which a workspace can give, deletion last.
-fn administrative() -> Vec<(&'static str, Permission)> {
+pub(crate) fn administrative() -> Vec<(&'static str, Permission)> {
     let mut methods: Vec<_> = access::TABLE
         .iter()
         .filter_map(|(path, access)| match access {

@@ -31,6 +31,7 @@ async fn abandoned(ground: &Ground, number: u8, algorithms: &[&str]) -> wire::Is
         revision: 1,
         created_at: ground.clock.now(),
         updated_at: ground.clock.now(),
+        published_until: None,
     };
     let store = SeaIssuerStore::open(&ground.url.parse().unwrap()).await.unwrap();
     assert_eq!(store.create_issuer(&issuer).await.unwrap(), CreateOutcome::Created);

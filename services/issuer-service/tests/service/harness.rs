@@ -30,6 +30,8 @@ use tokio::net::TcpListener;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
+use crate::trust_service::PlayedTrustService;
+
 pub(crate) const BASE: &str = "http://localhost:7401";
 pub(crate) const HOST_BASE: &str = "https://id.example.net";
 pub(crate) const GATEWAY: &str = "http://localhost:7403";
@@ -53,6 +55,9 @@ pub(crate) struct Ground {
     pub(crate) access_token_key_custody: KeyCustody,
     /// Where documents are exported to.
     pub(crate) export: Option<String>,
+    /// The trust-service of every service on this ground.
+    pub(crate) trust: PlayedTrustService,
+    pub(crate) workspace_staleness_limit: Duration,
     /// Removed when neither the ground nor a service on it is left.
     pub(crate) folder: Option<Arc<tempfile::TempDir>>,
 }
@@ -80,6 +85,8 @@ impl Ground {
             key_device: None,
             access_token_key_custody: KeyCustody::Sealed,
             export: None,
+            trust: PlayedTrustService::with_active(1..=9),
+            workspace_staleness_limit: countersign_domain::workspace::STATE_STALENESS_LIMIT,
             folder: None,
         }
     }
@@ -109,10 +116,13 @@ impl Ground {
         config.staleness_limit = self.staleness_limit;
         config.host_base = Some(HostBase::parse(HOST_BASE, LoopbackHttp::Refused).unwrap());
         config.access_token_key_custody = self.access_token_key_custody;
+        config.workspace_staleness_limit = self.workspace_staleness_limit;
+        let shutdown = Shutdown::new();
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
             store: Arc::new(SeaIssuerStore::open(&self.url.parse().unwrap()).await.unwrap().with_quotas(self.quotas)),
+            trust_service: self.trust.serve(&shutdown),
             key_encryption_keys: self.key_encryption_keys(),
             key_device: self.key_device.clone(),
             export: self.export.as_ref().map(|url| ExportTarget::parse(url, Vec::new()).unwrap()),
@@ -125,7 +135,6 @@ impl Ground {
         let public = Listener::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let private = Listener::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let listeners = Listeners { public, internal: Some(internal), private: Some(private) };
-        let shutdown = Shutdown::new();
         let running = issuer_service::start(config, deps, listeners, shutdown.clone()).await?;
         let address = format!("http://{}", running.addresses().public.unwrap());
         Ok(Service {

@@ -16,3 +16,5 @@ mod profiles;
 mod rewrap;
 mod rotation;
 mod tokens;
+mod trust_service;
+mod workspaces;

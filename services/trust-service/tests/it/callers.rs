@@ -1,15 +1,19 @@
 //! Who may call, and what exists for him.
 
+use countersign_domain::id::WorkspaceId;
+use countersign_domain::permission::Access;
 use countersign_domain::reason::Reason;
+use countersign_proto::access;
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_proto::trust_v1::{
     CommitExchangesRequest, CreateWorkspaceRequest, DeleteTrustRelationshipRequest, DeleteTrustedIssuerRequest,
-    GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest, LintTrustRelationshipRequest,
-    ListAuditEventsRequest, ListTrustRelationshipsRequest, ListTrustedIssuersRequest, ListWorkspacesRequest,
-    PreviewTrustRelationshipRequest, ReviewTrustRelationshipsRequest, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest,
-    UpdateWorkspaceRequest, Workspace, WorkspaceState,
+    DeleteWorkspaceRequest, GetTrustRelationshipRequest, GetTrustedIssuerRequest, GetWorkspaceRequest,
+    LintTrustRelationshipRequest, ListAuditEventsRequest, ListTrustRelationshipsRequest, ListTrustedIssuersRequest,
+    ListWorkspacesRequest, PreviewTrustRelationshipRequest, ReviewTrustRelationshipsRequest, UpdateTrustRelationshipRequest,
+    UpdateTrustedIssuerRequest, UpdateWorkspaceRequest, Workspace, WorkspaceState,
 };
 use countersign_runtime::client::{PeerAddress, PeerChannel};
+use countersign_testkit::methods::call_with_empty_message;
 use countersign_testkit::status::assert_refused;
 use countersign_testkit::wait;
 use tonic::{Code, Status};
@@ -160,25 +164,52 @@ async fn s30_a_disabled_workspace_is_changed_and_enabled_by_the_operator_alone()
         workspace: Some(Workspace { id: id.clone(), state: state.into(), ..Default::default() }),
         update_mask: Some(mask(&["state"])),
     };
-    // His own he may disable. After that, nothing is his to change, the state least of all.
+    // A member can disable their own workspace. After that they can neither change nor read anything in it.
     let answer = member.workspaces.update_workspace(set(WorkspaceState::Disabled)).await.unwrap().into_inner();
     let disabled = answer.workspace.unwrap();
     tenant.workspace = Workspace { state: WorkspaceState::Active.into(), ..disabled.clone() };
     for (method, result) in every_rpc(&mut member, &tenant).await {
-        if ["get_", "list_", "lint_", "preview_", "review_"].iter().any(|reading| method.starts_with(reading)) {
-            result.expect(method);
-        } else {
-            assert_refused(&result.expect_err(method), Code::FailedPrecondition, Reason::FailedPrecondition);
-        }
+        assert_refused(&result.expect_err(method), Code::Unauthenticated, Reason::CredentialsInvalid);
     }
-    let get = GetWorkspaceRequest { workspace_id: tenant.workspace.id.clone() };
-    let read = member.workspaces.get_workspace(get).await.unwrap().into_inner().workspace;
-    assert_eq!(read, Some(disabled));
-
     let mut operator = service.operator();
+    let get = GetWorkspaceRequest { workspace_id: tenant.workspace.id.clone() };
+    let read = operator.workspaces.get_workspace(get).await.unwrap().into_inner().workspace;
+    assert_eq!(read, Some(disabled));
     operator.issuer(&tenant.workspace.id, "https://second.example").await;
     operator.workspaces.update_workspace(set(WorkspaceState::Active)).await.unwrap();
     member.issuer(&tenant.workspace.id, "https://third.example").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s82_no_method_accepts_the_access_token_of_a_disabled_or_deleted_workspace() {
+    let service = service().await;
+    let mut operator = service.operator();
+    let (active, disabled, deleted) =
+        (operator.workspace("Active").await, operator.workspace("Disabled").await, operator.workspace("Deleted").await);
+    let update = UpdateWorkspaceRequest {
+        workspace: Some(Workspace { state: WorkspaceState::Disabled.into(), ..disabled.clone() }),
+        update_mask: Some(mask(&["state"])),
+    };
+    operator.workspaces.update_workspace(update).await.unwrap();
+    let delete = DeleteWorkspaceRequest { workspace_id: deleted.id.clone(), etag: String::new() };
+    operator.workspaces.delete_workspace(delete).await.unwrap();
+    let never_existed = WorkspaceId::from_random([0xee; 16]).to_string();
+    let mut walked = 0;
+    for (path, access) in access::TABLE.iter().filter(|(path, _)| path.starts_with("/countersign.trust.v1.")) {
+        if !matches!(access, Access::Requires(_)) {
+            continue;
+        }
+        let call = async |workspace_id: &str| {
+            let channel = PeerChannel::new("trust-service", PeerAddress::InProcess(service.public.clone()));
+            call_with_empty_message(channel, path, Some(&service.token_with_every_scope(workspace_id))).await
+        };
+        assert_ne!(call(&active.id).await.code(), Code::Unauthenticated, "{path}");
+        for workspace_id in [&disabled.id, &deleted.id, &never_existed] {
+            assert_refused(&call(workspace_id).await, Code::Unauthenticated, Reason::CredentialsInvalid);
+        }
+        walked += 1;
+    }
+    assert!(walked >= 20, "{walked}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

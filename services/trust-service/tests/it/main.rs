@@ -9,6 +9,8 @@ mod issuer_keys;
 mod linting;
 mod past;
 mod policies;
+mod reachable_scopes;
 mod relationships;
 mod resources;
 mod support;
+mod workspace_states;

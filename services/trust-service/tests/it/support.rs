@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings};
 use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::permission::Permission;
 use countersign_domain::time::Clock as _;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_jose::Signer as _;
@@ -19,9 +20,11 @@ use countersign_proto::trust_v1::audit_log_service_client::AuditLogServiceClient
 use countersign_proto::trust_v1::audit_service_client::AuditServiceClient;
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_proto::trust_v1::policy_service_client::PolicyServiceClient;
+use countersign_proto::trust_v1::reachable_scope_service_client::ReachableScopeServiceClient;
 use countersign_proto::trust_v1::trust_relationship_service_client::TrustRelationshipServiceClient;
 use countersign_proto::trust_v1::trusted_issuer_service_client::TrustedIssuerServiceClient;
 use countersign_proto::trust_v1::workspace_service_client::WorkspaceServiceClient;
+use countersign_proto::trust_v1::workspace_state_service_client::WorkspaceStateServiceClient;
 use countersign_proto::trust_v1::{
     CreateTrustRelationshipRequest, CreateTrustedIssuerRequest, CreateWorkspaceRequest, TrustRelationship, TrustedIssuer,
     Workspace,
@@ -160,7 +163,12 @@ async fn start(url: &str, (seed, folder): (u64, Option<tempfile::TempDir>), stri
         discovery: discovery(seed),
         bootstrap_token: Some(BootstrapToken::new(BOOTSTRAP).unwrap()),
     };
-    let config = Config { public_url: GATEWAY.parse().unwrap(), loopback_http: LoopbackHttp::Refused, strict_lint };
+    let config = Config {
+        public_url: GATEWAY.parse().unwrap(),
+        loopback_http: LoopbackHttp::Refused,
+        strict_lint,
+        exchange_callers: Config::default_exchange_callers(),
+    };
     let running = trust_service::start(config, deps, listeners, shutdown.clone()).await.unwrap();
     let internal = PeerChannel::new("trust-service", PeerAddress::InProcess(connectors.internal));
     Service { clock, public: connectors.public, internal, keys, shutdown, running, _folder: folder }
@@ -203,10 +211,20 @@ impl Service {
         self.caller(&Bearer(None))
     }
 
-    /// Whoever holds an access token of this workspace with these scopes.
+    /// A caller with an access token of this workspace that has these scopes.
     pub(crate) fn member(&self, workspace_id: &str, scopes: &[&str]) -> Caller {
+        self.caller(&Bearer(Some(self.token(workspace_id, scopes))))
+    }
+
+    /// An access token of this workspace with every permission, deployment-wide ones included.
+    pub(crate) fn token_with_every_scope(&self, workspace_id: &str) -> String {
+        let every: Vec<_> = Permission::ALL.iter().map(|permission| permission.as_scope()).collect();
+        self.token(workspace_id, &every)
+    }
+
+    fn token(&self, workspace_id: &str, scopes: &[&str]) -> String {
         let now = self.clock.now().as_second();
-        self.caller(&Bearer(Some(self.keys.sign(&json!({
+        self.keys.sign(&json!({
             "iss": GATEWAY,
             "sub": format!("{workspace_id}/ti/member"),
             "aud": GATEWAY,
@@ -215,12 +233,12 @@ impl Service {
             "jti": "at-1",
             "workspace_id": workspace_id,
             "scope": scopes.join(" "),
-        })))))
+        }))
     }
 
     /// With every permission a workspace can give but those whose name holds one of these.
     pub(crate) fn member_without(&self, workspace_id: &str, lacking: &[&str]) -> Caller {
-        let scopes: Vec<&str> = countersign_domain::permission::Permission::ALL
+        let scopes: Vec<&str> = Permission::ALL
             .iter()
             .map(|permission| permission.as_scope())
             .filter(|scope| !lacking.iter().any(|part| scope.contains(part)))
@@ -234,6 +252,14 @@ impl Service {
 
     pub(crate) fn audit_log(&self) -> AuditLogServiceClient<PeerChannel> {
         AuditLogServiceClient::new(self.internal.clone())
+    }
+
+    pub(crate) fn reachable_scopes(&self) -> ReachableScopeServiceClient<PeerChannel> {
+        ReachableScopeServiceClient::new(self.internal.clone())
+    }
+
+    pub(crate) fn workspace_states(&self) -> WorkspaceStateServiceClient<PeerChannel> {
+        WorkspaceStateServiceClient::new(self.internal.clone())
     }
 
     pub(crate) fn policies(&self) -> PolicyServiceClient<PeerChannel> {

@@ -14,6 +14,7 @@ on_every_database! {
     key_sets_and_certificates_of_a_workspace_have_a_limit_together
     concurrent_creations_of_workspaces_stop_at_the_quota
     s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at_the_commit
+    s69_the_reserved_scopes_behind_an_issuer_are_those_of_its_own_workspace_enabled_or_not
 }
 
 async fn resources_read_back_as_they_were_written(replicas: Replicas) {
@@ -281,7 +282,7 @@ async fn s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at
     let keys = TrustedIssuerSettings { key_source: pinned("https://keys.example"), ..issuer.settings.clone() };
     let refused = update(&issuer, keys, &refuses_get).await;
     assert!(matches!(&refused, Err(WriteError::NotGrantable(scope)) if *scope == get), "{refused:?}");
-    assert_eq!(*asked.lock().unwrap(), [create, get.clone()]);
+    assert_eq!(*asked.lock().unwrap(), [create.clone(), get.clone()]);
     assert_eq!(replicas.one.trusted_issuer(&workspace.id, &issuer.id).await.unwrap().as_ref(), Some(&issuer));
 
     let nothing = |_: &Scope| false;
@@ -289,4 +290,31 @@ async fn s69_an_issuer_is_changed_by_who_may_give_what_its_relationships_give_at
     update(&second, keys, &nothing).await.unwrap();
     let disabled = TrustedIssuerSettings { enabled: false, ..issuer.settings.clone() };
     update(&issuer, disabled, &nothing).await.unwrap();
+}
+
+async fn s69_the_reserved_scopes_behind_an_issuer_are_those_of_its_own_workspace_enabled_or_not(replicas: Replicas) {
+    let Tenant { workspace, issuer, relationship } = replicas.tenant().await;
+    let second = replicas.issuer(&workspace.id, "https://second.example").await;
+    let scopes = ["deploy", "countersign:issuers.get", "countersign:issuers.create"].map(|text| text.parse::<Scope>().unwrap());
+    let settings = TrustRelationshipSettings { scopes: scopes.to_vec(), enabled: false, ..relationship.settings };
+    replicas.one.update_trust_relationship(&workspace.id, &relationship.id, 1, settings, now()).await.unwrap();
+    let disabled = TrustedIssuerSettings { enabled: false, ..issuer.settings.clone() };
+    replicas.one.update_trusted_issuer(&workspace.id, &issuer.id, 1, disabled, &anything, now()).await.unwrap();
+    let other = replicas.workspace().await;
+    replicas.issuer(&other.id, issuer.settings.issuer_url.as_str()).await;
+
+    let behind =
+        async |workspace_id, url: &str| replicas.other.reserved_scopes_behind(workspace_id, &url.parse().unwrap()).await.unwrap();
+    let url = issuer.settings.issuer_url.as_str();
+    let [_, get, create] = scopes;
+    assert_eq!(behind(&workspace.id, url).await, [create, get].into());
+    for (workspace_id, url) in [
+        (&workspace.id, second.settings.issuer_url.as_str()),
+        (&workspace.id, "https://nobody.example"),
+        (&workspace.id, &format!("{url}/")),
+        (&other.id, url),
+        (&WorkspaceId::from_random([0xee; 16]), url),
+    ] {
+        assert!(behind(workspace_id, url).await.is_empty(), "{url}");
+    }
 }
