@@ -166,6 +166,27 @@ impl Issuer {
         violations.into_result(updated)
     }
 
+    /// Whether every subject, set of claims and audience that this issuer can sign, the former one can sign too. Only such a change is
+    /// free of what can be obtained with the issuer's tokens (SECURITY 69).
+    pub fn only_takes_from(&self, former: &Self) -> bool {
+        // Everything is named, so that a new setting does not compile until it is decided about. Algorithms, durations and keys change
+        // how a token is signed and for how long, not what it says.
+        let IssuerSettings {
+            allowed_audiences,
+            display_name: _,
+            algorithms: _,
+            default_token_duration: _,
+            max_token_duration: _,
+            rotation: _,
+            key_custody: _,
+        } = &self.settings;
+        let before = &former.settings.allowed_audiences;
+        // An empty list allows every audience.
+        let allows_no_more =
+            before.is_empty() || (!allowed_audiences.is_empty() && allowed_audiences.iter().all(|one| before.contains(one)));
+        self.profile == former.profile && self.issuer_url == former.issuer_url && allows_no_more
+    }
+
     /// The profile after an update. A definition is kept as long as the profile is one of the operator's.
     fn updated_profile(&self, draft: &IssuerDraft, mask: &Mask<'_>, violations: &mut Violations) -> Option<Profile> {
         let (renamed, redefined) = (mask.names("profile"), mask.names("profile_definition"));

@@ -7,6 +7,7 @@
 //! Signing and serving go by a picture in memory ([`directory`]), which [`keeper`] keeps fresh, so both outlive the database.
 //! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`export`] writes it where relying parties can read it, [`http`] and [`rpc`] are the two surfaces,
 //! [`workspaces`] follows which workspaces exist and are active, [`withdrawal`] ends the issuers of deleted ones.
+//! [`reach`] asks which permissions subjects of an issuer obtain.
 //! [`figures`] is what operators watch. Start at [`start`](fn@start), where it is put together.
 
 mod causes;
@@ -17,6 +18,7 @@ mod export;
 mod figures;
 mod http;
 mod keeper;
+mod reach;
 mod rpc;
 mod settings;
 mod start;

@@ -37,6 +37,7 @@ use crate::export::{Behind, ExportTarget, Exporter};
 use crate::figures::KeyFigures;
 use crate::http::routes;
 use crate::keeper::{Keeper, OwnKeys};
+use crate::reach::Reach;
 use crate::rpc::access_tokens::AccessTokens;
 use crate::rpc::issuers::Issuers;
 use crate::rpc::key_sets::KeySets;
@@ -160,7 +161,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         .with_context(|| format!("{access_token_issuer} is, or was, the URL of a workspace's issuer"))?;
     let custody = Custody::new(key_encryption_keys, key_device);
     let keeper = Keeper::new(Arc::clone(&store), custody, Arc::clone(&clock), policy);
-    let (follower, workspaces) = WorkspaceFollower::new(trust_service, Arc::clone(&entropy), workspace_staleness_limit);
+    let (follower, workspaces) = WorkspaceFollower::new(trust_service.clone(), Arc::clone(&entropy), workspace_staleness_limit);
     let keeper = keeper.with_access_token_keys(access_token_key_custody).with_exports(export.is_some());
     let keeper = Arc::new(keeper.with_workspaces(Arc::clone(&workspaces)));
     keeper.refresh().await.context("cannot read the issuers")?;
@@ -193,6 +194,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         keeper: Arc::clone(&keeper),
         store,
         workspaces: Arc::clone(&workspaces),
+        reach: Reach::new(trust_service),
         namespace: Arc::clone(&namespace),
         page_tokens: page_tokens.clone(),
         clock: Arc::clone(&clock),

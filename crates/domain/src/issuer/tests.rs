@@ -265,3 +265,44 @@ fn subjects_do_not_change_for_ever_nor_is_an_answer_longer_than_it_can_be() {
     assert_eq!(quoted(&vec!["x".repeat(512); 3], "many"), "many");
     assert_eq!(quoted(&["a".to_owned(), "b".to_owned()], "many"), "`a`, `b`");
 }
+
+#[test]
+fn s69_an_update_that_changes_what_can_be_signed_is_told_from_one_that_only_takes_away() {
+    let of = |change: &dyn Fn(&mut Issuer)| {
+        let allowed_audiences = ["one", "two"].map(str::to_owned).to_vec();
+        let mut issuer = issuer(create(&IssuerDraft { allowed_audiences, ..IssuerDraft::default() }).unwrap());
+        change(&mut issuer);
+        issuer
+    };
+    let former = of(&|_| {});
+    let audiences = |names: &'static [&'static str]| {
+        move |issuer: &mut Issuer| issuer.settings.allowed_audiences = names.iter().map(|name| name.parse().unwrap()).collect()
+    };
+    let harmless: [&dyn Fn(&mut Issuer); 9] = [
+        &|_| {},
+        &|issuer| issuer.settings.display_name = "another".parse().ok(),
+        &|issuer| issuer.settings.algorithms = vec![SignatureAlgorithm::EdDsa],
+        &|issuer| issuer.settings.max_token_duration = Duration::from_hours(24),
+        &|issuer| issuer.settings.default_token_duration = Duration::from_mins(1),
+        &|issuer| issuer.settings.rotation = RotationPolicy::OnRequest,
+        &|issuer| issuer.settings.key_custody = KeyCustody::Device,
+        &audiences(&["two"]),
+        &audiences(&["two", "one"]),
+    ];
+    for (index, change) in harmless.iter().enumerate() {
+        assert!(of(change).only_takes_from(&former), "{index}");
+    }
+    let deciding: [&dyn Fn(&mut Issuer); 4] = [
+        &|issuer| issuer.profile = "namespace".parse().unwrap(),
+        &audiences(&["one", "two", "three"]),
+        &audiences(&["three"]),
+        &audiences(&[]),
+    ];
+    for (index, change) in deciding.iter().enumerate() {
+        assert!(!of(change).only_takes_from(&former), "{index}");
+    }
+    // Where every audience was allowed, any list takes away.
+    let open = of(&audiences(&[]));
+    assert!(former.only_takes_from(&open));
+    assert!(!open.only_takes_from(&former));
+}

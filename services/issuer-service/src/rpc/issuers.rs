@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 
 use super::{database_trouble, read_ids};
 use crate::keeper::Keeper;
+use crate::reach::Reach;
 use crate::workspaces::Workspaces;
 
 const KIND: &str = "Issuer";
@@ -36,6 +37,7 @@ pub(crate) struct Issuers {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) store: Arc<dyn IssuerStore>,
     pub(crate) workspaces: Arc<Workspaces>,
+    pub(crate) reach: Reach,
     pub(crate) namespace: Arc<IssuerNamespace>,
     pub(crate) page_tokens: PageTokens,
     pub(crate) clock: Arc<dyn Clock>,
@@ -47,6 +49,8 @@ impl Issuers {
         let draft = request.issuer.ok_or_else(|| Refusal::invalid_field("issuer", "is required"))?;
         let issuer = self.new_issuer(draft)?;
         self.workspaces.check(caller, &issuer.workspace_id, WorkspaceUse::Change).await?;
+        // A relationship may have been waiting for this URL.
+        self.reach.check(caller, &issuer.workspace_id, &issuer.issuer_url).await?;
         match self.store.create_issuer(&issuer).await.map_err(|error| database_trouble(&error))? {
             CreateOutcome::Created => {}
             CreateOutcome::UrlTaken => return Err(Refusal::already_exists(KIND, &issuer.issuer_url)),
@@ -158,6 +162,9 @@ impl Issuers {
             let mut violations = Violations::new();
             self.can_keep_keys(&changed.settings, &mut violations);
             let changed = violations.into_result(changed)?;
+            if !changed.only_takes_from(&present) {
+                self.reach.check(caller, &workspace_id, &present.issuer_url).await?;
+            }
             match self.store.update_issuer(&changed, present.revision).await.map_err(|error| database_trouble(&error))? {
                 WriteOutcome::Done => {
                     tracing::info!(issuer.id = %id, workspace.id = %workspace_id, by = caller.subject, "changed an issuer");

@@ -13,6 +13,7 @@ mod keys;
 mod load;
 mod outages;
 mod profiles;
+mod reach;
 mod rewrap;
 mod rotation;
 mod tokens;

@@ -1,4 +1,4 @@
-//! A trust-service that is played by the test: which workspaces there are, and whether it can be reached.
+//! A trust-service that is played by the test: which workspaces there are, what they grant, and whether it can be reached.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,8 +7,11 @@ use async_trait::async_trait;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::workspace::WorkspaceState;
 use countersign_proto::trust::workspace_state::WorkspaceStateEvent;
+use countersign_proto::trust_v1::reachable_scope_service_server::{ReachableScopeService, ReachableScopeServiceServer};
 use countersign_proto::trust_v1::workspace_state_service_server::{WorkspaceStateService, WorkspaceStateServiceServer};
-use countersign_proto::trust_v1::{WatchWorkspacesRequest, WatchWorkspacesResponse};
+use countersign_proto::trust_v1::{
+    ListReachableScopesRequest, ListReachableScopesResponse, WatchWorkspacesRequest, WatchWorkspacesResponse,
+};
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::server::{Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
@@ -24,6 +27,8 @@ pub(crate) struct PlayedTrustService(Arc<watch::Sender<Played>>);
 #[derive(Debug, Clone)]
 struct Played {
     states: HashMap<WorkspaceId, WorkspaceState>,
+    /// Scopes that a workspace grants to subjects of the issuer with this URL.
+    reachable: HashMap<(String, String), Vec<String>>,
     is_reachable: bool,
     /// Whether changes and barriers are held back, as by a replica that lags.
     is_silent: bool,
@@ -32,7 +37,7 @@ struct Played {
 impl PlayedTrustService {
     pub(crate) fn with_active(numbers: impl IntoIterator<Item = u8>) -> Self {
         let states = numbers.into_iter().map(|number| (WorkspaceId::from_random([number; 16]), WorkspaceState::Active)).collect();
-        Self(Arc::new(watch::Sender::new(Played { states, is_reachable: true, is_silent: false })))
+        Self(Arc::new(watch::Sender::new(Played { states, reachable: HashMap::new(), is_reachable: true, is_silent: false })))
     }
 
     /// Sets the state of a workspace; `None` deletes it.
@@ -43,6 +48,12 @@ impl PlayedTrustService {
                 None => played.states.remove(id),
             };
         });
+    }
+
+    /// Sets what relationships of a workspace grant to subjects of an issuer.
+    pub(crate) fn grant(&self, id: &WorkspaceId, issuer_url: &str, scopes: &[&str]) {
+        let scopes = scopes.iter().map(ToString::to_string).collect();
+        self.0.send_modify(|played| _ = played.reachable.insert((id.to_string(), issuer_url.to_owned()), scopes));
     }
 
     /// Cuts every stream and refuses new ones, or accepts them again.
@@ -59,7 +70,11 @@ impl PlayedTrustService {
     pub(crate) fn serve(&self, shutdown: &Shutdown) -> PeerChannel {
         let (listeners, connectors) = Listeners::in_process();
         Server::new("trust-service")
-            .internal(Surface::new().grpc(WorkspaceStateServiceServer::new(self.clone())))
+            .internal(
+                Surface::new()
+                    .grpc(WorkspaceStateServiceServer::new(self.clone()))
+                    .grpc(ReachableScopeServiceServer::new(self.clone())),
+            )
             .start(listeners, shutdown.clone())
             .unwrap();
         PeerChannel::new("trust-service", PeerAddress::InProcess(connectors.internal))
@@ -113,5 +128,21 @@ impl WorkspaceStateService for PlayedTrustService {
             }
         });
         Ok(Response::new(UnboundedReceiverStream::new(stream)))
+    }
+}
+
+#[async_trait]
+impl ReachableScopeService for PlayedTrustService {
+    async fn list_reachable_scopes(
+        &self,
+        request: Request<ListReachableScopesRequest>,
+    ) -> Result<Response<ListReachableScopesResponse>, Status> {
+        let played = self.0.borrow();
+        if !played.is_reachable {
+            return Err(Status::unavailable("away"));
+        }
+        let ListReachableScopesRequest { workspace_id, issuer_url } = request.into_inner();
+        let scopes = played.reachable.get(&(workspace_id, issuer_url)).cloned().unwrap_or_default();
+        Ok(Response::new(ListReachableScopesResponse { scopes }))
     }
 }
