@@ -262,3 +262,23 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<CelExpression>(&json).unwrap(), written);
     }
 }
+
+#[test]
+fn expressions_are_equal_where_their_text_is() {
+    let (one, other) = (expression("assertion.run == 1"), expression("assertion.run == 2"));
+    assert_eq!(one, expression("assertion.run == 1"));
+    assert_ne!(one, other);
+    assert_ne!(one, expression("assertion.run  == 1"), "by their text, not by what they mean");
+}
+
+#[test]
+fn s32_a_tree_may_be_as_deep_as_the_limit_and_no_deeper() {
+    let refused = |source: String| source.parse::<CelExpression>().err().map(|error| error.to_string());
+    let members = |count: usize| format!("assertion{} == 1", ".a".repeat(count));
+    let alternatives = |count: usize| format!("{}true", "true ? true : ".repeat(count));
+    for (most, too_deep) in [(members(40), members(41)), (alternatives(40), alternatives(41))] {
+        assert_eq!(refused(most), None);
+        let error = refused(too_deep).unwrap();
+        assert!(error.contains("at most 40 operations within one another"), "{error}");
+    }
+}

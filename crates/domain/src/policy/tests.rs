@@ -169,6 +169,29 @@ fn s24_issuers_are_found_by_their_exact_url() {
 }
 
 #[test]
+fn s31_a_policy_that_arrives_in_parts_is_the_policy_that_arrives_as_a_whole() {
+    let url = "https://i.example";
+    let snapshot = |trusted_issuers, numbers: &[usize]| PolicySnapshot {
+        workspace_id: workspace_id(),
+        state: WorkspaceState::Disabled,
+        policy_revision: 9,
+        trusted_issuers,
+        trust_relationships: numbers.iter().map(|&number| relationship(number, &["org:*"])).collect(),
+    };
+    let whole = WorkspacePolicy::from(snapshot(vec![trusted_issuer(url)], &[1, 2, 3]));
+    let mut in_parts = WorkspacePolicy::new(workspace_id(), WorkspaceState::Active, 1);
+    for part in [snapshot(vec![trusted_issuer(url)], &[1]), snapshot(vec![], &[2, 3])] {
+        in_parts.add_part(part);
+    }
+    for policy in [&whole, &in_parts] {
+        assert_eq!((policy.state(), policy.revision()), (WorkspaceState::Disabled, 9));
+        assert_eq!(policy.issuers().map(|issuer| issuer.id.clone()).collect::<Vec<_>>(), [issuer_id()]);
+        assert!(policy.issuer(url).is_some());
+        assert_eq!((policy.relationship_count(), accepting(policy, "org:a")), (3, ids(&[1, 2, 3])));
+    }
+}
+
+#[test]
 fn an_issuer_registered_anew_under_the_same_url_in_one_change_is_kept() {
     let url = "https://issuer.example";
     let mut policy = policy(vec![]);

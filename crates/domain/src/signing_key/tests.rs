@@ -479,3 +479,36 @@ fn a_key_signs_for_90_days_unless_its_issuer_says_otherwise() {
     }
     assert_eq!(RotationPolicy::OnRequest.period(), Duration::ZERO);
 }
+
+#[test]
+fn the_end_of_a_key_changes_its_stage_at_its_two_times_and_at_no_other() {
+    let retirement = Some(Retirement { sign_until: at(100), publish_until: at(200) });
+    let key = SigningKeyRecord { retirement, ..key(Es256, 1, 0, 0) };
+    for (now, state, next) in [
+        (0, SigningKeyState::Active, Some(100)),
+        (99, SigningKeyState::Active, Some(100)),
+        (100, SigningKeyState::Retiring, Some(200)),
+        (199, SigningKeyState::Retiring, Some(200)),
+        (200, SigningKeyState::Retired, None),
+    ] {
+        assert_eq!((key.state(at(now)), key.next_change(at(now))), (state, next.map(at)), "at {now}");
+    }
+}
+
+#[test]
+fn a_prepared_key_activates_its_own_algorithm_only() {
+    let keys = [key(Es256, 1, 0, 0), key(Es256, 2, 10, 50), key(EdDsa, 1, 10, 30)];
+    assert_eq!(next_activation(at(20), &keys, Es256), Some(at(50)));
+    assert_eq!(next_activation(at(20), &keys, EdDsa), Some(at(30)));
+    assert_eq!(next_activation(at(20), &keys, Rs256), None);
+    assert_eq!(next_activation(at(50), &keys, Es256), None, "it signs already");
+}
+
+#[test]
+fn metrics_and_logs_name_every_state_and_wait() {
+    assert_eq!(SigningKeyState::ALL.map(SigningKeyState::as_str), ["prepared", "active", "retiring", "retired", "revoked"]);
+    assert_eq!(SigningKeyState::ALL.map(SigningKeyState::is_published), [true, true, true, false, false]);
+    assert_eq!(SigningKeyState::ALL.map(SigningKeyState::is_final), [false, false, false, true, true]);
+    let waits = ["export", "key_set_copies", "rotation_period", "rotation_request", "issued_tokens"];
+    assert_eq!(KeyWait::ALL.map(KeyWait::as_str), waits);
+}
