@@ -282,3 +282,10 @@ fn s32_a_tree_may_be_as_deep_as_the_limit_and_no_deeper() {
         assert!(error.contains("at most 40 operations within one another"), "{error}");
     }
 }
+
+#[test]
+fn an_expression_has_at_most_1024_bytes() {
+    let source = |length: usize| format!("assertion.a == '{}'", "x".repeat(length - "assertion.a == ''".len()));
+    assert!(source(1_024).parse::<CelExpression>().is_ok());
+    assert!(source(1_025).parse::<CelExpression>().is_err());
+}
