@@ -6,13 +6,18 @@
 //! |---|---|---|
 //! | [`Database::begin_write`] | the one writing connection, `BEGIN IMMEDIATE`: writers queue in the process and never see `SQLITE_BUSY` | a pooled connection, `READ COMMITTED` |
 //! | [`Database::begin_read`] | a reading connection; WAL gives it a snapshot | `REPEATABLE READ`, read only |
+//! | who can read the file | its owner alone, from its first instant | |
 //! | durability | WAL, `synchronous = FULL` | the server's `synchronous_commit` |
 //! | replicas that start together | `BEGIN IMMEDIATE` | an advisory lock |
 
+mod sqlite_file;
+
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel,
     RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
@@ -70,6 +75,13 @@ impl DatabaseUrl {
 
     fn is_memory(&self) -> bool {
         self.0.contains(":memory:") || self.0.contains("mode=memory")
+    }
+
+    /// The file of a SQLite database, by the rules of `sqlx`; `None` for a URI of SQLite's own.
+    fn file(&self) -> Option<PathBuf> {
+        let name = self.0.strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next()?;
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        (!name.is_empty() && !name.starts_with("file:")).then(|| PathBuf::from(name.as_ref()))
     }
 }
 
@@ -207,7 +219,10 @@ impl Database {
             let connection = sea_orm::Database::connect(sqlite(url, 1, SqliteRole::Writer)).await?;
             Ok(Self { write: connection.clone(), read: connection, schema })
         } else {
-            // The writer first: it creates the file and switches it to WAL.
+            if let Some(file) = url.file() {
+                sqlite_file::make_private(&file);
+            }
+            // The writer first: it switches the file to WAL.
             let write = sea_orm::Database::connect(sqlite(url, 1, SqliteRole::Writer)).await?;
             let read = sea_orm::Database::connect(sqlite(url, SQLITE_READERS, SqliteRole::Reader)).await?;
             Ok(Self { write, read, schema })
@@ -447,6 +462,21 @@ mod tests {
             assert_eq!(row.try_get::<String>("", "value").unwrap(), expected, "{pragma}");
         }
         assert!(database.reader().execute_unprepared("CREATE TABLE t (n bigint)").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn s81_a_database_file_is_its_owner_s_alone_from_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        // Names are percent-encoded in the URL, and parameters are not part of them.
+        let path = folder.path().join("a b?c.db");
+        let encoded = path.display().to_string().replace(' ', "%20").replace('?', "%3F");
+        for parameters in ["?mode=rwc", "", "?mode=rw"] {
+            let database = Database::connect(&url(&format!("sqlite://{encoded}{parameters}")), "countersign_test").await.unwrap();
+            database.migrate(&[Box::new(Numbers)]).await.unwrap();
+            let modes = sqlite_file::tests::modes(folder.path());
+            assert!(modes.len() >= 2, "the log is beside the database: {modes:?}");
+            assert!(modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
+        }
     }
 
     #[tokio::test]
