@@ -377,8 +377,13 @@ impl Deployment {
 
     /// Sends SIGTERM, without waiting.
     pub fn terminate(&self, instance: Instance) {
+        self.signal(instance, Signal::TERM);
+    }
+
+    /// Sends a signal, without waiting.
+    pub fn signal(&self, instance: Instance, signal: Signal) {
         if let Some(process) = self.processes().get(&instance) {
-            process.signal(Signal::TERM);
+            process.signal(signal);
         }
     }
 

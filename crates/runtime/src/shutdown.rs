@@ -32,20 +32,55 @@ impl Shutdown {
         Self(self.0.child_token())
     }
 
-    /// Gives the signal on SIGTERM or SIGINT. A second one is left to the drain's grace period.
+    /// Gives the signal on SIGTERM, SIGINT or SIGHUP: a service whose terminal closes drains too. Settings are read at the start
+    /// alone and certificates whenever their files change, so SIGHUP has nothing to reload. A process that was started with SIGHUP
+    /// ignored (`nohup`) goes on ignoring it. A second signal is left to the drain's grace period.
     pub fn on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
         let shutdown = self.clone();
         tokio::spawn(async move {
+            let ended_terminal = async {
+                match &mut hang_up {
+                    Some(hang_up) => hang_up.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
                 _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+                _ = ended_terminal => tracing::info!("SIGHUP: draining"),
                 () = shutdown.requested() => {}
             }
             shutdown.trigger();
         });
         Ok(())
+    }
+}
+
+/// Whether the process was started with SIGHUP ignored. Only Linux tells without unsafe code; elsewhere it counts as not ignored.
+fn ignores_hang_up() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, 1))
+}
+
+/// Whether a `/proc/…/status` lists the signal as ignored.
+fn ignores(status: &str, signal: u32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status_of_the_process() {
+        let status = |mask: &str| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
+        assert!(ignores(&status("0000000000001001"), 1));
+        assert!(!ignores(&status("0000000000001000"), 1));
+        assert!(!ignores(&status("garbage"), 1) && !ignores("", 1));
     }
 }

@@ -1,4 +1,4 @@
-//! SIGTERM drains; a restart finds everything again.
+//! SIGTERM and SIGHUP drain; a restart finds everything again.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,6 +9,7 @@ use countersign_testkit::wait;
 use countersign_tests::deployment::{Deployment, Instance, RedisAtStart};
 use countersign_tests::http1;
 use countersign_tests::token_endpoint::{JWT, TOKEN_EXCHANGE, document, exchange};
+use rustix::process::Signal;
 
 use crate::deployments::Scene;
 use crate::verify;
@@ -59,6 +60,15 @@ async fn a_restart_finds_everything_and_refuses_used_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_a_request_finish_and_takes_no_new_one() {
+    a_signal_lets_a_request_finish(Signal::TERM).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_never_ends_a_service_without_draining() {
+    a_signal_lets_a_request_finish(Signal::HUP).await;
+}
+
+async fn a_signal_lets_a_request_finish(signal: Signal) {
     let deployment = Deployment::start(RedisAtStart::Running);
     let scene = Scene::in_deployment(&deployment).await;
     let port = deployment.public_port(Instance::Gateway);
@@ -73,7 +83,7 @@ async fn sigterm_lets_a_request_finish_and_takes_no_new_one() {
     // Another request on another connection shows that the first had time to arrive.
     assert!(http1::get(port, "/.well-known/oauth-authorization-server").is_some());
 
-    deployment.terminate(Instance::Gateway);
+    deployment.signal(Instance::Gateway, signal);
     wait::blocking("the gateway takes no new connection", Duration::from_secs(10), || {
         TcpStream::connect(("127.0.0.1", port)).is_err()
     });
