@@ -10,9 +10,11 @@
 pub mod ambient;
 pub mod auth;
 pub mod client;
+pub mod command_line;
 pub mod config;
 mod connection;
 pub mod context;
+pub mod disclosure;
 pub mod health;
 mod layers;
 mod metrics;
@@ -26,5 +28,6 @@ pub mod secret;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod text;
 pub mod tls;
 pub mod transport;

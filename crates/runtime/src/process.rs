@@ -26,7 +26,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use crate::command_line;
 use crate::config::{self, Settings};
+use crate::disclosure::Concealed;
 use crate::server::Running;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
@@ -41,29 +43,31 @@ pub struct Program {
 }
 
 /// Runs a service: arguments (`--config`, `--print-config`, `--version`), settings, telemetry, `start`, then serves until
-/// SIGTERM or SIGINT and drains.
+/// SIGTERM, SIGINT or SIGHUP and drains.
 pub fn run<S, F>(program: Program, start: F) -> ExitCode
 where
     S: Settings,
     F: AsyncFnOnce(S, Shutdown) -> anyhow::Result<Running>,
 {
-    match run_to_end(program, start) {
+    let mut concealed = Concealed::default();
+    match run_to_end(program, start, &mut concealed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(std::io::stderr(), &format!("{}: {error:#}", program.name));
+            let message = format!("{}: {error:#}", program.name);
+            tell(std::io::stderr(), &concealed.remove_from(&message));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run_to_end<S, F>(program: Program, start: F) -> anyhow::Result<()>
+fn run_to_end<S, F>(program: Program, start: F, concealed: &mut Concealed) -> anyhow::Result<()>
 where
     S: Settings,
     F: AsyncFnOnce(S, Shutdown) -> anyhow::Result<Running>,
 {
-    let arguments = command(program).get_matches();
+    let arguments = command_line::matches(command(program));
     let file = arguments.get_one::<PathBuf>("config");
-    let settings: S = config::load(file.map(PathBuf::as_path))?;
+    let settings: S = config::load(file.map(PathBuf::as_path), concealed)?;
     if arguments.get_flag("print-config") {
         tell(std::io::stdout(), config::masked(&settings)?.trim_end());
         return Ok(());

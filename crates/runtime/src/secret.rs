@@ -9,6 +9,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
+use crate::disclosure::{FileName, SecretShape};
+use crate::text::{self, NotText};
+
 /// The most bytes that a secret file may hold.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -16,7 +19,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     /// It cannot be read.
-    #[error("cannot read {path}")]
+    #[error("cannot read {}", Shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -24,7 +27,7 @@ pub enum SecretFileError {
         source: std::io::Error,
     },
     /// Others than the owner may read or write it.
-    #[error("{path} can be read or written by others (mode {mode:04o}); run `chmod 600` on it")]
+    #[error("{} can be read or written by others (mode {mode:04o}); run `chmod 600` on it", Shown(path))]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -32,19 +35,40 @@ pub enum SecretFileError {
         mode: u32,
     },
     /// More than 64 KiB.
-    #[error("{path} is larger than a secret can be")]
+    #[error("{} is larger than 64 KiB, the most that a secret can have", Shown(path))]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// What it holds is no such secret.
-    #[error("{path} {problem}")]
+    /// Its content is not such a secret.
+    #[error("{} {problem}", Shown(path))]
     Unfit {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// Its content is not text in UTF-8.
+    #[error("{} {problem}", Shown(path))]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        problem: NotText,
+    },
+}
+
+/// The name of a secret file. A PIN in its place is not shown either.
+struct Shown<'a>(&'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_number = self.0.to_str().is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()));
+        if is_number {
+            return write!(f, "a file whose name is not shown, because it contains {}", SecretShape::Implausible.description());
+        }
+        FileName(self.0).fmt(f)
+    }
 }
 
 /// The bytes of a secret file.
@@ -64,12 +88,18 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     Ok(bytes)
 }
 
-/// The text of a secret file, less the white space around it.
+/// The text of a secret file, without a byte order mark and the white space around it.
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
     let bytes = read(path)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| SecretFileError::Unfit { path: path.to_owned(), problem: "is not UTF-8 text" })?;
+    let text = text::decode(&bytes).map_err(|problem| SecretFileError::NotText { path: path.to_owned(), problem })?;
     Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+/// The token of a secret file, as [`text::token`] finds it.
+pub fn read_token(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
+    let text = read_text(path)?;
+    let token = text::token(&text).map_err(|error| SecretFileError::Unfit { path: path.to_owned(), problem: error.problem() })?;
+    Ok(Zeroizing::new(token.to_owned()))
 }
 
 /// The operator's first credential, from a file. Only its hash is kept.
@@ -95,9 +125,9 @@ impl BootstrapToken {
 
     /// A token from a file.
     pub fn from_file(path: &Path) -> Result<Self, SecretFileError> {
-        Self::new(&read_text(path)?).map_err(|_| SecretFileError::Unfit {
+        Self::new(&read_token(path)?).map_err(|_| SecretFileError::Unfit {
             path: path.to_owned(),
-            problem: "must hold at least 32 printable ASCII characters without spaces",
+            problem: "must contain at least 32 printable ASCII characters without spaces",
         })
     }
 
@@ -169,5 +199,25 @@ mod tests {
         }
         let (_folder, path) = file("short", 0o600);
         assert!(BootstrapToken::from_file(&path).unwrap_err().to_string().contains("at least 32"));
+    }
+
+    #[test]
+    fn a_bootstrap_token_is_found_in_what_editors_and_shells_write() {
+        let good = "0123456789abcdef0123456789abcdef";
+        for text in [format!("\u{feff}{good}\r\n"), format!("\"{good}\"\n"), format!("Bearer {good}")] {
+            let (_folder, path) = file(&text, 0o600);
+            assert!(BootstrapToken::from_file(&path).unwrap().matches(good), "{text}");
+        }
+        let (_folder, path) = file(&format!("{good} {good}"), 0o600);
+        assert!(BootstrapToken::from_file(&path).unwrap_err().to_string().contains("white space"));
+    }
+
+    #[test]
+    fn s81_a_secret_in_place_of_a_file_name_is_not_shown() {
+        let secret = "q1Z8v0x5m3Jt7b2Kc9Rf4Ws6Yd1Gh8Lp0Nq5Tv2Xz3B=";
+        let error = read_text(Path::new(secret)).unwrap_err().to_string();
+        assert!(!error.contains(secret) && error.contains("looks like a secret"), "{error}");
+        assert!(!read_text(Path::new("493817")).unwrap_err().to_string().contains("493817"), "a PIN");
+        assert_eq!(read_text(Path::new("no-such-file")).unwrap_err().to_string(), "cannot read no-such-file");
     }
 }

@@ -35,7 +35,7 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read or holds no PEM of the expected kind.
-    #[error("cannot read {path}")]
+    #[error("cannot read {}", crate::disclosure::FileName(path))]
     Read {
         /// The file.
         path: PathBuf,

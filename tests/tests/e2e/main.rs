@@ -9,6 +9,7 @@ mod command_line;
 mod compose;
 mod deployments;
 mod dev;
+mod disclosure;
 mod exchange;
 mod explain;
 mod faults;

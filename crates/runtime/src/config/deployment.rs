@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::{DeploymentSecret, SecretTooShort};
 
+use crate::disclosure::FileName;
 use crate::secret::{self, SecretFileError};
 
 /// Why a text is not the gateway's public URL.
@@ -43,7 +44,7 @@ pub enum InvalidDeploymentSecret {
     #[error(transparent)]
     File(#[from] SecretFileError),
     /// What it holds could be guessed.
-    #[error("{path} does not hold a deployment secret")]
+    #[error("{} does not contain a deployment secret", FileName(path))]
     Short {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,10 @@
 //! Layers, types and checks.
+//!
+//! No problem repeats the value of a setting, which can be a secret in the wrong place (SECURITY 81): a problem names the key and
+//! what its value must be.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +14,8 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::Telemetry;
+use crate::disclosure::{Concealed, FileName, SecretShape, is_plain_word, repeats};
+use crate::text::{self, NotText};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "COUNTERSIGN_";
@@ -91,20 +97,28 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {path}")]
+    #[error("cannot read the configuration file: {}", FileName(path))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
+    /// The file is not text.
+    #[error("the configuration file is not usable: {} {problem}", FileName(path))]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        problem: NotText,
+    },
     /// The file is not TOML.
-    #[error("the configuration file {path} is not TOML")]
+    #[error("the configuration file is not TOML: {}: {problem}", FileName(path))]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Where and why, without the text around it.
+        problem: String,
     },
     /// The defaults cannot be written down, which is a mistake in the code.
     #[error("the default settings cannot be written down")]
@@ -114,42 +128,112 @@ pub enum ConfigError {
     Invalid(Problems),
 }
 
-/// Loads the settings: defaults, then the file (`--config`, or `COUNTERSIGN_CONFIG`), then the environment.
+/// Loads the settings: defaults, then the file (`--config`, or `COUNTERSIGN_CONFIG`), then the environment. Every secret-looking
+/// value of them is added to `concealed`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-pub fn load<S: Settings>(file: Option<&Path>) -> Result<S, ConfigError> {
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    load_from(file, variables)
+pub fn load<S: Settings>(file: Option<&Path>, concealed: &mut Concealed) -> Result<S, ConfigError> {
+    load_from(file, std::env::vars_os(), concealed)
 }
 
-fn load_from<S: Settings>(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<S, ConfigError> {
-    let variables: Vec<(String, String)> =
-        variables.filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(CLI_PREFIX)).collect();
-    let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
+/// Loads the settings from a file and these variables, as [`load`] does from the environment.
+pub fn load_from<S: Settings>(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    concealed: &mut Concealed,
+) -> Result<S, ConfigError> {
+    let variables: Vec<(String, OsString)> = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(CLI_PREFIX))
+        .collect();
+    let named =
+        variables.iter().find(|(name, path)| name == FILE_VARIABLE && !path.is_empty()).map(|(_, path)| PathBuf::from(path));
     let defaults = Table::try_from(S::default())?;
+    let mut problems = Problems::default();
     let mut given = match file.map(Path::to_owned).or(named) {
         Some(path) => read(path)?,
         None => Table::new(),
     };
     let mut from_environment = Vec::new();
     // An empty variable gives nothing: compose files cannot leave one out.
-    for (name, text) in variables.into_iter().filter(|(name, text)| name != FILE_VARIABLE && !text.is_empty()) {
+    for (name, value) in variables.into_iter().filter(|(name, value)| name != FILE_VARIABLE && !value.is_empty()) {
         let path: Vec<String> = name.trim_start_matches(PREFIX).to_lowercase().split("__").map(str::to_owned).collect();
-        set(&mut given, &path, Value::String(text));
-        from_environment.push(path.join("."));
+        match value.into_string() {
+            Ok(text) => {
+                set(&mut given, &path, Value::String(text));
+                from_environment.push(path.join("."));
+            }
+            Err(value) => {
+                concealed.add(&value.to_string_lossy());
+                problems.add(path.join("."), "must be UTF-8 text");
+            }
+        }
     }
-    let mut problems = Problems::default();
-    let settings: S = typed(&defaults, given, &from_environment, &mut problems)?;
+    texts(&given, &mut |text| concealed.add(text));
+    let settings: S = typed(&defaults, given, &from_environment, &mut problems).map_err(|error| error.without(concealed))?;
     settings.check(&mut problems);
     settings.telemetry().check("telemetry", &mut problems);
-    if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems)) }
+    if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems).without(concealed)) }
+}
+
+impl ConfigError {
+    /// The error without secret-looking values.
+    fn without(self, concealed: &Concealed) -> Self {
+        let Self::Invalid(Problems(problems)) = self else { return self };
+        let problems = problems.into_iter().map(|Problem { key, description }| Problem {
+            key: shown_key(&key).to_owned(),
+            description: concealed.remove_from(&description).into_owned(),
+        });
+        Self::Invalid(Problems(problems.collect()))
+    }
+}
+
+/// The path of a key, unless that can be a secret itself: somebody pasted it in place of a name.
+fn shown_key(key: &str) -> &str {
+    let mut names = key.split_once('[').map_or(key, |(names, _)| names).split('.');
+    let is_plain = names.all(is_plain_word) && SecretShape::of(key).is_none();
+    if is_plain { key } else { "a key that is not shown" }
+}
+
+/// Every text in the settings.
+fn texts(table: &Table, found: &mut impl FnMut(&str)) {
+    fn of_value(value: &Value, found: &mut impl FnMut(&str)) {
+        match value {
+            Value::String(text) => found(text),
+            Value::Array(values) => values.iter().for_each(|value| of_value(value, found)),
+            Value::Table(table) => texts(table, found),
+            _ => {}
+        }
+    }
+    table.values().for_each(|value| of_value(value, found));
 }
 
 fn read(path: PathBuf) -> Result<Table, ConfigError> {
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
         Err(source) => return Err(ConfigError::Read { path, source }),
     };
-    text.parse().map_err(|source| ConfigError::Syntax { path, source: Box::new(source) })
+    let text = match text::decode(&bytes) {
+        Ok(text) => text,
+        Err(problem) => return Err(ConfigError::NotText { path, problem }),
+    };
+    text.parse().map_err(|error| ConfigError::Syntax { path, problem: toml_problem(&error, text) })
+}
+
+/// Where a text is not TOML and why, without the line itself, which can hold a secret.
+pub fn toml_problem(error: &toml::de::Error, text: &str) -> String {
+    let at = error.span().map_or(text.len(), |span| span.start).min(text.len());
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let content = text.lines().nth(line - 1).unwrap_or_default();
+    let message = match error.message().rsplit_once(", expected ") {
+        // Behind the last one stands what a type says of itself; before it, what was found.
+        Some((_, expected)) => format!(": expected {expected}"),
+        None if repeats(error.message(), content) => String::new(),
+        None => format!(": {}", error.message()),
+    };
+    format!("line {line}, column {column}{message}")
 }
 
 /// The settings that these keys give on top of the defaults. A value of the wrong type is noted and replaced by its default, so
@@ -185,17 +269,32 @@ fn typed<S: Settings>(
             && let Some(Value::String(text)) = get(&given, &path)
         {
             let value = literal(text);
+            let description = description(&error, get(&given, &path));
             set(&mut given, &path, value);
-            reread.insert(key, error.message().to_owned());
+            reread.insert(key, description);
             continue;
         }
-        let description = reread.remove(&key).unwrap_or_else(|| error.message().to_owned());
+        let description = reread.remove(&key).unwrap_or_else(|| description(&error, get(&given, &path)));
         problems.add(key, description);
         if !remove(&mut given, &path) {
             // Not of a key that was given: nothing to leave out, so nothing more to find.
             return Err(ConfigError::Invalid(std::mem::take(problems)));
         }
     }
+}
+
+/// What a value of the wrong type must be. The error's own words can contain the value.
+fn description(error: &toml::de::Error, value: Option<&Value>) -> String {
+    let message = error.message();
+    // Behind the last one stands what a type says of itself; before it, what was found.
+    if let Some((_, expected)) = message.rsplit_once(", expected ") {
+        return format!("must be {expected}");
+    }
+    let mut is_repeated = false;
+    if let Some(value) = value {
+        texts(&Table::from_iter([("value".to_owned(), value.clone())]), &mut |text| is_repeated |= repeats(message, text));
+    }
+    if is_repeated { "is not valid".to_owned() } else { message.to_owned() }
 }
 
 /// A number, a truth value or a list in the environment: as TOML has it, or a list separated by commas.
@@ -250,9 +349,31 @@ fn remove(table: &mut Table, path: &[String]) -> bool {
     table.remove(first).is_some()
 }
 
-/// The settings as TOML, secrets masked.
+/// The settings as TOML. Secrets are masked, and so is every text that looks like one.
 pub fn masked<S: Settings>(settings: &S) -> Result<String, toml::ser::Error> {
-    toml::to_string_pretty(settings)
+    let mut table = Table::try_from(settings)?;
+    mask(&mut table);
+    toml::to_string_pretty(&table)
+}
+
+fn mask(table: &mut Table) {
+    fn of_value(key: &str, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                let is_file = key == "module" || key.ends_with("_file") || key.ends_with("_files");
+                let shape = if is_file { SecretShape::of_file_name(Path::new(text)) } else { SecretShape::of(text) };
+                if shape.is_some() {
+                    "<redacted>".clone_into(text);
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| of_value(key, value)),
+            Value::Table(table) => mask(table),
+            _ => {}
+        }
+    }
+    for (key, value) in table.iter_mut() {
+        of_value(key, value);
+    }
 }
 
 #[cfg(test)]
@@ -310,8 +431,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, toml).unwrap();
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        match load_from(Some(&path), variables) {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        match load_from(Some(&path), variables, &mut Concealed::default()) {
             Ok(settings) => Ok(settings),
             Err(ConfigError::Invalid(problems)) => Err(problems),
             Err(error) => panic!("{error}"),
@@ -380,7 +501,7 @@ mod tests {
         ];
         assert_eq!(keys(&problems), expected);
         let of = |key| problems.iter().find(|problem| problem.key == key).unwrap().description.as_str();
-        assert!(of("loopback").contains("boolean") && of("max_age_seconds").contains("u32"), "{problems}");
+        assert!(of("loopback") == "must be a boolean" && of("max_age_seconds") == "must be u32", "{problems}");
     }
 
     #[test]
@@ -400,14 +521,107 @@ mod tests {
 
     #[test]
     fn a_missing_file_and_a_broken_one_are_named() {
-        let missing = load_from::<Example>(Some(Path::new("/nowhere/config.toml")), std::iter::empty()).unwrap_err();
+        let missing = load_from::<Example>(Some(Path::new("/nowhere/config.toml")), [], &mut Concealed::default()).unwrap_err();
         assert!(missing.to_string().contains("/nowhere/config.toml"));
-        let variables = [("COUNTERSIGN_CONFIG".to_owned(), "/nowhere/else.toml".to_owned())];
-        let named = load_from::<Example>(None, variables.into_iter()).unwrap_err();
+        let variables = [("COUNTERSIGN_CONFIG".into(), "/nowhere/else.toml".into())];
+        let named = load_from::<Example>(None, variables, &mut Concealed::default()).unwrap_err();
         assert!(named.to_string().contains("/nowhere/else.toml"));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.toml"), "a = = b").unwrap();
-        let broken = load_from::<Example>(Some(&folder.path().join("config.toml")), std::iter::empty()).unwrap_err();
+        let broken = load_from::<Example>(Some(&folder.path().join("config.toml")), [], &mut Concealed::default()).unwrap_err();
         assert!(matches!(broken, ConfigError::Syntax { .. }), "{broken}");
+        assert!(broken.to_string().contains("line 1, column 5"), "{broken}");
+    }
+
+    const SECRETS: [&str; 6] = [
+        "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJvcmc6YSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg",
+        "q1Z8v0x5m3Jt7b2Kc9Rf4Ws6Yd1Gh8Lp0Nq5Tv2Xz3B=",
+        "postgres://user:correct-horse-battery@host/database",
+        "Bearer correct-horse-battery",
+        "correct-horse-battery, expected nothing",
+        "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END PRIVATE KEY-----",
+    ];
+
+    /// Whether six characters in a row of the secret are in the text.
+    fn leaks(text: &str, secret: &str) -> bool {
+        secret.as_bytes().windows(6).filter_map(|run| std::str::from_utf8(run).ok()).any(|run| {
+            // What describes every problem.
+            ![" expected nothing", "PRIVATE KEY", "database", "postgres", "Bearer "].iter().any(|word| word.contains(run))
+                && text.contains(run)
+        })
+    }
+
+    #[test]
+    fn s81_no_problem_repeats_the_value_of_a_setting() {
+        let settings = [
+            "LISTEN__PUBLIC",
+            "DATABASE__URL_FILE",
+            "INTERNAL_TLS__KEY_FILE",
+            "PEER__URL",
+            "TELEMETRY__LOG_FORMAT",
+            "TELEMETRY__LOG_FILTER",
+            "TELEMETRY__OTLP_ENDPOINT",
+            "PUBLIC_URL",
+            "MAX_AGE_SECONDS",
+            "NAMES",
+            "LOOPBACK",
+            "OPTIONAL",
+            "UNKNOWN",
+            "LISTEN",
+            "DATABASE",
+        ];
+        for secret in SECRETS {
+            for setting in settings {
+                let name = format!("COUNTERSIGN_{setting}");
+                if let Err(problems) = from("", &[(&name, secret)]) {
+                    assert!(!leaks(&problems.to_string(), secret), "{setting}: {problems}");
+                }
+                let quoted = Value::from(secret).to_string();
+                let key = setting.to_lowercase().replace("__", ".");
+                if let Err(problems) = from(&format!("{key} = {quoted}"), &[]) {
+                    assert!(!leaks(&problems.to_string(), secret), "{setting}: {problems}");
+                }
+            }
+            // A secret in place of a key, and one that breaks the file.
+            let as_key = from(&format!("{} = 1", serde_json::Value::from(secret)), &[]).unwrap_err().to_string();
+            assert!(!leaks(&as_key, secret), "{as_key}");
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.toml");
+            for text in [secret.to_owned(), format!("public_url = {secret}"), format!("public_url = \"{secret}")] {
+                std::fs::write(&path, text).unwrap();
+                let broken = load_from::<Example>(Some(&path), [], &mut Concealed::default()).unwrap_err();
+                let shown = format!("{:#}", anyhow::Error::from(broken));
+                assert!(!leaks(&shown, secret), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn s81_what_looks_like_a_secret_is_masked_wherever_it_was_put() {
+        let token = SECRETS[0];
+        let file = format!("names = ['{token}', 'plain']\ntelemetry.log_filter = '{}'", SECRETS[1].trim_end_matches('='));
+        let printed = masked(&from(&file, &[]).unwrap()).unwrap();
+        assert!(!leaks(&printed, token) && !leaks(&printed, SECRETS[1]), "{printed}");
+        assert!(printed.contains("\"plain\"") && printed.contains("https://issuer-service:7421"), "{printed}");
+    }
+
+    #[test]
+    fn s81_a_variable_that_is_not_utf_8_is_a_problem_and_not_shown() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let value = OsString::from_vec(b"correct-horse\xff-battery".to_vec());
+        let error =
+            load_from::<Example>(None, [("COUNTERSIGN_PUBLIC_URL".into(), value)], &mut Concealed::default()).unwrap_err();
+        let shown = error.to_string();
+        assert!(shown.contains("public_url: must be UTF-8 text") && !shown.contains("horse"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_with_a_byte_order_mark_is_read_and_utf_16_is_named() {
+        assert_eq!(from("\u{feff}max_age_seconds = 7", &[]).unwrap().max_age_seconds, 7);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, b"\xff\xfea\0").unwrap();
+        let error = load_from::<Example>(Some(&path), [], &mut Concealed::default()).unwrap_err().to_string();
+        assert!(error.contains("UTF-16"), "{error}");
     }
 }

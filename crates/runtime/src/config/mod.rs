@@ -57,5 +57,5 @@ mod load;
 mod sections;
 
 pub use deployment::{InvalidDeploymentSecret, InvalidPublicUrl, deployment_secret, public_url};
-pub use load::{ConfigError, Problem, Problems, Settings, load, masked};
+pub use load::{ConfigError, Problem, Problems, Settings, load, load_from, masked, toml_problem};
 pub use sections::{Database, InternalTls, Listen, LogFormat, OptionalUrl, Peer, SecretText, Telemetry, check_quotas};

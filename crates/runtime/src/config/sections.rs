@@ -190,7 +190,11 @@ impl Telemetry {
     /// Notes what is wrong.
     pub fn check(&self, section: &str, problems: &mut Problems) {
         let Self { log_format: _, log_filter, otlp_endpoint } = self;
-        problems.check(&format!("{section}.log_filter"), EnvFilter::try_new(log_filter));
+        // The filter's own error repeats the directive that it does not understand.
+        if EnvFilter::try_new(log_filter).is_err() {
+            let description = "must be directives of `tracing`, for example `info` or `warn,exchange_gateway=debug`";
+            problems.add(format!("{section}.log_filter"), description);
+        }
         if let Some(endpoint) = otlp_endpoint {
             problems.check(&format!("{section}.otlp_endpoint"), crate::client::check_url(endpoint, "http"));
         }
@@ -239,9 +243,9 @@ impl InternalTls {
             problems.check(&format!("{section}.key_file"), secret::read(key));
         }
         for name in allowed_peers {
-            // Every service's certificate names these, so they would tell nobody apart.
+            // Every service's certificate contains these names, so they would not distinguish the services.
             if name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok() {
-                problems.add(format!("{section}.allowed_peers"), format!("`{name}` does not name a service"));
+                problems.add(format!("{section}.allowed_peers"), format!("cannot contain `{name}`, which names every service"));
             }
         }
     }

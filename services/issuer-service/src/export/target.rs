@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use countersign_domain::name::KeyId;
+use countersign_runtime::disclosure::{is_plain_word, repeats};
 use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
 use object_store::gcp::GoogleConfigKey;
@@ -15,6 +16,8 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions};
 use serde_json::Value;
 use url::Url;
+
+use crate::causes::Causes;
 
 /// A directory, or a bucket of an object store with a prefix.
 #[derive(Clone)]
@@ -32,12 +35,12 @@ pub enum InvalidExportTarget {
     /// Not a URL of a kind that is known.
     #[error("must be a URL like file:///directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
     Url,
-    /// Not among what the store can be told.
-    #[error("the option `{0}` is unknown")]
-    Option(String),
-    /// The store says no.
-    #[error("cannot be used")]
-    Store(#[from] object_store::Error),
+    /// Not an option of the store; its name, where that can be shown.
+    #[error("{} is not an option of such a store", .0.as_deref().unwrap_or("an option whose name is not shown"))]
+    Option(Option<String>),
+    /// The store refuses URL or options.
+    #[error("cannot be used{}", .0.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default())]
+    Store(Option<String>),
     /// The directory.
     #[error("cannot be used: the directory must exist")]
     Directory(#[source] object_store::Error),
@@ -61,19 +64,25 @@ impl ExportTarget {
         // The crate passes over what it does not know.
         let unknown = options.iter().find(|(name, _)| !is_known(name) && name.parse::<ClientConfigKey>().is_err());
         if let Some((name, _)) = unknown {
-            return Err(InvalidExportTarget::Option(name.clone()));
+            return Err(unknown_option(name));
         }
         // What may stand in a URL beside the place is never shown.
         let shown = format!("{}://{}{}", parsed.scheme(), parsed.host_str().unwrap_or_default(), parsed.path()).into();
         if parsed.scheme() == "file" {
-            if let Some((name, _)) = options.into_iter().next() {
-                return Err(InvalidExportTarget::Option(name));
+            if let Some((name, _)) = options.first() {
+                return Err(unknown_option(name));
             }
             let directory = parsed.to_file_path().map_err(|()| InvalidExportTarget::Url)?;
             let store = LocalFileSystem::new_with_prefix(directory).map_err(InvalidExportTarget::Directory)?;
             return Ok(Self { store: Arc::new(store.with_fsync(true)), prefix: Path::default(), has_headers: false, shown });
         }
-        let (store, prefix) = object_store::parse_url_opts(&parsed, options)?;
+        let values: Vec<String> = options.iter().map(|(_, value)| value.clone()).collect();
+        let (store, prefix) = object_store::parse_url_opts(&parsed, options).map_err(|error| {
+            // The options are secret, and the crate's errors can repeat them.
+            let cause = format!("{error}: {}", Causes(&error));
+            let is_shown = !values.iter().map(String::as_str).chain([url]).any(|value| repeats(&cause, value));
+            InvalidExportTarget::Store(is_shown.then_some(cause))
+        })?;
         Ok(Self { store: store.into(), prefix, has_headers: true, shown })
     }
 
@@ -151,6 +160,11 @@ impl ExportTarget {
         let whole = if prefix.is_empty() { below.to_owned() } else { format!("{prefix}/{below}") };
         Ok(Path::parse(whole)?)
     }
+}
+
+/// A secret can stand in the place of a name.
+fn unknown_option(name: &str) -> InvalidExportTarget {
+    InvalidExportTarget::Option(is_plain_word(name).then(|| format!("`{name}`")))
 }
 
 impl fmt::Debug for ExportTarget {
