@@ -1,7 +1,12 @@
 //! The command line.
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use countersign_runtime::ambient::SystemClock;
+use countersign_runtime::command_line;
+use countersign_runtime::disclosure::Concealed;
 
 use crate::commands::as_code::{ApplyArgs, ExportArgs};
 use crate::commands::{
@@ -10,6 +15,7 @@ use crate::commands::{
 use crate::connection::{Connection, ConnectionArgs};
 use crate::dev;
 use crate::failure::{Failure, Result};
+use crate::given;
 use crate::output::Output;
 
 /// Self-hosted workload identity federation.
@@ -75,7 +81,30 @@ enum Command {
 
 /// The command line, with `--snake_case` accepted for every `--kebab-case`.
 pub(crate) fn command() -> clap::Command {
-    with_underscore_aliases(Arguments::command())
+    command_line::without_values_in_help(with_underscore_aliases(Arguments::command()))
+}
+
+/// Reads a command line. From then on no message shows what in it looks like a secret.
+///
+/// # Errors
+/// It is wrong, or asks for help; the error repeats no value.
+pub(crate) fn read(
+    line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    output: &mut Output,
+) -> std::result::Result<Arguments, clap::Error> {
+    let mut command = command();
+    let matches = match command.try_get_matches_from_mut(line) {
+        Ok(matches) => matches,
+        Err(error) => return Err(command_line::without_values(error, &command)),
+    };
+    let mut concealed = Concealed::default();
+    let checked = given::check(&command, &matches, &mut concealed);
+    output.conceal(concealed);
+    checked.map_err(|problem| {
+        let problem = format!("{problem}\n\nFor more information, try '--help'.\n");
+        clap::Error::raw(ErrorKind::ValueValidation, problem).with_cmd(&command)
+    })?;
+    Arguments::from_arg_matches(&matches).map_err(|error| command_line::without_values(error, &command))
 }
 
 fn with_underscore_aliases(command: clap::Command) -> clap::Command {
@@ -99,19 +128,23 @@ impl Arguments {
 
     async fn run_async(self, output: &mut Output) -> Result<()> {
         let Self { connection, command } = self;
-        let session = || Ok::<_, Failure>(Session { connection: Connection::resolve(&connection)?, clock: SystemClock });
+        let session = |output: &mut Output| {
+            let connection = Connection::resolve(&connection)?;
+            connection.conceal_in(output);
+            Ok::<_, Failure>(Session { connection, clock: SystemClock })
+        };
         match command {
             Command::Dev(args) => Box::pin(dev::run(args, &connection.folders, output)).await,
-            Command::Auth(command) => command.run(&session()?, output).await,
-            Command::Workspaces(command) => command.run(&session()?, output).await,
-            Command::TrustedIssuers(command) => command.run(&session()?, output).await,
+            Command::Auth(command) => command.run(&session(output)?, output).await,
+            Command::Workspaces(command) => command.run(&session(output)?, output).await,
+            Command::TrustedIssuers(command) => command.run(&session(output)?, output).await,
             Command::Presets(command) => command.run(output),
-            Command::Issuers(command) => command.run(&session()?, output).await,
-            Command::AuditEvents(command) => command.run(&session()?, output).await,
-            Command::SigningKeys(command) => command.run(&session()?, output).await,
-            Command::Apply(args) => args.run(&session()?, output).await,
-            Command::Export(args) => args.run(&session()?, output).await,
-            Command::Setup(args) => args.run(&session()?, output).await,
+            Command::Issuers(command) => command.run(&session(output)?, output).await,
+            Command::AuditEvents(command) => command.run(&session(output)?, output).await,
+            Command::SigningKeys(command) => command.run(&session(output)?, output).await,
+            Command::Apply(args) => args.run(&session(output)?, output).await,
+            Command::Export(args) => args.run(&session(output)?, output).await,
+            Command::Setup(args) => args.run(&session(output)?, output).await,
             Command::Certs(command) => command.run(output),
             Command::Secrets(command) => command.run(output),
             Command::Health(args) => args.run(output).await,
@@ -128,8 +161,6 @@ pub(crate) struct Session {
 
 #[cfg(test)]
 mod tests {
-    use clap::FromArgMatches as _;
-
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use countersign_domain::time::Timestamp;
+use countersign_runtime::disclosure::FileName;
 use jiff::{Span, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
@@ -28,13 +29,13 @@ const SERVICE_DAYS: i64 = 397;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertsError {
     /// A file is there already. Nothing was written.
-    #[error("{path} exists already and is not overwritten")]
+    #[error("{} exists already and is not overwritten", FileName(path))]
     Exists {
         /// The file.
         path: PathBuf,
     },
     /// A file cannot be written.
-    #[error("cannot write {path}")]
+    #[error("cannot write {}", FileName(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -98,15 +99,33 @@ pub(crate) fn init(folder: &Path, now: Timestamp) -> Result<Files, CertsError> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(written)?;
 
     let authority = CertifiedIssuer::self_signed(authority(now)?, KeyPair::generate()?)?;
-    write(files.authority_key(), &Zeroizing::new(authority.key().serialize_pem()), 0o600)?;
-    write(files.authority(), &authority.pem(), 0o644)?;
+    let mut contents = vec![
+        (files.authority_key(), Zeroizing::new(authority.key().serialize_pem()), 0o600),
+        (files.authority(), Zeroizing::new(authority.pem()), 0o644),
+    ];
     for name in SERVICES {
         let key = KeyPair::generate()?;
         let certificate = service(name, now)?.signed_by(&key, &authority)?;
-        write(files.key(name), &Zeroizing::new(key.serialize_pem()), 0o600)?;
-        write(files.certificate(name), &certificate.pem(), 0o644)?;
+        contents.push((files.key(name), Zeroizing::new(key.serialize_pem()), 0o600));
+        contents.push((files.certificate(name), Zeroizing::new(certificate.pem()), 0o644));
     }
+    write_all(&contents)?;
     Ok(files)
+}
+
+/// Writes all files or none: a part of a set would be in the way of the next attempt.
+fn write_all(contents: &[(PathBuf, Zeroizing<String>, u32)]) -> Result<(), CertsError> {
+    for (number, (path, text, mode)) in contents.iter().enumerate() {
+        if let Err(error) = write(path, text, *mode) {
+            // The file that failed is there in part, unless it existed before.
+            let is_own = !matches!(&error, CertsError::Write { source, .. } if source.kind() == io::ErrorKind::AlreadyExists);
+            for (path, ..) in contents.iter().take(number + usize::from(is_own)) {
+                let _ = fs::remove_file(path);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 fn authority(now: Timestamp) -> Result<CertificateParams, CertsError> {
@@ -140,13 +159,13 @@ fn valid(mut params: CertificateParams, now: Timestamp, days: i64) -> Result<Cer
     Ok(params)
 }
 
-fn write(path: PathBuf, text: &str, mode: u32) -> Result<(), CertsError> {
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|source| CertsError::Write { path, source })
+    write().map_err(|source| CertsError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -173,6 +192,21 @@ mod tests {
         assert!(matches!(init(&folder.path().join("certs"), now()), Err(CertsError::Exists { .. })));
         assert_eq!(fs::read(files.authority()).unwrap(), before);
         assert!(!files.authority_key().exists(), "nothing at all is written");
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_written_whole_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = || Zeroizing::new("text".to_owned());
+        let at = |name: &str| folder.path().join(name);
+        let contents = [(at("a"), text(), 0o600), (at("b"), text(), 0o600), (at("no/such/folder"), text(), 0o600)];
+        assert!(write_all(&contents).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        // A file of somebody else is left alone.
+        fs::write(at("b"), "kept").unwrap();
+        assert!(write_all(&contents).is_err());
+        assert!(!at("a").exists());
+        assert_eq!(fs::read_to_string(at("b")).unwrap(), "kept");
     }
 
     #[test]

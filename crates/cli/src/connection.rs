@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use countersign_discovery::Authorities;
 use countersign_domain::time::Clock;
+use countersign_runtime::disclosure::{self, Concealed, FileName, SecretShape};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -17,8 +19,10 @@ use url::{Host, Url};
 
 use crate::context::{Context, FILE_NAME};
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 use crate::secret::Secret;
 use crate::stored_token::StoredToken;
+use crate::text_file;
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,6 +116,15 @@ impl Service {
             Self::Gateway => "exchange-gateway",
         }
     }
+
+    /// The flag that says where it is.
+    const fn address_flag(self) -> &'static str {
+        match self {
+            Self::Issuer => "--issuer-address",
+            Self::Trust => "--trust-address",
+            Self::Gateway => "--gateway-address",
+        }
+    }
 }
 
 /// The settings in effect.
@@ -123,6 +136,8 @@ pub(crate) struct Connection {
     ca_file: Option<PathBuf>,
     credential_file: Option<PathBuf>,
     workspace: Option<String>,
+    /// The issuer of commands that name none.
+    issuer_id: Option<String>,
     allow_plaintext: bool,
     /// Where stored tokens lie: beside the context file.
     folder: PathBuf,
@@ -135,7 +150,7 @@ impl Connection {
     /// The context named does not exist, or is not valid.
     pub(crate) fn resolve(args: &ConnectionArgs) -> Result<Self> {
         let (path, context) = if let Some(path) = &args.context {
-            let missing = || Failure::usage(format!("there is no context file {}", path.display()));
+            let missing = || Failure::usage(format!("cannot read --context {}: there is no such file", FileName(path)));
             (path.clone(), Context::read(path)?.ok_or_else(missing)?)
         } else {
             let path = args.folders.configuration()?.join(FILE_NAME);
@@ -155,10 +170,22 @@ impl Connection {
             gateway_address: address(&args.gateway_address, context.gateway_address, "http://localhost:7403"),
             ca_file: args.ca_file.clone().or(context.ca_file),
             credential_file: args.credential_file.clone().or(context.credential_file).filter(|_| !args.use_stored_token),
+            // An issuer belongs to the workspace that is named beside it.
+            issuer_id: context.issuer_id.filter(|_| args.workspace.is_none() || args.workspace == context.workspace),
             workspace: args.workspace.clone().or(context.workspace).filter(|id| !id.is_empty()),
             allow_plaintext: args.allow_plaintext,
             folder: folder.to_owned(),
         }
+    }
+
+    /// Keeps secret-looking settings, those of the context file included, out of messages.
+    pub(crate) fn conceal_in(&self, output: &mut Output) {
+        let mut concealed = Concealed::default();
+        let files = [&self.ca_file, &self.credential_file].into_iter().flatten();
+        files.filter(|file| SecretShape::of_file_name(file).is_some()).for_each(|file| concealed.add(&file.to_string_lossy()));
+        let texts = [&self.issuer_address, &self.trust_address, &self.gateway_address];
+        texts.into_iter().chain(&self.workspace).chain(&self.issuer_id).for_each(|text| concealed.add(text));
+        output.conceal(concealed);
     }
 
     /// The URL of a service.
@@ -180,9 +207,24 @@ impl Connection {
         self.credential_file.as_deref()
     }
 
+    /// The authorities that `--ca-file` names.
+    ///
+    /// # Errors
+    /// The file cannot be read, or contains something else.
+    pub(crate) fn authorities(&self) -> Result<Option<Authorities>> {
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        let authorities = text_file::read("--ca-file", file)?.parse();
+        authorities.map(Some).map_err(|error| Failure::usage(format!("--ca-file {} {error}", FileName(file))))
+    }
+
     /// The workspace named by flag, environment or context.
     pub(crate) fn named_workspace(&self) -> Option<&str> {
         self.workspace.as_deref()
+    }
+
+    /// The issuer that the context names, of the workspace in use.
+    pub(crate) fn issuer_id(&self) -> Option<&str> {
+        self.issuer_id.as_deref()
     }
 
     /// The workspace of a command that needs one.
@@ -194,7 +236,7 @@ impl Connection {
             return Ok(workspace.clone());
         }
         let stored = if self.credential_file.is_none() { self.stored_token(clock)? } else { None };
-        let missing = || Failure::usage("no workspace is named: pass --workspace ws_…, or set `workspace` in the context file");
+        let missing = || Failure::usage("no workspace given; pass --workspace or set COUNTERSIGN_CLI_WORKSPACE");
         stored.map(|token| token.workspace_id).ok_or_else(missing)
     }
 
@@ -206,13 +248,13 @@ impl Connection {
 
     fn credential(&self, clock: &dyn Clock) -> Result<Secret> {
         if let Some(file) = &self.credential_file {
-            return Ok(Secret::from_private_file(file)?);
+            return Ok(Secret::from_private_file("--credential-file", file)?);
         }
         let missing = || {
             Failure::Failed(anyhow::anyhow!(
-                "there is no credential for {}: pass --credential-file FILE, or sign in with `countersign auth exchange-oidc-token` \
+                "no credential for {}; pass --credential-file FILE, or sign in with `countersign auth exchange-oidc-token` \
                  (a stored token that has expired is not used)",
-                self.gateway_address
+                disclosure::url(&self.gateway_address)
             ))
         };
         self.stored_token(clock)?.map(|token| token.access_token).ok_or_else(missing)
@@ -224,8 +266,8 @@ impl Connection {
     /// The address is not usable, or nobody answers there.
     pub(crate) async fn public(&self, service: Service) -> Result<Channel> {
         let address = self.address(service);
-        let cannot = format!("cannot reach {} at {address}", service.name());
-        let endpoint = self.endpoint(address)?;
+        let cannot = format!("cannot reach {} at {}", service.name(), disclosure::origin(address));
+        let endpoint = self.endpoint(service, address)?;
         endpoint.connect().await.map_err(|error| Failure::while_doing(error, cannot))
     }
 
@@ -238,23 +280,25 @@ impl Connection {
         Ok(InterceptedService::new(self.public(service).await?, bearer))
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint> {
-        let wrong = |why: &str| Failure::usage(format!("the address `{address}` {why}"));
-        let url = Url::parse(address).map_err(|_| wrong("is not a URL"))?;
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| wrong("is not a URL"))?;
+    fn endpoint(&self, service: Service, address: &str) -> Result<Endpoint> {
+        let wrong = |why: &str| Failure::usage(format!("{} {why}", service.address_flag()));
+        let not_a_url = || wrong("must be a URL such as https://host:port");
+        let url = Url::parse(address).map_err(|_| not_a_url())?;
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            return Err(wrong("must not contain a user name, a password or a query; pass --credential-file"));
+        }
+        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| not_a_url())?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
         match url.scheme() {
             "https" => {
                 let mut tls = ClientTlsConfig::new().with_enabled_roots();
                 if let Some(file) = &self.ca_file {
-                    let pem = std::fs::read(file)
-                        .map_err(|error| Failure::while_doing(error, format!("cannot read {}", file.display())))?;
-                    tls = tls.ca_certificate(Certificate::from_pem(pem));
+                    tls = tls.ca_certificate(Certificate::from_pem(text_file::read("--ca-file", file)?));
                 }
                 endpoint.tls_config(tls).map_err(|error| Failure::while_doing(error, "cannot set up TLS"))
             }
             "http" if self.allow_plaintext || is_this_machine(&url) => Ok(endpoint),
-            "http" => Err(wrong("would send tokens in the clear; use https://, or --allow-plaintext if that is meant")),
+            "http" => Err(wrong("would send tokens unencrypted; use https://, or pass --allow-plaintext")),
             _ => Err(wrong("must begin with https:// or http://")),
         }
     }
@@ -325,7 +369,7 @@ mod tests {
             access_token: "stored".to_owned().into(),
             expire_time: "2027-01-31T18:00:00Z".parse().unwrap(),
         };
-        token.store(folder).unwrap();
+        token.store(StoredToken::reserve(folder, "http://localhost:7403").unwrap()).unwrap();
     }
 
     #[test]
@@ -378,14 +422,14 @@ mod tests {
             Connection::merge(&args, Context::default(), Path::new("/c"))
         };
         for address in ["http://localhost:7401", "http://127.0.0.1:7401", "http://[::1]:7401", "https://issuer.example.com"] {
-            assert!(of(false).endpoint(address).is_ok(), "{address}");
+            assert!(of(false).endpoint(Service::Trust, address).is_ok(), "{address}");
         }
         for address in ["http://issuer.example.com", "http://localhost.example.com", "http://10.0.0.1:7401"] {
-            assert!(of(false).endpoint(address).is_err(), "{address}");
-            assert!(of(true).endpoint(address).is_ok(), "{address}");
+            assert!(of(false).endpoint(Service::Trust, address).is_err(), "{address}");
+            assert!(of(true).endpoint(Service::Trust, address).is_ok(), "{address}");
         }
-        for address in ["ftp://localhost", "localhost:7401", ""] {
-            assert!(of(true).endpoint(address).is_err(), "{address}");
+        for address in ["ftp://localhost", "localhost:7401", "", "https://me:hunter2@host", "https://host/?token=x"] {
+            assert!(of(true).endpoint(Service::Trust, address).is_err(), "{address}");
         }
     }
 

@@ -7,6 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use countersign_runtime::config::toml_problem;
+use countersign_runtime::disclosure::FileName;
+use countersign_runtime::text;
 use serde::{Deserialize, Serialize};
 
 use crate::private_file;
@@ -42,13 +45,16 @@ pub(crate) struct Context {
     /// The workspace of commands that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) workspace: Option<String>,
+    /// The issuer of `auth issue-id-token` without `--issuer-id`; an issuer of that workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer_id: Option<String>,
 }
 
 /// Why a context file was not usable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ContextError {
     /// It cannot be read.
-    #[error("cannot read the context {}", path.display())]
+    #[error("cannot read the context file {}", FileName(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -57,16 +63,15 @@ pub(crate) enum ContextError {
         source: io::Error,
     },
     /// It is not what a context file is.
-    #[error("the context {} is not valid", path.display())]
+    #[error("the context file {} is not valid: {problem}", FileName(path))]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: toml::de::Error,
+        /// Where and why, without the values.
+        problem: String,
     },
     /// It cannot be written.
-    #[error("cannot write the context {}", path.display())]
+    #[error("cannot write the context file {}", FileName(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -92,13 +97,14 @@ impl Context {
     /// # Errors
     /// The file exists and is not a readable context.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, ContextError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ContextError::Read { path: path.to_owned(), source }),
         };
-        let mut context: Self =
-            toml::from_str(&text).map_err(|source| ContextError::Invalid { path: path.to_owned(), source })?;
+        let invalid = |problem: String| ContextError::Invalid { path: path.to_owned(), problem };
+        let text = text::decode(&bytes).map_err(|problem| invalid(problem.to_string()))?;
+        let mut context: Self = toml::from_str(text).map_err(|error| invalid(toml_problem(&error, text)))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for file in [&mut context.ca_file, &mut context.credential_file].into_iter().flatten() {
             *file = folder.join(&*file);
@@ -140,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_line_is_an_error_that_names_it() {
+    fn an_unknown_line_is_an_error_that_says_where_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_NAME);
         std::fs::write(&path, "trust_adress = \"http://localhost:7402\"\n").unwrap();
         let error = Context::read(&path).unwrap_err();
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("trust_adress"), "{error}");
+        assert!(error.to_string().contains("line 1, column 1: expected one of `made_by`"), "{error}");
     }
 }

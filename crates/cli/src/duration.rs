@@ -10,7 +10,7 @@ use countersign_proto::common;
 /// # Errors
 /// A sentence that says what is accepted.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: write whole numbers with units, for example 3600s, 15m or 1h30m");
+    let wrong = || "must be whole numbers with units, for example 3600s, 15m or 1h30m".to_owned();
     let mut seconds = 0_u64;
     let mut rest = text;
     while !rest.is_empty() {
@@ -48,7 +48,7 @@ pub(crate) fn moment_from_wire(moment: &prost_types::Timestamp) -> String {
 /// A sentence that says what is accepted.
 pub(crate) fn parse_moment(text: &str) -> Result<prost_types::Timestamp, String> {
     let moment: Timestamp =
-        text.parse().map_err(|_| format!("`{text}` is not a time: write it as in RFC 3339, for example 2027-01-31T18:00:00Z"))?;
+        text.parse().map_err(|_| "must be a time as in RFC 3339, for example 2027-01-31T18:00:00Z".to_owned())?;
     Ok(common::timestamp(moment))
 }
 

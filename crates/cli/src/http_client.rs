@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_runtime::disclosure;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -15,10 +16,10 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     /// Not `http://host…`.
-    #[error("`{0}` is not an http:// URL")]
-    Url(String),
-    /// Nobody answers, or the answer is no HTTP.
-    #[error("cannot reach {url}")]
+    #[error("must be a URL of the form http://host:port/path")]
+    Url,
+    /// There is no answer, or it is not HTTP.
+    #[error("cannot reach {}", disclosure::url(url))]
     Request {
         /// What was asked for.
         url: String,
@@ -27,7 +28,7 @@ pub(crate) enum HttpError {
         source: hyper_util::client::legacy::Error,
     },
     /// The answer's body broke off or is too long.
-    #[error("cannot read the answer of {url}")]
+    #[error("cannot read the answer of {}", disclosure::url(url))]
     Body {
         /// What was asked for.
         url: String,
@@ -36,7 +37,7 @@ pub(crate) enum HttpError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The time is up.
-    #[error("no answer from {url} within {} s", limit.as_secs())]
+    #[error("no answer from {} within {} s", disclosure::url(url), limit.as_secs())]
     TimedOut {
         /// What was asked for.
         url: String,
@@ -70,7 +71,7 @@ pub(crate) async fn post_form(url: &str, form: &[(&str, &str)], limit: Duration)
 }
 
 async fn send(method: Method, url: &str, form: Option<String>, limit: Duration) -> Result<Answer, HttpError> {
-    let wrong = || HttpError::Url(url.to_owned());
+    let wrong = || HttpError::Url;
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     if uri.scheme_str() != Some("http") || uri.host().is_none() {
         return Err(wrong());
@@ -128,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn only_plain_http_is_spoken() {
         for url in ["https://localhost", "localhost:1", "", "/readyz"] {
-            assert!(matches!(get(url, LIMIT).await, Err(HttpError::Url(_))), "{url}");
+            assert!(matches!(get(url, LIMIT).await, Err(HttpError::Url)), "{url}");
         }
     }
 

@@ -12,6 +12,7 @@ mod deployment_secrets;
 mod dev;
 mod duration;
 mod failure;
+mod given;
 mod http_client;
 mod output;
 mod private_file;
@@ -20,24 +21,29 @@ mod run_attributes;
 mod secret;
 mod service_files;
 mod stored_token;
+mod text_file;
 mod token_claims;
 
 use std::process::ExitCode;
 
-use clap::FromArgMatches as _;
-
-use crate::arguments::Arguments;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let matches = arguments::command().get_matches();
-    let arguments = match Arguments::from_arg_matches(&matches) {
+    std::panic::set_hook(Box::new(report_panic));
+    let mut output = Output::of_process();
+    let arguments = match arguments::read(std::env::args_os(), &mut output) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    let mut output = Output::of_process();
     match arguments.run(&mut output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&mut output),
     }
+}
+
+/// Says where a panic happened, and its message when that is a literal: one made of values can contain a token.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("the message is not shown");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    Output::of_process().message(format!("error: panicked at {location}: {message}; this is a fault in countersign"));
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use countersign_runtime::disclosure::Concealed;
 use serde::Serialize;
 
 /// The two streams of the program.
@@ -10,6 +11,8 @@ pub(crate) struct Output {
     messages: Box<dyn Write + Send>,
     /// Whether a person reads the results.
     pub(crate) is_terminal: bool,
+    /// What no message shows.
+    concealed: Concealed,
 }
 
 /// How a list is written.
@@ -33,7 +36,17 @@ pub(crate) enum TreeFormat {
 impl Output {
     /// The streams of this process.
     pub(crate) fn of_process() -> Self {
-        Self { results: Box::new(io::stdout()), messages: Box::new(io::stderr()), is_terminal: io::stdout().is_terminal() }
+        Self {
+            results: Box::new(io::stdout()),
+            messages: Box::new(io::stderr()),
+            is_terminal: io::stdout().is_terminal(),
+            concealed: Concealed::default(),
+        }
+    }
+
+    /// Keeps these values out of every message, besides those of before.
+    pub(crate) fn conceal(&mut self, values: Concealed) {
+        self.concealed.extend(values);
     }
 
     /// Writes one line of the result.
@@ -42,9 +55,12 @@ impl Output {
     }
 
     /// Writes a part of the result as it is.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
     pub(crate) fn raw(&mut self, text: &str) -> io::Result<()> {
-        self.results.write_all(text.as_bytes())?;
-        self.results.flush()
+        let written = self.results.write_all(text.as_bytes()).and_then(|()| self.results.flush());
+        written.map_err(|error| io::Error::new(error.kind(), ResultNotWritten(error)))
     }
 
     /// Writes a value as indented JSON.
@@ -54,7 +70,7 @@ impl Output {
 
     /// Tells the person at the terminal. Never part of the result, and never a reason to fail.
     pub(crate) fn message(&mut self, message: impl AsRef<str>) {
-        let _ = writeln!(self.messages, "{}", printable(message.as_ref()));
+        let _ = writeln!(self.messages, "{}", printable(&self.concealed.remove_from(message.as_ref())));
     }
 
     /// Writes rows in aligned columns.
@@ -62,6 +78,11 @@ impl Output {
         self.raw(&table(header, rows))
     }
 }
+
+/// Standard output does not take the result.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the result to standard output")]
+struct ResultNotWritten(#[source] io::Error);
 
 /// Text from elsewhere, without the characters that would steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
@@ -106,7 +127,19 @@ pub(crate) mod tests {
     impl Captured {
         /// Streams that end here, and are not a terminal.
         pub(crate) fn output(&self) -> Output {
-            Output { results: Box::new(self.results.clone()), messages: Box::new(self.messages.clone()), is_terminal: false }
+            Output {
+                results: Box::new(self.results.clone()),
+                messages: Box::new(self.messages.clone()),
+                is_terminal: false,
+                concealed: Concealed::default(),
+            }
+        }
+
+        /// Streams of which nobody reads the results.
+        pub(crate) fn closed() -> Output {
+            let (reader, writer) = io::pipe().unwrap();
+            drop(reader);
+            Output { results: Box::new(writer), ..Self::default().output() }
         }
 
         /// What was written as result.

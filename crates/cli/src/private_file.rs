@@ -1,7 +1,7 @@
 //! Files that only their owner may read.
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Seek as _, Write};
+use std::path::{Path, PathBuf};
 
 /// Replaces the file with these bytes, in one step: a reader sees the old content or the new, never a part and never nothing.
 ///
@@ -25,6 +25,51 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
         Ok(_) => sync_folder(path).map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
+    }
+}
+
+/// A file that will be written, tried beforehand: the folder, the rights and the space on the disk are there. For what cannot be
+/// repeated, such as the exchange of a token.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+/// How many bytes are reserved: more than any token with what is known of it.
+const RESERVED_BYTES: usize = 64 * 1024;
+
+/// Prepares to replace the file, which is left as it is until [`Reserved::write`].
+///
+/// # Errors
+/// The folder cannot be made or written, the disk is full, or `path` is a folder.
+pub(crate) fn reserve(path: &Path) -> io::Result<Reserved> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let file = written(path, &vec![0; RESERVED_BYTES])?;
+    Ok(Reserved { file, path: path.to_owned() })
+}
+
+impl Reserved {
+    /// Replaces the file with these bytes, in one step as [`replace`] does.
+    ///
+    /// # Errors
+    /// The folder or the disk is not any more as it was.
+    pub(crate) fn write(mut self, content: &[u8]) -> io::Result<()> {
+        let file = self.file.as_file_mut();
+        file.rewind()?;
+        file.write_all(content)?;
+        // Last, so that the space stays reserved while it is written.
+        file.set_len(content.len() as u64)?;
+        file.sync_all()?;
+        self.file.persist(&self.path).map_err(|error| error.error)?;
+        sync_folder(&self.path)
+    }
+
+    /// Where the file will be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -125,6 +170,30 @@ mod tests {
         replace(&link, b"new").unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
         assert!(!std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_reserved_file_changes_nothing_until_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/token");
+        let reserved = reserve(&path).unwrap();
+        assert!(!path.exists());
+        drop(reserved);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nothing is left behind");
+        for content in [&b"first"[..], b"", &vec![7; 2 * RESERVED_BYTES]] {
+            reserve(&path).unwrap().write(content).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+            assert_eq!(mode(&path), 0o600);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_cannot_be_reserved() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(reserve(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(reserve(&file.join("token")).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::duration;
+use crate::text_file;
 
 fn moment(moment: Option<&prost_types::Timestamp>) -> Option<String> {
     moment.map(duration::moment_from_wire)
@@ -197,7 +198,8 @@ impl<'a> From<&'a Grant> for GrantJson<'a> {
 /// A sentence that says what is accepted.
 pub(crate) fn parse_grant(text: &str) -> Result<Grant, String> {
     let grant: countersign_domain::grant::Grant = serde_json::from_str(text).map_err(|error| {
-        format!(r#"not a grant: {error}; write {{"resource_type":"vault","resource_id":"deploy-vault","actions":["read"]}}"#)
+        let problem = text_file::problem(&error.to_string());
+        format!(r#"is not a grant: {problem}; write {{"resource_type":"vault","resource_id":"deploy-vault","actions":["read"]}}"#)
     })?;
     let countersign_domain::grant::Grant { resource_type, resource_id, actions } = grant;
     Ok(Grant { resource_type, resource_id, actions })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use countersign_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::private_file;
+use crate::private_file::{self, Reserved};
 use crate::secret::Secret;
 
 /// An access token with what the commands need to know about it.
@@ -30,13 +30,21 @@ pub(crate) struct StoredToken {
 }
 
 impl StoredToken {
+    /// Prepares to store a token of this gateway, which is done before an exchange: that cannot be repeated.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn reserve(folder: &Path, gateway_address: &str) -> io::Result<Reserved> {
+        private_file::reserve(&path_of(folder, gateway_address))
+    }
+
     /// Writes the token for later commands: mode 0600, by atomic rename. Returns where.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn store(&self, folder: &Path) -> io::Result<PathBuf> {
-        let path = path_of(folder, &self.gateway_address);
-        private_file::replace(&path, serde_json::to_string_pretty(self)?.as_bytes())?;
+    pub(crate) fn store(&self, place: Reserved) -> io::Result<PathBuf> {
+        let path = place.path().to_owned();
+        place.write(serde_json::to_string_pretty(self)?.as_bytes())?;
         Ok(path)
     }
 
@@ -87,7 +95,7 @@ mod tests {
     fn a_token_is_stored_with_mode_0600_and_read_back_for_its_gateway_only() {
         let folder = tempfile::tempdir().unwrap();
         let stored = token("http://localhost:7403");
-        let path = stored.store(folder.path()).unwrap();
+        let path = stored.store(StoredToken::reserve(folder.path(), "http://localhost:7403").unwrap()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(StoredToken::load(folder.path(), "http://localhost:7403").unwrap(), Some(stored));
         // The same file name, another gateway.

@@ -31,6 +31,7 @@ use url::{Host, Position, Url};
 use self::connector::Connector;
 use self::resolver::{Lookup, SystemLookup};
 use crate::address::AddressRules;
+use crate::authorities::Authorities;
 use crate::egress_proxy::EgressProxy;
 use crate::fetch::{Fetch, FetchError, Fetched, Stored, Wanted};
 use crate::freshness;
@@ -100,9 +101,9 @@ impl HttpFetcher {
     }
 
     /// What a server answers, whatever it is.
-    pub(crate) async fn inspect(&self, url: &str) -> Result<Answer, FetchError> {
+    pub(crate) async fn inspect(&self, url: &str, authorities: Option<&Authorities>) -> Result<Answer, FetchError> {
         let parsed = self.check(url)?;
-        let wanted = Wanted { url, stored: Stored::Acceptable, authorities: None };
+        let wanted = Wanted { url, stored: Stored::Acceptable, authorities };
         let answer = self.exchange(&parsed, wanted, async |response| {
             let (head, body) = response.into_parts();
             let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);

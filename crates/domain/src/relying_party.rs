@@ -1,7 +1,7 @@
-//! What is known of those who verify our ID tokens: what each accepts of an issuer, and of the subjects it is to trust.
+//! What relying parties accept of an issuer, of the subjects that they are to trust and of audiences.
 //!
-//! Nothing here decides anything of ours. It advises the people who set a relying party up, before its own errors do, which tell
-//! little (AWS says `InvalidIdentityToken` for nearly everything).
+//! Nothing here decides an exchange. It advises the people who set a relying party up, before its own errors do, which say little
+//! (AWS says `InvalidIdentityToken` for nearly everything).
 
 mod doctor;
 
@@ -11,7 +11,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::subject_match::SubjectMatch;
 use crate::trusted_issuer::SignatureAlgorithm;
 
-pub use doctor::{Diagnosis, Document, Finding, SeenIssuer, examine};
+pub use doctor::{Diagnosis, Document, Finding, OwnVerdict, SeenIssuer, examine};
 
 /// Who verifies ID tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,13 +37,45 @@ pub struct Trusted<'a> {
     pub algorithms: &'a [SignatureAlgorithm],
     /// Their subjects, exact or with `*`.
     pub subjects: &'a [SubjectMatch],
+    /// Their audience.
+    pub audience: &'a str,
 }
 
-/// Why a relying party will not have them.
+/// The most that a text can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// In UTF-8.
+    Bytes(usize),
+    /// Unicode scalar values.
+    Characters(usize),
+}
+
+impl Limit {
+    /// Whether the text is longer.
+    pub fn is_exceeded_by(self, text: &str) -> bool {
+        match self {
+            Self::Bytes(most) => text.len() > most,
+            Self::Characters(most) => text.chars().count() > most,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(most) => write!(f, "{most} bytes"),
+            Self::Characters(most) => write!(f, "{most} characters"),
+        }
+    }
+}
+
+/// Why a relying party refuses them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// No algorithm that it verifies.
-    #[error("{party} verifies {accepted} alone, and the issuer signs with none of them: have it sign with {first}")]
+    #[error(
+        "{party} verifies {accepted} only, and the issuer signs with none of them; add {first} to the algorithms of the issuer"
+    )]
     Algorithms {
         /// Who.
         party: RelyingParty,
@@ -53,10 +85,13 @@ pub enum Obstacle {
         first: SignatureAlgorithm,
     },
     /// Its issuers are reached over https.
-    #[error("{0} reads the keys of https issuers alone")]
+    #[error("{0} accepts https issuers only")]
     NotHttps(RelyingParty),
+    /// A port in the URL of the issuer.
+    #[error("{0} accepts no port in the URL of an issuer; serve the issuer on 443")]
+    Port(RelyingParty),
     /// It compares subjects exactly.
-    #[error("{party} compares subjects exactly: `{subject}` would never match; name each subject")]
+    #[error("{party} compares subjects exactly, so `{subject}` would never match; name each subject")]
     Pattern {
         /// Who.
         party: RelyingParty,
@@ -64,17 +99,27 @@ pub enum Obstacle {
         subject: SubjectMatch,
     },
     /// Its subjects are shorter.
-    #[error("{party} has subjects of at most {most} bytes, and `{subject}` is longer")]
+    #[error("{party} accepts subjects of at most {most}, and `{subject}` is longer")]
     TooLong {
         /// Who.
         party: RelyingParty,
         /// The subject.
         subject: SubjectMatch,
-        /// How long it may be.
-        most: usize,
+        /// How long it can be.
+        most: Limit,
+    },
+    /// Its audiences or issuer URLs are shorter.
+    #[error("{party} accepts {what} of at most {most}")]
+    TextTooLong {
+        /// Who.
+        party: RelyingParty,
+        /// What is too long, in the plural.
+        what: &'static str,
+        /// How long it can be.
+        most: Limit,
     },
     /// It takes fewer.
-    #[error("{party} takes at most {most} subjects in one application: divide them among several")]
+    #[error("{party} accepts at most {most} subjects in one application; divide them among several applications")]
     TooMany {
         /// Who.
         party: RelyingParty,
@@ -120,13 +165,32 @@ impl RelyingParty {
         }
     }
 
-    /// The longest subject it can have, in bytes.
-    pub const fn longest_subject(self) -> Option<usize> {
+    /// The longest subject it can have.
+    pub const fn longest_subject(self) -> Option<Limit> {
         match self {
             // `google.subject`.
-            Self::Gcp => Some(127),
-            Self::Azure => Some(600),
+            Self::Gcp => Some(Limit::Bytes(127)),
+            Self::Azure => Some(Limit::Characters(600)),
             Self::Aws | Self::Vault | Self::Kubernetes => None,
+        }
+    }
+
+    /// The longest audience it can have.
+    pub const fn longest_audience(self) -> Option<Limit> {
+        match self {
+            Self::Aws => Some(Limit::Characters(255)),
+            Self::Gcp => Some(Limit::Characters(256)),
+            Self::Azure => Some(Limit::Characters(600)),
+            Self::Vault | Self::Kubernetes => None,
+        }
+    }
+
+    /// The longest issuer URL it can have.
+    pub const fn longest_issuer_url(self) -> Option<Limit> {
+        match self {
+            Self::Aws => Some(Limit::Characters(255)),
+            Self::Azure => Some(Limit::Characters(600)),
+            Self::Gcp | Self::Vault | Self::Kubernetes => None,
         }
     }
 
@@ -155,6 +219,18 @@ impl RelyingParty {
         if !trusted.issuer_url.as_str().starts_with("https://") {
             obstacles.push(Obstacle::NotHttps(self));
         }
+        if self == Self::Aws && has_port(trusted.issuer_url.as_str()) {
+            obstacles.push(Obstacle::Port(self));
+        }
+        let texts = [
+            ("issuer URLs", self.longest_issuer_url(), trusted.issuer_url.as_str()),
+            ("audiences", self.longest_audience(), trusted.audience),
+        ];
+        for (what, most, text) in texts {
+            if let Some(most) = most.filter(|most| most.is_exceeded_by(text)) {
+                obstacles.push(Obstacle::TextTooLong { party, what, most });
+            }
+        }
         if !trusted.algorithms.iter().any(|algorithm| self.algorithms().contains(algorithm)) {
             let accepted = self.algorithms().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let first = self.algorithms().first().copied().unwrap_or(SignatureAlgorithm::Rs256);
@@ -167,7 +243,7 @@ impl RelyingParty {
             if !subject.is_literal() && !self.takes_patterns() {
                 obstacles.push(Obstacle::Pattern { party, subject: subject.clone() });
             }
-            if let Some(most) = self.longest_subject().filter(|most| subject.as_str().len() > *most) {
+            if let Some(most) = self.longest_subject().filter(|most| most.is_exceeded_by(subject.as_str())) {
                 obstacles.push(Obstacle::TooLong { party, subject: subject.clone(), most });
             }
             // `StringLike` of AWS, the only comparison that takes a pattern, has `?` besides.
@@ -177,6 +253,12 @@ impl RelyingParty {
         }
         obstacles
     }
+}
+
+/// Whether a URL names a port. An IPv6 address has colons of its own.
+fn has_port(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit(']').next().is_some_and(|end| end.contains(':'))
 }
 
 impl fmt::Display for RelyingParty {
@@ -198,7 +280,7 @@ mod tests {
     fn obstacles(party: RelyingParty, algorithms: &[SignatureAlgorithm], subjects: &[&str]) -> Vec<String> {
         let subjects: Vec<SubjectMatch> = subjects.iter().map(|subject| subject.parse().unwrap()).collect();
         let issuer_url = "https://id.example.com/a".parse().unwrap();
-        let trusted = Trusted { issuer_url: &issuer_url, algorithms, subjects: &subjects };
+        let trusted = Trusted { issuer_url: &issuer_url, algorithms, subjects: &subjects, audience: "a" };
         party.obstacles(&trusted).iter().map(ToString::to_string).collect()
     }
 
@@ -210,7 +292,7 @@ mod tests {
         }
         let azure = obstacles(RelyingParty::Azure, &[Es256], &["org:a:*", &"x".repeat(601)]);
         assert_eq!(azure.len(), 3);
-        assert!(azure[0].contains("sign with RS256") && azure[1].contains("`org:a:*` would never match"), "{azure:?}");
+        assert!(azure[0].contains("add RS256") && azure[1].contains("`org:a:*` would never match"), "{azure:?}");
         let many: Vec<String> = (0..21).map(|number| format!("s{number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(obstacles(RelyingParty::Azure, &[Rs256], &many)[0].contains("at most 20"));
@@ -219,5 +301,35 @@ mod tests {
         assert_eq!(obstacles(RelyingParty::Vault, &[EdDsa], &["a:*"]), [""; 0]);
         assert!(obstacles(RelyingParty::Aws, &[Rs256], &["a?:*"])[0].contains("placeholder"));
         assert_eq!(obstacles(RelyingParty::Aws, &[Rs256], &["a?"]), [""; 0], "compared exactly");
+    }
+
+    #[test]
+    fn s86_limits_are_those_of_the_party_at_their_boundaries() {
+        use SignatureAlgorithm::Rs256;
+        // Azure counts characters, Google Cloud bytes.
+        for (party, longest, limit) in [
+            (RelyingParty::Gcp, "é".repeat(63), "127 bytes"),
+            (RelyingParty::Azure, "é".repeat(400) + &"a".repeat(200), "600 characters"),
+        ] {
+            assert_eq!(obstacles(party, &[Rs256], &[&longest]), [""; 0], "{party}");
+            let longer = obstacles(party, &[Rs256], &[&format!("{longest}é")]);
+            assert!(longer[0].contains(limit), "{longer:?}");
+        }
+        let of = |party: RelyingParty, url: &str, audience: &str| -> Vec<String> {
+            let (issuer_url, subjects) = (url.parse().unwrap(), ["a".parse().unwrap()]);
+            let trusted = Trusted { issuer_url: &issuer_url, algorithms: &[Rs256], subjects: &subjects, audience };
+            party.obstacles(&trusted).iter().map(ToString::to_string).collect()
+        };
+        let url = "https://id.example.com";
+        for (party, most) in [(RelyingParty::Aws, 255), (RelyingParty::Gcp, 256), (RelyingParty::Azure, 600)] {
+            assert_eq!(of(party, url, &"a".repeat(most)), [""; 0]);
+            assert_eq!(
+                of(party, url, &"a".repeat(most + 1)),
+                [format!("{party} accepts audiences of at most {most} characters")]
+            );
+        }
+        assert!(of(RelyingParty::Aws, "https://id.example.com:8443/a", "a")[0].contains("no port"));
+        assert_eq!(of(RelyingParty::Gcp, "https://id.example.com:8443/a", "a"), [""; 0]);
+        assert!(of(RelyingParty::Aws, &format!("{url}/{}", "a".repeat(250)), "a")[0].contains("issuer URLs"));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use countersign_domain::time::Clock as _;
+use countersign_domain::time::{Clock as _, Timestamp};
 use countersign_proto::common;
 use countersign_proto::trust_v1::audit_service_client::AuditServiceClient;
 use countersign_proto::trust_v1::{AuditDecision, AuditEvent, ListAuditEventsRequest, Presentation};
@@ -19,7 +19,11 @@ use crate::output::{ListFormat, Output};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditEventsCommand {
-    /// List what was decided, the newest first.
+    /// List exchanges that were allowed or refused, newest first.
+    ///
+    /// An allowed exchange is listed as soon as its token is released. A refusal appears about a second later; refusals before the
+    /// signature verifies and those beyond a budget are counted and appear within about a minute, as one event per cause.
+    /// Example: `countersign audit-events list --decision refused --since 24h`
     List(ListArgs),
 }
 
@@ -92,8 +96,30 @@ impl ListArgs {
             }
             request.page_token = page.next_page_token;
         }
-        show(&events, self.output, output).map_err(Failure::from)
+        show(&events, self.output, output).map_err(Failure::from)?;
+        if let Some(note) = note(&events, request.decision(), !request.request_id.is_empty(), session.clock.now()) {
+            output.message(note);
+        }
+        Ok(())
     }
+}
+
+/// How long a single refusal takes to appear at most: the gateway's interval, a call with its limit, and some.
+const DELAY: Duration = Duration::from_secs(10);
+
+/// What to know where the latest refusals can be missing: none is as recent, and the request that was asked for is not there.
+fn note(events: &[AuditEvent], decision: AuditDecision, asks_for_request: bool, now: Timestamp) -> Option<&'static str> {
+    let is_recent = |event: &AuditEvent| {
+        let time = event.time.as_ref().and_then(|time| common::read_timestamp(time).ok());
+        event.decision() == AuditDecision::Refused
+            && time.is_some_and(|time| now.checked_sub(DELAY).is_ok_and(|before| time >= before))
+    };
+    let is_complete =
+        decision == AuditDecision::Allowed || (asks_for_request && !events.is_empty()) || events.iter().any(is_recent);
+    (!is_complete).then_some(
+        "Refusals appear some seconds after they happen; counted ones (before the signature verifies, or beyond the budget) within \
+         about a minute.",
+    )
 }
 
 fn show(events: &[AuditEvent], format: ListFormat, output: &mut Output) -> std::io::Result<()> {
@@ -175,6 +201,23 @@ mod tests {
         let captured = Captured::default();
         show(&[event], format, &mut captured.output()).unwrap();
         captured.results()
+    }
+
+    #[test]
+    fn a_list_that_can_lack_the_latest_refusals_says_so() {
+        let now: Timestamp = "2027-01-31T18:00:00Z".parse().unwrap();
+        let refused = |ago: u64| AuditEvent {
+            decision: AuditDecision::Refused.into(),
+            time: Some(common::timestamp(now.checked_sub(Duration::from_secs(ago)).unwrap())),
+            ..AuditEvent::default()
+        };
+        let has_note = |events: &[AuditEvent], decision, asks| note(events, decision, asks, now).is_some();
+        assert!(has_note(&[], AuditDecision::Unspecified, false));
+        assert!(has_note(&[refused(60)], AuditDecision::Refused, false));
+        assert!(has_note(&[], AuditDecision::Refused, true));
+        assert!(!has_note(&[refused(60)], AuditDecision::Refused, true), "the one that was asked for");
+        assert!(!has_note(&[refused(60), refused(2)], AuditDecision::Refused, false));
+        assert!(!has_note(&[], AuditDecision::Allowed, false), "an exchange is listed before its token is released");
     }
 
     #[test]

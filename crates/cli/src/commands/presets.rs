@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use countersign_domain::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
+use countersign_runtime::disclosure::is_plain_word;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
@@ -59,7 +60,8 @@ impl PresetsCommand {
 /// The preset of this id.
 pub(crate) fn find(id: &str) -> Result<&'static Preset> {
     let known = || Preset::all().iter().map(|preset| preset.id.as_str()).collect::<Vec<_>>().join(", ");
-    Preset::find(id).ok_or_else(|| Failure::usage(format!("there is no preset `{id}`; there are {}", known())))
+    let named = if is_plain_word(id) { format!("preset `{id}`") } else { "such preset".to_owned() };
+    Preset::find(id).ok_or_else(|| Failure::usage(format!("there is no {named}; there are {}", known())))
 }
 
 fn row(preset: &Preset) -> [String; 4] {

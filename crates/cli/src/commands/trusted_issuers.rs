@@ -21,6 +21,7 @@ use crate::duration;
 use crate::failure::{Failure, Result};
 use crate::output::{ListFormat, Output};
 use crate::resources::{ReplayPolicyArg, trusted_issuer_json};
+use crate::text_file;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrustedIssuersCommand {
@@ -164,9 +165,9 @@ impl Settings {
             display_name: self.display_name.unwrap_or_default(),
             preset: self.preset.unwrap_or_default(),
             jwks_url: self.jwks_url.unwrap_or_default(),
-            jwks: document(self.jwks_file.as_deref())?,
+            jwks: document("--jwks-file", self.jwks_file.as_deref())?,
             jwks_expire_time: self.jwks_expire_time,
-            ca_certificates: document(self.issuer_ca_file.as_deref())?,
+            ca_certificates: document("--issuer-ca-file", self.issuer_ca_file.as_deref())?,
             max_stale_age: self.max_stale_age.map(common::duration),
             subject_audiences: self.audience,
             algorithms: self.algorithm,
@@ -183,10 +184,10 @@ fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
-/// The text of a file; nothing without one.
-fn document(path: Option<&Path>) -> Result<String> {
+/// The text of the file that a flag names; nothing without one.
+fn document(flag: &str, path: Option<&Path>) -> Result<String> {
     let Some(path) = path.filter(|path| !is_empty(path)) else { return Ok(String::new()) };
-    std::fs::read_to_string(path).map_err(|error| Failure::while_doing(error, format!("cannot read {}", path.display())))
+    text_file::read(flag, path)
 }
 
 pub(crate) type Client = TrustedIssuerServiceClient<Authorized>;

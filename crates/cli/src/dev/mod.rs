@@ -19,12 +19,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use countersign_runtime::config::Telemetry;
+use countersign_runtime::config::{Problems, Telemetry};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::telemetry;
 
 use self::commands::Commands;
 use self::composition::Deployment;
+use self::demo::Demo;
 use self::sockets::Sockets;
 use self::state::State;
 use crate::connection::{FolderArgs, Service};
@@ -65,6 +66,11 @@ pub(crate) async fn run(args: DevArgs, folders: &FolderArgs, output: &mut Output
     let state = State::open(&folder)?;
     let sockets = Sockets::bind([args.issuer_listen, args.trust_listen, args.gateway_listen]).await?;
     let telemetry = Telemetry { log_filter: args.log_filter.clone(), ..Telemetry::default() };
+    let mut problems = Problems::default();
+    telemetry.check("telemetry", &mut problems);
+    if let Some(problem) = problems.iter().next() {
+        return Err(Failure::usage(format!("--log-filter {}", problem.description)));
+    }
     let _telemetry = telemetry::init("countersign-dev", &telemetry).map_err(|error| Failure::usage(format!("{error:#}")))?;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
@@ -101,7 +107,7 @@ async fn tell(
     report::services(deployment, &state.folder, output)?;
     let demo = demo::seed(deployment, &state.bootstrap_token()?).await?;
     report::demo(&demo, output)?;
-    let context = contexts.write(state, deployment, &demo.workspace_id)?;
+    let context = contexts.write(state, deployment, &demo)?;
     exchange::perform(deployment, &state.bootstrap_token()?, &demo, output).await?;
     output.line(format!("\nAll of it within {} ms of the start.", begun.elapsed().as_millis()))?;
     let commands = Commands { deployment, demo: &demo, context: context.as_deref(), binary: &std::env::current_exe()? };
@@ -117,13 +123,14 @@ struct Contexts<'a> {
 impl Contexts<'_> {
     /// Writes the context of this deployment. Returns the file that commands have to name; `None` when they find it by
     /// themselves.
-    fn write(&self, state: &State, deployment: &Deployment, workspace_id: &str) -> Result<Option<PathBuf>> {
+    fn write(&self, state: &State, deployment: &Deployment, demo: &Demo) -> Result<Option<PathBuf>> {
         let context = Context {
             issuer_address: Some(deployment.url(Service::Issuer).to_owned()),
             trust_address: Some(deployment.url(Service::Trust).to_owned()),
             gateway_address: Some(deployment.url(Service::Gateway).to_owned()),
             credential_file: Some(state.secrets.bootstrap_token.clone()),
-            workspace: Some(workspace_id.to_owned()),
+            workspace: Some(demo.workspace_id.clone()),
+            issuer_id: Some(demo.issuer_id.clone()),
             ..Context::default()
         }
         .made_by_dev();

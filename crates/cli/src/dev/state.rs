@@ -59,7 +59,7 @@ impl State {
     /// # Errors
     /// Its file cannot be read.
     pub(super) fn bootstrap_token(&self) -> Result<Secret> {
-        Ok(Secret::from_file(&self.secrets.bootstrap_token)?)
+        Ok(Secret::from_file("the bootstrap token", &self.secrets.bootstrap_token)?)
     }
 
     /// The URL of a service's own database.

@@ -1,4 +1,9 @@
-//! What relying parties would make of an issuer's documents, by what was seen of them.
+//! How relying parties and our own verifier judge an issuer's documents.
+//!
+//! A party that is not known to accept something counts as refusing it (SECURITY 86); what cannot be seen from here is listed as not
+//! checked. [`keys`] judges the keys one by one.
+
+mod keys;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,6 +35,19 @@ pub struct SeenIssuer {
     pub discovery: Result<Document, String>,
     /// What its `jwks_uri` leads to; `None` when it names none.
     pub key_set: Option<Result<Document, String>>,
+    /// How our own verifier judges the key set; it knows the cryptography, this crate does not.
+    pub verdict: OwnVerdict,
+    /// Whether its certificate was verified by authorities that the caller named, and not by those of the system.
+    pub has_private_authority: bool,
+}
+
+/// How our own verifier judges a key set.
+#[derive(Debug, Clone, Default)]
+pub struct OwnVerdict {
+    /// Why the whole set is refused.
+    pub problem: Option<String>,
+    /// Of each key in the order of the document, why it cannot be used; `None` when it can.
+    pub keys: Vec<Option<String>>,
 }
 
 /// A document as it was answered.
@@ -56,8 +74,10 @@ pub struct Document {
 pub struct Finding {
     /// What was looked at: a URL part, a field, a header.
     pub what: &'static str,
-    /// Who refuses the issuer for it; nobody, when it is advice.
+    /// The parties that refuse the issuer for it, or are not known to accept it. Empty: advice.
     pub refused_by: BTreeSet<RelyingParty>,
+    /// Whether our own verifier refuses the issuer for it.
+    pub refused_by_us: bool,
     /// What is wrong, and what to do.
     pub detail: String,
 }
@@ -67,9 +87,19 @@ pub struct Finding {
 pub struct Diagnosis {
     /// One by one.
     pub findings: Vec<Finding>,
-    /// The algorithms of its keys.
+    /// The algorithms of its usable keys.
     pub algorithms: BTreeSet<SignatureAlgorithm>,
+    /// What was not looked at, so that nothing above says anything about it.
+    pub not_checked: Vec<&'static str>,
 }
+
+/// What no look at the documents from here can show.
+const NOT_CHECKED: [&str; 4] = [
+    "whether each relying party reaches the issuer from its own network",
+    "whether the issuer signs with the published keys, and which of them",
+    "subjects, audiences, lifetimes and claims of its tokens",
+    "the set-up at the relying parties; `countersign setup` prints it",
+];
 
 impl Diagnosis {
     /// Whether a relying party would verify tokens of the issuer.
@@ -77,8 +107,16 @@ impl Diagnosis {
         !self.findings.iter().any(|finding| finding.refused_by.contains(&party))
     }
 
+    /// Whether our own verifier would.
+    pub fn is_accepted_by_us(&self) -> bool {
+        !self.findings.iter().any(|finding| finding.refused_by_us)
+    }
+
+    /// What every party refuses, we refuse too.
     fn refuse(&mut self, by: impl IntoIterator<Item = RelyingParty>, what: &'static str, detail: impl Into<String>) {
-        self.findings.push(Finding { what, refused_by: by.into_iter().collect(), detail: detail.into() });
+        let refused_by: BTreeSet<RelyingParty> = by.into_iter().collect();
+        let refused_by_us = refused_by.len() == RelyingParty::ALL.len();
+        self.findings.push(Finding { what, refused_by, refused_by_us, detail: detail.into() });
     }
 
     fn advise(&mut self, what: &'static str, detail: impl Into<String>) {
@@ -88,13 +126,20 @@ impl Diagnosis {
 
 /// Looks an issuer over.
 pub fn examine(seen: &SeenIssuer) -> Diagnosis {
-    let mut diagnosis = Diagnosis { findings: Vec::new(), algorithms: BTreeSet::new() };
+    let mut diagnosis = Diagnosis { findings: Vec::new(), algorithms: BTreeSet::new(), not_checked: NOT_CHECKED.to_vec() };
     issuer_url(&seen.issuer_url, &mut diagnosis);
     if !seen.is_public {
         let far = RelyingParty::ALL.into_iter().filter(|party| party.is_on_the_internet());
         let detail =
             "it is at a private address, which nobody on the internet reaches: publish its documents elsewhere, under its URL";
         diagnosis.refuse(far, "issuer URL", detail);
+    }
+    if seen.has_private_authority {
+        let detail = "its certificate comes from a private authority, which Google Cloud and Azure do not trust";
+        diagnosis.refuse([RelyingParty::Gcp, RelyingParty::Azure], "certificate", detail);
+        let detail = "AWS needs its thumbprint, Vault `oidc_discovery_ca_pem`, Kubernetes `certificateAuthority` and a trusted issuer \
+                      `--issuer-ca-file`, as its certificate comes from a private authority";
+        diagnosis.advise("certificate", detail);
     }
     match &seen.discovery {
         Err(why) => diagnosis.refuse(RelyingParty::ALL, "discovery document", format!("it cannot be read: {why}")),
@@ -103,10 +148,10 @@ pub fn examine(seen: &SeenIssuer) -> Diagnosis {
     match &seen.key_set {
         None => {}
         Some(Err(why)) => diagnosis.refuse(RelyingParty::ALL, "key set", format!("it cannot be read: {why}")),
-        Some(Ok(document)) => key_set(document, &mut diagnosis),
+        Some(Ok(document)) => key_set(document, &seen.verdict, &mut diagnosis),
     }
     // Stable, so that those of one kind stay in the order in which a relying party meets them.
-    diagnosis.findings.sort_by_key(|finding| finding.refused_by.is_empty());
+    diagnosis.findings.sort_by_key(|finding| finding.refused_by.is_empty() && !finding.refused_by_us);
     diagnosis
 }
 
@@ -117,9 +162,7 @@ fn issuer_url(url: &str, diagnosis: &mut Diagnosis) {
     if url.contains(['?', '#']) {
         diagnosis.refuse(RelyingParty::ALL, "issuer URL", "it must have neither query nor fragment");
     }
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
-    // An IPv6 address has colons of its own.
-    if authority.rsplit(']').next().is_some_and(|end| end.contains(':')) {
+    if super::has_port(url) {
         let detail = "AWS takes no port in the URL of a provider: serve the issuer on 443";
         diagnosis.refuse([RelyingParty::Aws], "issuer URL", detail);
     }
@@ -184,7 +227,7 @@ fn discovery(seen: &SeenIssuer, document: &Document, diagnosis: &mut Diagnosis) 
     caching("discovery document", document, diagnosis);
 }
 
-fn key_set(document: &Document, diagnosis: &mut Diagnosis) {
+fn key_set(document: &Document, verdict: &OwnVerdict, diagnosis: &mut Diagnosis) {
     if !is_readable("key set", document, diagnosis) {
         return;
     }
@@ -192,7 +235,6 @@ fn key_set(document: &Document, diagnosis: &mut Diagnosis) {
     let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
         return diagnosis.refuse(RelyingParty::ALL, "key set", "it holds no keys");
     };
-    let text = |key: &Value, field: &str| key.get(field).and_then(Value::as_str).map(str::to_owned);
     if keys.iter().any(|key| ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| key.get(*member).is_some())) {
         let detail = "A PRIVATE KEY IS PUBLISHED: whoever read it can sign; withdraw it, and everything that trusts it, now";
         diagnosis.refuse(RelyingParty::ALL, "key set", detail);
@@ -200,46 +242,13 @@ fn key_set(document: &Document, diagnosis: &mut Diagnosis) {
     if keys.len() > MAX_KEYS {
         diagnosis.refuse([RelyingParty::Aws], "key set", format!("it holds {} keys; AWS reads at most {MAX_KEYS}", keys.len()));
     }
-    let ids: Vec<Option<String>> = keys.iter().map(|key| text(key, "kid")).collect();
-    if ids.iter().any(Option::is_none) {
-        let detail = "a key has no `kid`: AWS, Google and Azure find keys by it";
-        diagnosis.refuse([RelyingParty::Aws, RelyingParty::Gcp, RelyingParty::Azure], "key set", detail);
+    if let Some(problem) = &verdict.problem {
+        let detail = format!("this deployment refuses the whole set: {problem}");
+        let what = "key set";
+        diagnosis.findings.push(Finding { what, refused_by: BTreeSet::new(), refused_by_us: true, detail });
     }
-    let distinct: BTreeSet<&String> = ids.iter().flatten().collect();
-    if distinct.len() < ids.iter().flatten().count() {
-        diagnosis.refuse(RelyingParty::ALL, "key set", "two keys have one `kid`: which of them verifies is left to chance");
-    }
-    for key in keys {
-        if text(key, "use").is_some_and(|purpose| purpose != "sig") {
-            diagnosis.advise("key set", "a key is not for signatures (`use`): leave it out");
-        }
-        diagnosis.algorithms.extend(algorithms(key));
-    }
-    for party in RelyingParty::ALL {
-        if !diagnosis.algorithms.iter().any(|algorithm| party.algorithms().contains(algorithm)) {
-            let accepted = party.algorithms().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let detail = format!("{party} verifies {accepted} alone, and there is no key for any of them");
-            diagnosis.refuse([party], "key set", detail);
-        }
-    }
+    keys::judge(keys, verdict, diagnosis);
     caching("key set", document, diagnosis);
-}
-
-/// What a key can be for: what it says, or else what its type allows.
-fn algorithms(key: &Value) -> Vec<SignatureAlgorithm> {
-    use SignatureAlgorithm::{EdDsa, Es256, Es384, Es512, Rs256, Rs384, Rs512};
-    let text = |field: &str| key.get(field).and_then(Value::as_str);
-    if let Some(algorithm) = text("alg") {
-        return algorithm.parse().into_iter().collect();
-    }
-    match (text("kty"), text("crv")) {
-        (Some("RSA"), _) => vec![Rs256, Rs384, Rs512],
-        (Some("EC"), Some("P-256")) => vec![Es256],
-        (Some("EC"), Some("P-384")) => vec![Es384],
-        (Some("EC"), Some("P-521")) => vec![Es512],
-        (Some("OKP"), Some("Ed25519")) => vec![EdDsa],
-        _ => Vec::new(),
-    }
 }
 
 fn caching(what: &'static str, document: &Document, diagnosis: &mut Diagnosis) {
@@ -283,9 +292,11 @@ mod tests {
                 "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
             }))),
             key_set: Some(Ok(document(json!({"keys": [
-                {"kty": "RSA", "kid": "1", "use": "sig", "alg": "RS256", "n": "…", "e": "AQAB"},
+                {"kty": "RSA", "kid": "1", "use": "sig", "alg": "RS256", "n": "wX", "e": "AQAB"},
                 {"kty": "EC", "kid": "2", "crv": "P-384"},
             ]})))),
+            verdict: OwnVerdict { problem: None, keys: vec![None, None] },
+            has_private_authority: false,
         }
     }
 
@@ -300,7 +311,10 @@ mod tests {
     }
 
     fn keys(keys: &Value) -> Diagnosis {
-        with(|seen| seen.key_set = Some(Ok(document(json!({ "keys": keys })))))
+        with(|seen| {
+            seen.verdict.keys = vec![None; keys.as_array().map_or(0, Vec::len)];
+            seen.key_set = Some(Ok(document(json!({ "keys": keys }))));
+        })
     }
 
     /// Who refuses, and the first reason.
@@ -321,7 +335,7 @@ mod tests {
         const ALL: [&str; 5] = ["aws", "gcp", "azure", "vault", "kubernetes"];
         let es256 = json!([{"kty": "EC", "kid": "1", "crv": "P-256", "alg": "ES256"}]);
         let ed25519 = json!([{"kty": "OKP", "kid": "1", "crv": "Ed25519"}]);
-        let rsa = |id: &str| json!({"kty": "RSA", "kid": id, "alg": "RS256"});
+        let rsa = |id: &str, n: &str| json!({"kty": "RSA", "kid": id, "alg": "RS256", "n": n, "e": "AQAB"});
         let slow = |seconds| with(move |seen| seen.discovery.as_mut().unwrap().elapsed = Duration::from_secs(seconds));
         let cases: [(Diagnosis, &[&str], &str); 16] = [
             (with(|seen| seen.issuer_url = "http://id.example.com/a".to_owned()), &ALL, "https://"),
@@ -335,9 +349,9 @@ mod tests {
             (discovery_field("subject_types_supported", json!([])), &["aws", "gcp"], "subject_types_supported"),
             (slow(6), &["aws"], "gives up after 5 s"),
             (keys(&json!([])), &ALL, "no keys"),
-            (keys(&es256), &["azure"], "RS256 alone"),
-            (keys(&ed25519), &["aws", "gcp", "azure", "kubernetes"], "alone"),
-            (keys(&json!([rsa("1"), rsa("1")])), &ALL, "one `kid`"),
+            (keys(&es256), &["azure"], "Azure verifies RS256 only"),
+            (keys(&ed25519), &["aws", "gcp", "azure", "kubernetes"], "verifies"),
+            (keys(&json!([rsa("1", "wX"), rsa("1", "wY")])), &ALL, "one `kid`"),
             (keys(&json!([{"kty": "RSA", "alg": "RS256"}])), &["aws", "gcp", "azure"], "no `kid`"),
             (keys(&json!([{"kty": "RSA", "kid": "1", "alg": "RS256", "d": "x"}])), &ALL, "PRIVATE KEY"),
         ];

@@ -83,6 +83,7 @@ impl Apply {
     /// Does one item after the other. One that is refused does not keep the others from being done.
     async fn run(mut self, plan: Plan, format: ListFormat, output: &mut Output) -> Result<()> {
         let mut outcomes = Vec::with_capacity(plan.items.len());
+        let mut shown = Ok(());
         for mut item in plan.items {
             let outcome = if item.action == Action::Unchanged {
                 Outcome { item, result: "unchanged", error: None }
@@ -95,15 +96,21 @@ impl Apply {
                     Err(failure) => Outcome { item, result: "failed", error: Some(failure.to_string()) },
                 }
             };
-            if format == ListFormat::Table && outcome.item.action != Action::Unchanged {
-                show::outcome(&outcome, output)?;
+            // What is begun is finished, whether or not standard output takes the results.
+            if format == ListFormat::Table && outcome.item.action != Action::Unchanged && shown.is_ok() {
+                shown = show::outcome(&outcome, output);
             }
             outcomes.push(outcome);
         }
         if format == ListFormat::Json {
-            show::outcomes_json(&outcomes, output)?;
+            shown = show::outcomes_json(&outcomes, output);
         }
-        match outcomes.iter().filter(|outcome| outcome.error.is_some()).count() {
+        let failed = outcomes.iter().filter(|outcome| outcome.error.is_some()).count();
+        if let Err(error) = shown {
+            let done = outcomes.len() - failed;
+            return Err(Failure::while_doing(error, format!("{done} of {} done, {failed} failed", outcomes.len())));
+        }
+        match failed {
             0 => Ok(()),
             failed => Err(Failure::Failed(anyhow::anyhow!("{failed} of {} could not be done", outcomes.len()))),
         }

@@ -13,12 +13,14 @@ use countersign_domain::trust_relationship::{TrustRelationshipDraft, TrustRelati
 use countersign_domain::trusted_issuer::{TrustedIssuerDraft, TrustedIssuerSettings};
 use countersign_domain::violation::Violations;
 use countersign_proto::trust_v1::{TrustRelationship, TrustedIssuer};
+use countersign_runtime::disclosure::{FileName, is_plain_word};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Serialize, Serializer};
 use serde_norway::{Mapping, Value};
 
 use super::format::{IssuerDocument, Length, Moment, RelationshipDocument, Replay};
 use crate::failure::{Failure, Result};
+use crate::text_file;
 
 /// What all files say together.
 #[derive(Debug, Default)]
@@ -103,13 +105,11 @@ impl Problems {
 pub(super) fn read_paths(paths: &[PathBuf]) -> Result<Declared> {
     let mut files = Vec::new();
     for path in paths {
-        find(path, &mut files).map_err(|error| Failure::while_doing(error, format!("cannot read {}", path.display())))?;
+        find(path, &mut files).map_err(|error| Failure::while_doing(error, format!("cannot read --file {}", FileName(path))))?;
     }
     let mut texts = Vec::with_capacity(files.len());
     for file in files {
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| Failure::while_doing(error, format!("cannot read {}", file.display())))?;
-        texts.push((file.display().to_string(), text));
+        texts.push((FileName(&file).to_string(), text_file::read("--file", &file)?));
     }
     let mut problems = Problems::default();
     let declared = read(&texts, &mut problems);
@@ -153,7 +153,7 @@ pub(super) fn read(texts: &[(String, String)], problems: &mut Problems) -> Decla
                 Ok(Value::Mapping(mapping)) => read_document(mapping, place, &mut declared, problems),
                 Ok(_) => problems.add(&place, "must be a mapping with `kind`"),
                 Err(error) => {
-                    problems.add(&place, error);
+                    problems.add(&place, text_file::problem(&error.to_string()));
                     // There is no way to tell where the next document begins.
                     break;
                 }
@@ -200,7 +200,10 @@ fn read_document(mapping: Mapping, place: Place, declared: &mut Declared, proble
             declared.relationships.extend(settings.map(|settings| DeclaredRelationship { place, issuer_url, wire, settings }));
         }
         "" => problems.add(&place, "kind: must be TrustedIssuer or TrustRelationship"),
-        other => problems.add(&place, format_args!("kind: must be TrustedIssuer or TrustRelationship, not `{other}`")),
+        other if is_plain_word(&other.to_lowercase()) => {
+            problems.add(&place, format_args!("kind: must be TrustedIssuer or TrustRelationship, not `{other}`"));
+        }
+        _ => problems.add(&place, "kind: must be TrustedIssuer or TrustRelationship"),
     }
 }
 
@@ -257,7 +260,9 @@ impl Fields<'_> {
                 self.problems.add(self.place, format_args!("{name}: has no value; leave the field out"));
                 T::default()
             }
-            Some(value) => T::read(value, name, &mut |path, what| self.problems.add(self.place, format_args!("{path}: {what}"))),
+            Some(value) => T::read(value, name, &mut |path, what| {
+                self.problems.add(self.place, format_args!("{path}: {}", text_file::problem(&what.to_string())));
+            }),
         }
     }
 
@@ -265,7 +270,10 @@ impl Fields<'_> {
     fn end(self) {
         for name in self.mapping.keys() {
             match name.as_str() {
-                Some(name) => self.problems.add(self.place, format_args!("{name}: there is no such field")),
+                Some(name) if is_plain_word(name) => {
+                    self.problems.add(self.place, format_args!("{name}: there is no such field"));
+                }
+                Some(_) => self.problems.add(self.place, "there is no field of the name that is given"),
                 None => self.problems.add(self.place, "the name of a field must be text"),
             }
         }

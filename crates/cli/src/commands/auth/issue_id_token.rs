@@ -23,9 +23,9 @@ pub(crate) struct IssueIdTokenArgs {
     /// The `aud` of the token: who is to accept it. Repeat for several. May be left out where the issuer's profile fixes it.
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
-    /// The issuer, `is_…`. May be left out when the workspace has one.
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    issuer_id: String,
+    /// The issuer, `is_…` [default: of the context, else the only one of the workspace].
+    #[arg(long, env = "COUNTERSIGN_CLI_ISSUER_ID", value_name = "ID")]
+    issuer_id: Option<String>,
     /// For yourself: the token's subject is that of the access token in use. Otherwise it is for the run that the attributes describe.
     #[arg(long, conflicts_with_all = ["attribute", "subject_form"])]
     own: bool,
@@ -65,6 +65,7 @@ impl IssueIdTokenArgs {
     pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
         let Self { audience, issuer_id, own, attribute, subject_form, duration, algorithm, output: format, to, watch } = self;
         let workspace_id = session.connection.workspace(&session.clock)?;
+        let issuer_id = issuer_id.or_else(|| session.connection.issuer_id().map(str::to_owned)).unwrap_or_default();
         let (audiences, duration) = (audience, duration.map(common::duration));
         let request = if own {
             Request::ForCaller(IssueOwnIdTokenRequest { workspace_id, issuer_id, audiences, duration, algorithm })
@@ -78,7 +79,8 @@ impl IssueIdTokenArgs {
             return show(&issue(session, request).await?, format, output).map_err(Failure::from);
         };
         if !watch {
-            return token_file::write(&file, &issue(session, request).await?.id_token);
+            let once = async || Ok(issue(session, request).await?.id_token);
+            return token_file::write(&file, once).await.map(drop);
         }
         let shutdown = Shutdown::new();
         shutdown.on_signals()?;

@@ -1,4 +1,4 @@
-//! The token of somebody else that a command is about.
+//! The subject token that a command is about.
 
 use std::path::PathBuf;
 
@@ -27,12 +27,14 @@ impl SubjectTokenArgs {
     pub(super) fn read(self) -> Result<Secret> {
         let Self { token, token_file, standard_input } = self;
         if standard_input.is_some_and(|text| text.expose() != "-") {
-            return Err(Failure::usage("a token is not taken here: pipe it and write `-`, or pass --token-file FILE"));
+            return Err(Failure::usage(
+                "a token cannot be an argument by itself; pipe it and pass `-`, or pass --token-file FILE",
+            ));
         }
         Ok(match (token, token_file) {
-            (Some(token), _) if token.expose() != "-" => Secret::from(token.expose().trim().to_owned()),
-            (_, Some(file)) => Secret::from_file(&file)?,
-            _ => Secret::from_file("-".as_ref())?,
+            (Some(token), _) if token.expose() != "-" => Secret::from_text("--token", token.expose())?,
+            (_, Some(file)) => Secret::from_file("--token-file", &file)?,
+            _ => Secret::from_file("", "-".as_ref())?,
         })
     }
 }

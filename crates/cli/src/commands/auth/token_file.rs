@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use countersign_domain::time::{Clock, Timestamp};
+use countersign_runtime::disclosure::FileName;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::{Failure, Result};
@@ -21,13 +22,17 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Timers stand still while a machine sleeps, so that a long wait looks at the clock in between.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Replaces the file with the token alone, mode 0600. No line feed follows it: some readers send on what they read as it is.
+/// Replaces the file with the issued token alone, mode 0600. No line feed follows it: some readers pass on what they read as it is.
+/// Whether the file can be written is tried before a token is issued for it.
 ///
 /// # Errors
-/// The file cannot be written.
-pub(super) fn write(path: &Path, token: &str) -> Result<()> {
-    private_file::replace(path, token.as_bytes())
-        .map_err(|error| Failure::while_doing(error, format!("cannot write {}", path.display())))
+/// The token cannot be issued, or the file cannot be written.
+pub(super) async fn write(path: &Path, issue: impl AsyncFnOnce() -> Result<String>) -> Result<String> {
+    let failed = |error| Failure::while_doing(error, format!("cannot write --to {}", FileName(path)));
+    let place = private_file::reserve(path).map_err(failed)?;
+    let token = issue().await?;
+    place.write(token.as_bytes()).map_err(failed)?;
+    Ok(token)
 }
 
 /// Keeps the file fresh, until it cannot be.
@@ -42,12 +47,11 @@ pub(super) async fn keep_fresh(
 ) -> Result<()> {
     let renew = async || {
         let asked = Moment::now(clock);
-        let token = issue().await?;
-        write(path, &token)?;
+        let token = write(path, &issue).await?;
         Ok::<_, Failure>((asked, lifetime(&token)?))
     };
     let (mut asked, mut lifetime) = renew().await?;
-    output.message(format!("{} holds a token that lives {} s, and is kept fresh", path.display(), lifetime.as_secs()));
+    output.message(format!("{} contains a token that lives {} s, and is kept fresh", FileName(path), lifetime.as_secs()));
     loop {
         asked.has_age(lifetime.mul_f64(2.0 / 3.0).max(FIRST_RETRY), clock).await;
         let mut retry = FIRST_RETRY;
@@ -198,6 +202,15 @@ mod tests {
     async fn without_a_first_token_nothing_is_written_or_tried_again() {
         let run = run(&[], &Running::without_sleep()).await;
         assert_eq!((run.asked_at.len(), run.content.as_str()), (1, ""));
+    }
+
+    #[tokio::test]
+    async fn no_token_is_issued_for_a_file_that_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id-token");
+        std::fs::create_dir(&path).unwrap();
+        let failure = write(&path, async || panic!("issued")).await.unwrap_err().to_string();
+        assert!(failure.contains("cannot write --to"), "{failure}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,13 @@
 use clap::Args;
 use countersign_discovery::Inspector;
 use countersign_domain::relying_party::{self, Diagnosis, Document, RelyingParty, SeenIssuer};
+use countersign_runtime::disclosure::SecretShape;
 use serde_json::{Value, json};
+use url::Url;
 
+use crate::arguments::Session;
 use crate::failure::{Failure, Result};
-use crate::output::{Output, TreeFormat};
+use crate::output::{Output, TreeFormat, printable};
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -28,16 +31,27 @@ pub(crate) fn parse_party(text: &str) -> std::result::Result<RelyingParty, Strin
 }
 
 impl DoctorArgs {
-    pub(super) async fn run(self, output: &mut Output) -> Result<()> {
-        let inspector = Inspector::new().map_err(|error| Failure::while_doing(error, "cannot look at issuers"))?;
+    pub(super) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
+        let is_issuer = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        if !Url::parse(&self.url).is_ok_and(|url| is_issuer(&url)) || SecretShape::of(&self.url).is_some() {
+            return Err(Failure::usage(
+                "<URL> must be the `iss` of an issuer without credentials, such as https://id.example.com",
+            ));
+        }
+        let authorities = session.connection.authorities()?;
+        let inspector = Inspector::new(authorities).map_err(|error| Failure::while_doing(error, "cannot inspect issuers"))?;
         let seen = inspector.inspect(&self.url).await;
         let diagnosis = relying_party::examine(&seen);
-        let parties = if self.parties.is_empty() { RelyingParty::ALL.to_vec() } else { self.parties };
+        // Unless some are named, our own verifier counts too.
+        let is_ours = self.parties.is_empty();
+        let parties = if is_ours { RelyingParty::ALL.to_vec() } else { self.parties };
         match self.output {
             TreeFormat::Json => output.json(&diagnosis_json(&seen, &diagnosis, &parties))?,
             TreeFormat::Tree => lines(&seen, &diagnosis, &parties).iter().try_for_each(|line| output.line(line))?,
         }
-        if parties.iter().all(|party| diagnosis.is_accepted_by(*party)) { Ok(()) } else { Err(Failure::Exit(2)) }
+        let accepted =
+            parties.iter().all(|party| diagnosis.is_accepted_by(*party)) && (!is_ours || diagnosis.is_accepted_by_us());
+        if accepted { Ok(()) } else { Err(Failure::Exit(2)) }
     }
 }
 
@@ -61,21 +75,27 @@ fn lines(seen: &SeenIssuer, diagnosis: &Diagnosis, parties: &[RelyingParty]) -> 
         lines.push(format!("  algorithms: {}", algorithms.join(", ")));
     }
     lines.push(String::new());
+    let verdict = |is_accepted| if is_accepted { "ok  " } else { "FAIL" };
     for party in parties {
-        let verdict = if diagnosis.is_accepted_by(*party) { "ok  " } else { "FAIL" };
-        lines.push(format!("{verdict} {party}"));
+        lines.push(format!("{} {party}", verdict(diagnosis.is_accepted_by(*party))));
     }
+    lines.push(format!("{} Countersign, as a trusted issuer", verdict(diagnosis.is_accepted_by_us())));
     for finding in &diagnosis.findings {
-        let who: Vec<String> = finding.refused_by.iter().map(ToString::to_string).collect();
+        let ours = finding.refused_by_us.then(|| "Countersign".to_owned());
+        let who: Vec<String> = finding.refused_by.iter().map(ToString::to_string).chain(ours).collect();
         let who = match who.as_slice() {
             [] => "advice".to_owned(),
-            all if all.len() == RelyingParty::ALL.len() => "refused by all".to_owned(),
+            all if all.len() > RelyingParty::ALL.len() => "refused by all".to_owned(),
             some => format!("refused by {}", some.join(", ")),
         };
         lines.push(String::new());
         lines.push(format!("{}, {who}:", finding.what));
-        lines.push(format!("  {}", finding.detail));
+        // Parts of the documents stand in it.
+        lines.push(format!("  {}", printable(&finding.detail)));
     }
+    lines.push(String::new());
+    lines.push("Not checked:".to_owned());
+    lines.extend(diagnosis.not_checked.iter().map(|what| format!("  - {what}")));
     lines
 }
 
@@ -97,10 +117,13 @@ fn diagnosis_json(seen: &SeenIssuer, diagnosis: &Diagnosis, parties: &[RelyingPa
         "discovery_document": document(&seen.discovery),
         "key_set": seen.key_set.as_ref().map(document),
         "algorithms": diagnosis.algorithms,
+        "accepted_here": diagnosis.is_accepted_by_us(),
+        "not_checked": diagnosis.not_checked,
         "accepted_by": parties.iter().map(|party| (party.as_str(), diagnosis.is_accepted_by(*party))).collect::<std::collections::BTreeMap<_, _>>(),
         "findings": diagnosis.findings.iter().map(|finding| json!({
             "what": finding.what,
             "refused_by": finding.refused_by.iter().map(|party| party.as_str()).collect::<Vec<_>>(),
+            "refused_here": finding.refused_by_us,
             "detail": finding.detail,
         })).collect::<Vec<_>>(),
     })
@@ -108,6 +131,8 @@ fn diagnosis_json(seen: &SeenIssuer, diagnosis: &Diagnosis, parties: &[RelyingPa
 
 #[cfg(test)]
 mod tests {
+    use countersign_domain::relying_party::OwnVerdict;
+
     use super::*;
 
     #[test]
@@ -117,12 +142,16 @@ mod tests {
             is_public: false,
             discovery: Err("no connection within 2 s".to_owned()),
             key_set: None,
+            verdict: OwnVerdict::default(),
+            has_private_authority: false,
         };
         let diagnosis = relying_party::examine(&seen);
         let lines = lines(&seen, &diagnosis, &[RelyingParty::Vault]);
         assert!(lines.contains(&"FAIL Vault".to_owned()) && !lines.iter().any(|line| line.starts_with("FAIL AWS")), "{lines:?}");
         assert!(lines.contains(&"discovery document, refused by all:".to_owned()), "{lines:?}");
         assert!(lines.contains(&"issuer URL, refused by AWS, Google Cloud, Azure:".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"FAIL Countersign, as a trusted issuer".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"Not checked:".to_owned()), "{lines:?}");
         let json = diagnosis_json(&seen, &diagnosis, &RelyingParty::ALL);
         assert_eq!(
             (&json["accepted_by"]["aws"], &json["discovery_document"]["error"]),

@@ -19,8 +19,21 @@ pub(crate) struct AwsArgs {
     partition: String,
     /// The thumbprint of the issuer's certificate, in hexadecimal [default: asked of the issuer's host; AWS itself needs none for
     /// hosts with certificates of well-known authorities].
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = hexadecimal)]
     thumbprint: Option<String>,
+    /// Let tokens set session tags. Needed when they carry the claim `https://aws.amazon.com/tags` [default: as the profile of
+    /// --issuer-id says].
+    #[arg(long)]
+    session_tags: bool,
+}
+
+/// The longest role trust policy, without white space: by default, and on request.
+const TRUST_POLICY: usize = 2_048;
+const MAX_TRUST_POLICY: usize = 4_096;
+
+fn hexadecimal(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_one { Ok(text.to_owned()) } else { Err("must be 40 hexadecimal digits".to_owned()) }
 }
 
 fn account(text: &str) -> Result<String, String> {
@@ -37,9 +50,20 @@ impl AwsArgs {
         self.thumbprint.as_deref()
     }
 
-    pub(super) fn recipe(&self, plan: &Plan, thumbprint: Option<&str>) -> Recipe {
+    /// # Errors
+    /// The trust policy is longer than AWS accepts.
+    pub(super) fn recipe(&self, plan: &Plan, thumbprint: Option<&str>) -> Result<Recipe, String> {
         let mut recipe = Recipe::default();
         let (role_arn, trust_policy) = (self.role_arn(), self.trust_policy(plan));
+        let length = trust_policy.to_string().chars().filter(|character| !character.is_whitespace()).count();
+        if length > MAX_TRUST_POLICY {
+            return Err(format!(
+                "AWS accepts role trust policies of at most {MAX_TRUST_POLICY} characters, and this one has {length}; divide the subjects among several roles"
+            ));
+        }
+        if length > TRUST_POLICY {
+            recipe.note(format!("The trust policy has {length} characters; more than {TRUST_POLICY} need a higher quota (`Role trust policy length`)."));
+        }
         recipe.json("trust-policy.json", &trust_policy);
         recipe.file("main.tf", self.terraform(plan, thumbprint));
         let mut create = vec!["aws", "iam", "create-open-id-connect-provider", "--url", plan.issuer_url()];
@@ -51,9 +75,19 @@ impl AwsArgs {
         recipe.variable("AWS_ROLE_ARN", role_arn);
         recipe.variable("AWS_WEB_IDENTITY_TOKEN_FILE", plan.token_file());
         recipe.variable("AWS_ROLE_SESSION_NAME", "countersign");
-        recipe.note("The role gives nothing yet: attach the policies that the workload needs.");
-        recipe.note("Either the commands or main.tf, not both.");
-        recipe
+        recipe.note("The role grants nothing yet; attach the policies that the workload needs.");
+        recipe.note("Use either the commands or main.tf.");
+        if !self.allows_session_tags(plan) {
+            recipe.note(
+                "Tokens with the claim `https://aws.amazon.com/tags` are refused; pass --session-tags to allow `sts:TagSession`.",
+            );
+        }
+        Ok(recipe)
+    }
+
+    /// AWS refuses a token with session tags unless the trust policy allows `sts:TagSession`.
+    fn allows_session_tags(&self, plan: &Plan) -> bool {
+        self.session_tags || plan.has_session_tags()
     }
 
     fn role_arn(&self) -> String {
@@ -68,13 +102,18 @@ impl AwsArgs {
     /// to be read for placeholders.
     fn trust_policy(&self, plan: &Plan) -> Value {
         let key = |claim: &str| format!("{}:{claim}", plan.host_and_path());
+        let action = if self.allows_session_tags(plan) {
+            json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession"])
+        } else {
+            json!("sts:AssumeRoleWithWebIdentity")
+        };
         let statement = |operator: &str, subjects: Vec<&str>| {
             let mut condition = json!({ "StringEquals": { key("aud"): plan.audience() } });
             condition[operator][key("sub")] = json!(subjects);
             json!({
                 "Effect": "Allow",
                 "Principal": { "Federated": self.provider_arn(plan) },
-                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Action": action,
                 "Condition": condition,
             })
         };
@@ -121,7 +160,30 @@ mod tests {
             role_name: "deploy".to_owned(),
             partition: "aws".to_owned(),
             thumbprint: None,
+            session_tags: false,
         }
+    }
+
+    #[test]
+    fn tokens_with_session_tags_need_a_second_action() {
+        let plan = Plan::of("https://id.example.com", "aud", &["a", "b:*"]);
+        assert_eq!(args().trust_policy(&plan)["Statement"][0]["Action"], "sts:AssumeRoleWithWebIdentity");
+        let with = AwsArgs { session_tags: true, ..args() }.trust_policy(&plan);
+        for statement in with["Statement"].as_array().unwrap() {
+            assert_eq!(statement["Action"], json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]));
+        }
+    }
+
+    #[test]
+    fn s86_a_trust_policy_that_aws_does_not_accept_is_refused() {
+        let of = |number: usize| {
+            let subjects: Vec<String> = (0..number).map(|number| format!("org:my-org:vault:deploy-vault-{number:03}")).collect();
+            let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+            args().recipe(&Plan::of("https://id.example.com", "aud", &subjects), None).map(|recipe| recipe.text())
+        };
+        assert!(!of(10).unwrap().contains("higher quota"));
+        assert!(of(60).unwrap().contains("higher quota"));
+        assert!(of(120).unwrap_err().contains("at most 4096 characters"));
     }
 
     #[test]
@@ -153,7 +215,7 @@ mod tests {
     #[test]
     fn commands_variables_and_terraform_name_the_same_things() {
         let plan = Plan::of("https://id.example.com", "aud", &["a"]);
-        let text = args().recipe(&plan, Some("ab12")).text();
+        let text = args().recipe(&plan, Some("ab12")).unwrap().text();
         for expected in [
             "aws iam create-open-id-connect-provider --url https://id.example.com --client-id-list aud --thumbprint-list ab12",
             "aws iam create-role --role-name deploy --assume-role-policy-document file://trust-policy.json",

@@ -1,6 +1,6 @@
-//! `countersign setup …`: what has to be done at a relying party, so that it trusts tokens of an issuer of ours.
+//! `countersign setup …`: what an operator does at a relying party, so that it trusts tokens of an issuer.
 //!
-//! Nothing is changed anywhere: files, commands and variables are printed, exact to the last character, for somebody to read and run.
+//! Nothing is changed anywhere: files, commands and variables are printed, exact to the last character, to be read and run.
 
 mod aws;
 mod azure;
@@ -8,6 +8,8 @@ mod gcp;
 mod kubernetes;
 mod plan;
 mod recipe;
+#[cfg(test)]
+mod tests;
 mod trusted_side;
 mod vault;
 
@@ -34,21 +36,8 @@ pub(crate) struct SetupArgs {
     /// The URL of an issuer instead, as it stands in `iss`.
     #[arg(long, value_name = "URL", global = true, conflicts_with = "issuer_id")]
     issuer_url: Option<String>,
-    /// A subject that is to be trusted: exact, or with `*` for any run of characters. Repeat for several.
-    #[arg(long, value_name = "SUBJECT", global = true)]
-    subject: Vec<SubjectMatch>,
-    /// An attribute of a run that is to be trusted: the subject is the one that the issuer's profile gives it. Repeat for each.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = run_attributes::parse, global = true, requires = "issuer_id")]
-    attribute: Vec<(String, String)>,
-    /// Which of the profile's subject forms such a run has [default: the first that is for it].
-    #[arg(long, value_name = "FORM", default_value = "", hide_default_value = true, global = true, requires = "attribute")]
-    subject_form: String,
-    /// The `aud` of the tokens [default: what the profile fixes, or else what the relying party expects].
-    #[arg(long, value_name = "AUDIENCE", global = true)]
-    audience: Option<String>,
-    /// Where the workload finds its ID token.
-    #[arg(long, value_name = "FILE", default_value = "/var/run/countersign/token", global = true)]
-    token_file: String,
+    #[command(flatten)]
+    wanted: WantedArgs,
     /// Write the files into a folder too.
     #[arg(long, value_name = "FOLDER", global = true)]
     to: Option<PathBuf>,
@@ -57,6 +46,26 @@ pub(crate) struct SetupArgs {
     output: RecipeFormat,
     #[command(subcommand)]
     party: PartyCommand,
+}
+
+/// Which tokens are to be trusted.
+#[derive(Debug, Args)]
+struct WantedArgs {
+    /// A trusted subject: exact, or with `*` for any run of characters. Repeat for several.
+    #[arg(long, value_name = "SUBJECT", global = true)]
+    subject: Vec<SubjectMatch>,
+    /// An attribute of a trusted run, whose subject follows from the issuer's profile. Repeat for each.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = run_attributes::parse, global = true, requires = "issuer_id")]
+    attribute: Vec<(String, String)>,
+    /// Which of the profile's subject forms such a run has [default: the first that is for it].
+    #[arg(long, value_name = "FORM", default_value = "", hide_default_value = true, global = true, requires = "attribute")]
+    subject_form: String,
+    /// The `aud` of the tokens [default: the one that the issuer's profile fixes, or else that of the relying party].
+    #[arg(long, value_name = "AUDIENCE", global = true)]
+    audience: Option<String>,
+    /// Where the workload finds its ID token.
+    #[arg(long, value_name = "FILE", default_value = "/var/run/countersign/token", global = true)]
+    token_file: String,
 }
 
 /// How a recipe is printed.
@@ -106,52 +115,18 @@ impl PartyCommand {
 
 impl SetupArgs {
     pub(crate) async fn run(self, session: &Session, output: &mut Output) -> Result<()> {
-        let party = self.party.party();
-        let Self {
-            issuer_id,
-            issuer_url,
-            mut subject,
-            attribute,
-            subject_form,
-            audience,
-            token_file,
-            to,
-            output: format,
-            party: of,
-        } = self;
-        let issuer = match (issuer_id, issuer_url) {
-            (None, None) => return Err(Failure::usage("whose tokens? Give --issuer-id or --issuer-url")),
-            (_, Some(url)) => TrustedSide::elsewhere(&url)?,
-            (Some(id), None) => TrustedSide::ours(session, id).await?,
+        let issuer = match (&self.issuer_id, &self.issuer_url) {
+            (None, None) => return Err(Failure::usage("no issuer given; pass --issuer-id or --issuer-url")),
+            (_, Some(url)) => TrustedSide::elsewhere(url)?,
+            (Some(id), None) => TrustedSide::ours(session, id.clone()).await?,
         };
-        let attributes = run_attributes::collect(attribute)?;
-        let run = if attributes.is_empty() { None } else { issuer.run(attributes, subject_form)? };
-        subject.extend(run.iter().map(|run| run.subject.clone()));
-        if subject.is_empty() {
-            return Err(Failure::usage("whom is it to trust? Give at least one --subject, or a run by each --attribute"));
-        }
-        let fixed = run.as_ref().and_then(|run| run.audience.clone());
-        let audience = audience.or(fixed).unwrap_or_else(|| of.audience());
-        let notes = issuer.notes(run.as_ref(), &audience, &token_file);
-        let plan = Plan::new(issuer.url, issuer.algorithms, subject, audience, token_file);
-        let obstacles = plan.obstacles(party);
-        if !obstacles.is_empty() {
-            let told: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
-            return Err(Failure::usage(told.join("\n")));
-        }
-        let mut recipe = match &of {
-            PartyCommand::Aws(args) => {
-                let thumbprint = thumbprint(args, &plan, output).await;
-                args.recipe(&plan, thumbprint.as_deref())
-            }
-            PartyCommand::Gcp(args) => args.recipe(&plan).map_err(Failure::usage)?,
-            PartyCommand::Azure(args) => args.recipe(&plan),
-            PartyCommand::Vault(args) => args.recipe(&plan),
-            PartyCommand::Kubernetes(args) => args.recipe(&plan).map_err(Failure::usage)?,
+        let (of, format, to) = (self.party, self.output, self.to);
+        let Prepared { plan, notes } = self.wanted.prepare(&of, &issuer)?;
+        let thumbprint = match &of {
+            PartyCommand::Aws(args) => thumbprint(args, &plan, output).await,
+            _ => None,
         };
-        for note in notes {
-            recipe.note(note);
-        }
+        let recipe = of.recipe(&plan, thumbprint.as_deref(), notes)?;
         if let Some(folder) = &to {
             for file in recipe.write_to(folder)? {
                 output.message(format!("Wrote {file}."));
@@ -161,12 +136,61 @@ impl SetupArgs {
     }
 }
 
+/// A plan that nothing is in the way of, and what to know besides.
+struct Prepared {
+    plan: Plan,
+    notes: Vec<String>,
+}
+
+impl WantedArgs {
+    /// # Errors
+    /// The tokens would not be accepted: they have another audience, or the party refuses them.
+    fn prepare(self, of: &PartyCommand, issuer: &TrustedSide) -> Result<Prepared> {
+        let Self { mut subject, attribute, subject_form, audience, token_file } = self;
+        let attributes = run_attributes::collect(attribute)?;
+        let run = if attributes.is_empty() { None } else { issuer.run(attributes, subject_form)? };
+        subject.extend(run.iter().map(|run| run.subject.clone()));
+        if subject.is_empty() {
+            return Err(Failure::usage("no subject given; pass --subject, or --attribute for each attribute of a run"));
+        }
+        let audience = issuer.audience(run.as_ref(), audience, of.audience())?;
+        let mut notes = issuer.notes(run.as_ref(), &audience, &token_file);
+        notes.extend(issuer.doubts(&subject));
+        let plan = Plan::new(issuer, subject, audience, token_file);
+        let obstacles = plan.obstacles(of.party());
+        if !obstacles.is_empty() {
+            let lines: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+            return Err(Failure::usage(lines.join("\n")));
+        }
+        Ok(Prepared { plan, notes })
+    }
+}
+
+impl PartyCommand {
+    /// # Errors
+    /// The party does not accept what would have to be said.
+    fn recipe(&self, plan: &Plan, thumbprint: Option<&str>, notes: Vec<String>) -> Result<Recipe> {
+        let mut recipe = match self {
+            Self::Aws(args) => args.recipe(plan, thumbprint).map_err(Failure::usage)?,
+            Self::Gcp(args) => args.recipe(plan).map_err(Failure::usage)?,
+            Self::Azure(args) => args.recipe(plan),
+            Self::Vault(args) => args.recipe(plan),
+            Self::Kubernetes(args) => args.recipe(plan).map_err(Failure::usage)?,
+        };
+        for note in notes {
+            recipe.note(note);
+        }
+        recipe.note("Not checked: whether the relying party reaches the issuer and accepts its keys; `countersign issuers doctor` checks the keys.");
+        Ok(recipe)
+    }
+}
+
 /// The thumbprint that was given, or that of the issuer's host, when it can be had.
 async fn thumbprint(args: &aws::AwsArgs, plan: &Plan, output: &mut Output) -> Option<String> {
     if let Some(given) = args.thumbprint() {
         return Some(given.to_owned());
     }
-    let found = match Inspector::new() {
+    let found = match Inspector::new(None) {
         Ok(inspector) => inspector.thumbprint(plan.issuer_url()).await,
         Err(error) => Err(error.to_string()),
     };

@@ -1,9 +1,11 @@
-//! What a relying party is to trust.
+//! The tokens that a relying party is to trust.
 
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::relying_party::{Obstacle, RelyingParty, Trusted};
 use countersign_domain::subject_match::SubjectMatch;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
+
+use super::trusted_side::TrustedSide;
 
 /// Tokens of an issuer, for an audience, of these subjects.
 #[derive(Debug)]
@@ -14,23 +16,20 @@ pub(super) struct Plan {
     subjects: Vec<SubjectMatch>,
     audience: String,
     token_file: String,
+    /// Whether the tokens carry session tags of AWS.
+    session_tags: bool,
 }
 
 impl Plan {
-    pub(super) fn new(
-        issuer_url: IssuerUrl,
-        algorithms: Option<Vec<SignatureAlgorithm>>,
-        subjects: Vec<SubjectMatch>,
-        audience: String,
-        token_file: String,
-    ) -> Self {
-        Self { issuer_url, algorithms, subjects, audience, token_file }
+    pub(super) fn new(issuer: &TrustedSide, subjects: Vec<SubjectMatch>, audience: String, token_file: String) -> Self {
+        let (issuer_url, algorithms) = (issuer.url.clone(), issuer.algorithms.clone());
+        Self { issuer_url, algorithms, subjects, audience, token_file, session_tags: issuer.has_session_tags() }
     }
 
     /// What is in the way.
     pub(super) fn obstacles(&self, party: RelyingParty) -> Vec<Obstacle> {
         let algorithms = self.algorithms.as_deref().unwrap_or(party.algorithms());
-        party.obstacles(&Trusted { issuer_url: &self.issuer_url, algorithms, subjects: &self.subjects })
+        party.obstacles(&Trusted { issuer_url: &self.issuer_url, algorithms, subjects: &self.subjects, audience: &self.audience })
     }
 
     pub(super) fn issuer_url(&self) -> &str {
@@ -58,6 +57,11 @@ impl Plan {
         &self.audience
     }
 
+    /// Whether the tokens carry session tags of AWS, as the issuer's profile says.
+    pub(super) fn has_session_tags(&self) -> bool {
+        self.session_tags
+    }
+
     /// Where the workload finds its ID token.
     pub(super) fn token_file(&self) -> &str {
         &self.token_file
@@ -66,6 +70,7 @@ impl Plan {
     #[cfg(test)]
     pub(super) fn of(issuer_url: &str, audience: &str, subjects: &[&str]) -> Self {
         let subjects = subjects.iter().map(|subject| subject.parse().unwrap()).collect();
-        Self::new(issuer_url.parse().unwrap(), None, subjects, audience.to_owned(), "/run/token".to_owned())
+        let issuer = TrustedSide::elsewhere(issuer_url).unwrap();
+        Self::new(&issuer, subjects, audience.to_owned(), "/run/token".to_owned())
     }
 }

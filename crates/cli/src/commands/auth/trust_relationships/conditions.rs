@@ -6,6 +6,8 @@ use clap::Args;
 use countersign_domain::claim_condition::{ClaimCondition, ClaimConditionDraft};
 use countersign_proto::trust_v1;
 
+use crate::text_file;
+
 const CONDITION_HELP: &str = r#"What a claim must be, as JSON: {"claim":"ref_protected","equals":"true"}. The test is one of equals, one_of, glob, contains and exists; "negated":true turns it round. Repeat for several; all must hold"#;
 
 #[derive(Debug, Default, Args)]
@@ -52,7 +54,7 @@ impl ConditionArgs {
 }
 
 fn parse_condition(text: &str) -> Result<ClaimCondition, String> {
-    let draft: ClaimConditionDraft = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let draft: ClaimConditionDraft = serde_json::from_str(text).map_err(|error| text_file::problem(&error.to_string()))?;
     ClaimCondition::try_from(draft).map_err(|error| error.to_string())
 }
 

@@ -63,8 +63,7 @@ pub(super) fn complete(args: &mut AddArgs) -> Result<TrustedIssuer> {
     let preset = presets::find(id)?;
     let mut values = args.preset.values()?;
     for pattern in &args.subject_match {
-        let checked: SubjectMatch =
-            pattern.parse().map_err(|error| Failure::usage(format!("--subject-match {pattern:?} {error}")))?;
+        let checked: SubjectMatch = pattern.parse().map_err(|error| Failure::usage(format!("--subject-match {error}")))?;
         if !preset.can_match(&checked) {
             return Err(refused(preset, &format!("no subject is ever accepted by {pattern:?}")));
         }
