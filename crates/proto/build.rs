@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 #[expect(clippy::disallowed_methods, reason = "the environment is how cargo speaks to a build script")]
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Read at run time: a target directory that moved with its checkout must not compile the files of another.
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let files = proto_files(&root)?;
     let descriptors = protox::compile(&files, [&root])?;

@@ -16,9 +16,9 @@
 //! needs is logged where the error is handled.
 
 mod table;
+mod wire;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use countersign_domain::violation::{Violation, Violations};
 use http::StatusCode;
 use serde::Serialize;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::StatusExt as _;
 
 pub use table::UnspecifiedReason;
 
@@ -288,36 +288,6 @@ impl From<Violations> for Refusal {
     }
 }
 
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
-        let Refusal { reason, message, violations, resource, retry_after, permission, nothing_committed } = refusal;
-        let mut metadata = HashMap::new();
-        if let Some(permission) = permission {
-            metadata.insert("permission".to_owned(), permission.as_scope().to_owned());
-        }
-        if nothing_committed {
-            metadata.insert(COMMITTED.to_owned(), NOTHING.to_owned());
-        }
-        let mut details = ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, metadata);
-        for Violation { field, description } in violations {
-            details.add_bad_request_violation(field, description);
-        }
-        if let Some(Resource { kind, name }) = resource.map(|resource| *resource) {
-            if reason == Reason::FailedPrecondition {
-                details.add_precondition_failure_violation(reason.as_str(), format!("{kind} {name}"), message.as_ref());
-            }
-            if reason == Reason::QuotaExceeded {
-                details.add_quota_failure_violation(format!("{kind} {name}"), message.as_ref());
-            }
-            details.set_resource_info(kind.into_owned(), name, "", message.as_ref());
-        }
-        if retry_after.is_some() {
-            details.set_retry_info(retry_after);
-        }
-        Status::with_error_details(row(reason).code, message.into_owned(), details)
-    }
-}
-
 /// Which grant of RFC 6749 a request used: they name a bad subject token differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OAuthGrant {
@@ -373,6 +343,10 @@ fn description_text(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
     use super::*;
     use crate::common_v1::ErrorReason;
 

@@ -18,7 +18,7 @@ use countersign_proto::issuer_v1::{
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::server::{Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::{Listener, Listeners};
+use countersign_runtime::transport::{Admission, Listener, Listeners};
 use countersign_testkit::status::{assert_refused, violated_fields, wire_name};
 use countersign_testkit::wait::until;
 use http::{Method, StatusCode, header};
@@ -110,7 +110,10 @@ impl Gateway {
         Server::new("exchange-gateway")
             .public(surface(pipeline, &gateway_url(), key_set))
             .task("keep the key set", keeper.run())
-            .start(Listeners { public: Listener::Tcp(listener), internal: None, private: None }, shutdown.clone())
+            .start(
+                Listeners { public: Listener::Tcp(listener), internal: None, private: None, admission: Admission::default() },
+                shutdown.clone(),
+            )
             .unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { world, address, http, issuer_service_away, shutdown }
@@ -505,13 +508,18 @@ async fn s72_a_list_of_wishes_that_is_too_long_is_complained_of_once() {
 }
 
 #[tokio::test]
-async fn the_longest_refusal_fits_what_clients_read() {
+async fn s84_the_longest_refusal_fits_what_clients_read() {
     let gateway = Gateway::new().await;
     let wrong = "é".repeat(129);
     let most = ExchangeTokenRequest { audiences: vec![String::new(); 64], scopes: vec![wrong; 64], ..request(String::new()) };
     let status = gateway.grpc(most).await.unwrap_err();
     assert_refused(&status, Code::InvalidArgument, Reason::InvalidRequest);
-    assert_eq!(violated_fields(&status).len(), countersign_domain::violation::Violations::MAX);
+    // What does not fit is counted.
+    let left_out = tonic_types::StatusExt::get_details_error_info(&status).unwrap().metadata["violations_left_out"]
+        .parse::<usize>()
+        .unwrap();
+    assert_eq!(violated_fields(&status).len() + left_out, countersign_domain::violation::Violations::MAX);
+    assert!(status.details().len() <= 3 * 1024, "{}", status.details().len());
 }
 
 #[tokio::test]
