@@ -1,16 +1,23 @@
 //! Whether a service is alive and ready, for orchestrators (`/livez`, `/readyz`) and gRPC clients (`grpc.health.v1`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use futures::FutureExt as _;
+use countersign_domain::reason::Reason;
+use countersign_proto::status::Refusal;
+use futures::stream::{self, Stream, StreamExt as _};
 use http::{StatusCode, header};
 use tokio::sync::watch;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tokio_stream::wrappers::WatchStream;
+use tonic::server::NamedService as _;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::connection::Connections;
 use crate::layers::Audience;
@@ -94,24 +101,50 @@ impl Condition {
 
 /// Adds `grpc.health.v1` to a surface: one status for all of its services, and for the whole under the empty name.
 pub(crate) fn add_to(surface: Surface, readiness: &Readiness) -> Surface {
-    let (reporter, service) = tonic_health::server::health_reporter();
-    let names: Vec<&'static str> = surface.services().chain([""]).collect();
-    let mut states = readiness.0.subscribe();
-    // Before anybody can ask; nobody else holds the reporter's lock yet, so this does not wait.
-    let _ = report(&mut states, &reporter, &names).now_or_never();
-    tokio::spawn(async move {
-        while states.changed().await.is_ok() {
-            report(&mut states, &reporter, &names).await;
-        }
-    });
-    surface.grpc(service)
+    let names = surface.services().chain([HealthServer::<HealthService>::NAME, ""]).collect();
+    surface.grpc(HealthServer::new(HealthService { names, readiness: readiness.clone() }))
 }
 
-async fn report(states: &mut watch::Receiver<State>, reporter: &HealthReporter, names: &[&'static str]) {
-    let ready = states.borrow_and_update().is_ready();
-    let serving = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for name in names {
-        reporter.set_service_status(name, serving).await;
+/// `grpc.health.v1`. It answers from the readiness itself, so no task has to carry changes over.
+struct HealthService {
+    names: BTreeSet<&'static str>,
+    readiness: Readiness,
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+fn status_of(state: &State) -> ServingStatus {
+    if state.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+#[tonic::async_trait]
+impl Health for HealthService {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        if !self.names.contains(request.get_ref().service.as_str()) {
+            return Err(Refusal::new(Reason::ResourceNotFound, "the service is not served here").into());
+        }
+        Ok(Response::new(response(status_of(&self.readiness.0.borrow()))))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    /// The status now and at each change. A service that is not served here can still be registered by a later version of the
+    /// process, in the protocol's view: it is reported as unknown, and the stream stays open.
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        if !self.names.contains(request.get_ref().service.as_str()) {
+            let unknown = stream::once(async { Ok(response(ServingStatus::ServiceUnknown)) }).chain(stream::pending());
+            return Ok(Response::new(unknown.boxed()));
+        }
+        let states = WatchStream::new(self.readiness.0.subscribe());
+        let mut last = None;
+        let changes = states.filter_map(move |state| {
+            let serving = status_of(&state);
+            let changed = last.replace(serving) != Some(serving);
+            std::future::ready(changed.then(|| Ok(response(serving))))
+        });
+        Ok(Response::new(changes.boxed()))
     }
 }
 
@@ -140,8 +173,8 @@ fn probes(readiness: &Readiness) -> Router {
 pub(crate) async fn answer_while<T>(port: Listener, obstacle: &'static str, work: impl Future<Output = T>) -> T {
     let readiness = Readiness::new();
     let _unmet = readiness.condition(obstacle);
-    let (connections, over) = (Connections::new(Limits::default()), Shutdown::new());
-    connections.serve(port, probes(&readiness), Audience::Public, &over);
+    let (connections, over) = (Connections::new(Limits::default(), &Arc::default()), Shutdown::new());
+    connections.serve(port, probes(&readiness), Audience::Public, &Arc::default(), &over);
     let result = work.await;
     over.trigger();
     connections.finish(Duration::ZERO).await;

@@ -14,6 +14,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::concurrency::ReachedLimits;
+
 /// The metrics of one service.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -50,7 +52,7 @@ struct RouteLabels {
 impl Metrics {
     pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    pub(crate) fn new(service: &'static str, gauges: Vec<Gauge>) -> Self {
+    pub(crate) fn new(service: &'static str, gauges: Vec<Gauge>, reached: &ReachedLimits) -> Self {
         let mut registry = Registry::with_prefix("countersign");
         let build = Info::new(vec![("service", service), ("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
@@ -60,6 +62,7 @@ impl Metrics {
         }
         let requests = Family::default();
         registry.register("requests", "Requests answered, by route and status", requests.clone());
+        registry.register("limit_reached", "Times that a limit on what peers can hold was reached, by limit", reached.counter());
         // 100 us to 6.5 s.
         let seconds: Family<RouteLabels, Histogram> =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 17)));

@@ -29,6 +29,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use crate::command_line;
 use crate::config::{self, Settings};
 use crate::disclosure::Concealed;
+use crate::open_files;
 use crate::server::Running;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
@@ -76,6 +77,7 @@ where
     runtime.block_on(async {
         // Dropped last, on every way out, so that the drain is in the traces too.
         let _telemetry = telemetry::init(program.name, settings.telemetry())?;
+        open_files::raise_limit();
         let shutdown = Shutdown::new();
         shutdown.on_signals().context("cannot listen for signals")?;
         match unless_stopped(start(settings, shutdown.clone()), &shutdown).await? {

@@ -29,14 +29,15 @@
 //! }
 //! ```
 //!
-//! Health and reflection are added to every public surface. The layers, from the outside in: request id, span and metrics; panic
-//! catcher; load shedding; deadline; and for gRPC authentication and authorisation by `countersign_proto::access`. A method that
-//! is internal does not exist on a public surface, wherever it was added. HTTP routes are public: whoever adds one decides.
+//! Health is added to every public surface, and reflection unless the listener's [`Admission`] says otherwise. The layers, from the
+//! outside in: request id, span and metrics; panic catcher; deadline; for gRPC authentication and authorisation by
+//! `countersign_proto::access`; arrival of the body; load shedding. A method that is internal does not exist on a public surface,
+//! wherever it was added. HTTP routes are public: adding one is a decision.
 //!
 //! A handler finds in the request's extensions: [`crate::context::RequestContext`] (request id, deadline),
-//! [`PeerIdentity`](crate::transport::PeerIdentity), and `Arc<Caller>` by way of [`crate::auth::caller`]. Bodies of HTTP requests
-//! are at most 64 KiB; of gRPC messages 4 MiB (tonic's `max_decoding_message_size`, after decompression) unless the service
-//! lowers it. A gRPC status that is no `Refusal` loses its text on the way out.
+//! [`PeerIdentity`](crate::transport::PeerIdentity), and `Arc<Caller>` by way of [`crate::auth::caller`]. Its body has arrived. Bodies
+//! of HTTP requests and of gRPC methods that need no credentials are at most 64 KiB; other gRPC messages 4 MiB, on the wire and
+//! (tonic's `max_decoding_message_size`) after decompression. A gRPC status that is no `Refusal` loses its text on the way out.
 //!
 //! A stream that lives on selects on [`Shutdown::requested`] and ends, or every drain takes the whole grace period. Where several
 //! services share a process, stop the ones that call before the ones that are called.
@@ -57,29 +58,50 @@ use tonic::server::NamedService;
 use tower::ServiceExt as _;
 
 use crate::auth::Authenticator;
+use crate::concurrency::{ReachedLimits, Share};
 use crate::connection::Connections;
 use crate::health::{self, Readiness};
 use crate::layers::{self, Audience};
 use crate::metrics::{Gauge, Metrics, Read};
+use crate::peer::Proxies;
 use crate::reflection;
 use crate::shutdown::Shutdown;
-use crate::transport::{Listener, Listeners};
+use crate::transport::{Admission, Listener, Listeners};
 
-/// Bounds on what peers can make a service do.
+/// Bounds on what peers can make a service do. Those on what they can hold are for public listeners; services of the deployment
+/// have none but `connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Until a request's head must have arrived, from the connection's start or from the answer before it.
     pub header_timeout: Duration,
     /// The longest a request may take until its answer begins, however long the caller would wait.
     pub deadline: Duration,
-    /// Until a connection without requests is closed. Internal connections are kept.
+    /// Until a public connection without requests is closed.
     pub idle_timeout: Duration,
+    /// The same for one that has reflection or health streams open, which do not keep it.
+    pub held_stream_idle_timeout: Duration,
     /// Requests in progress on one HTTP/2 connection.
     pub streams: u32,
-    /// Connections to one listener.
-    pub connections: usize,
-    /// Requests in progress on one listener; beyond, they are refused at once.
+    /// Connections to one listener; beyond, the one that was of no use for the longest makes room.
+    pub connections: Share,
+    /// Requests in progress on one listener, from the arrival of their body; beyond, they are refused at once.
     pub requests: usize,
+    /// Requests whose body has not arrived; beyond, the oldest is refused.
+    pub waiting_bodies: Share,
+    /// The same of one connection; beyond, the newest is refused.
+    pub waiting_bodies_per_connection: usize,
+    /// Until a body must begin.
+    pub body_start: Duration,
+    /// Bytes a second that a body must keep, counted from `body_start`.
+    pub body_rate: u64,
+    /// Answers of which the peer has not read the last byte; beyond, the connection that waits for the longest is cut.
+    pub unread_responses: Share,
+    /// Until a peer must have read 16 KiB of an answer, or its connection is cut.
+    pub write_stall: Duration,
+    /// Open reflection and health streams; beyond, the oldest ends.
+    pub held_streams: Share,
+    /// The same of one connection; beyond, the newest is refused.
+    pub held_streams_per_connection: usize,
     /// How long a drain waits for what is in flight.
     pub grace: Duration,
 }
@@ -90,9 +112,19 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             deadline: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
+            held_stream_idle_timeout: Duration::from_mins(5),
             streams: 100,
-            connections: 16_384,
+            connections: Share { total: 4096, per_peer: 1024 },
             requests: 1024,
+            waiting_bodies: Share { total: 4096, per_peer: 1024 },
+            // As many as there are streams: a client that sends heads and bodies apart is honest.
+            waiting_bodies_per_connection: 100,
+            body_start: Duration::from_secs(2),
+            body_rate: 4096,
+            unread_responses: Share { total: 4096, per_peer: 1024 },
+            write_stall: Duration::from_secs(8),
+            held_streams: Share { total: 512, per_peer: 64 },
+            held_streams_per_connection: 8,
             grace: Duration::from_secs(10),
         }
     }
@@ -243,7 +275,7 @@ impl Server {
     /// Serves until the signal is given. Must be called within a tokio runtime.
     pub fn start(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<Running> {
         let Self { name, authenticator, readiness, public, internal, limits, tasks, gauges } = self;
-        let Listeners { public: public_listener, internal: internal_listener, private: private_listener } = listeners;
+        let Listeners { public: public_listener, internal: internal_listener, private: private_listener, admission } = listeners;
         let addresses = Addresses {
             public: public_listener.local_address(),
             internal: internal_listener.as_ref().and_then(Listener::local_address),
@@ -254,26 +286,35 @@ impl Server {
             "an internal listener needs mutual TLS or must be in process"
         );
         let authenticator = Arc::new(authenticator);
-        let metrics = Arc::new(Metrics::new(name, gauges));
+        let reached = Arc::new(ReachedLimits::default());
+        let metrics = Arc::new(Metrics::new(name, gauges, &reached));
         let draining = Shutdown::new();
+        let Admission { reflection, proxies, connections } = admission;
+        let limits = Limits { connections: connections.unwrap_or(limits.connections), ..limits };
+        let proxies = Arc::new(Proxies::new(proxies));
 
-        let public = health::add_to(public, &readiness);
-        let public = reflection::add_to(public).context("cannot describe the services")?;
-        let serving = Connections::new(limits);
+        let mut public = health::add_to(public, &readiness);
+        if reflection {
+            public = reflection::add_to(public).context("cannot describe the services")?;
+        }
+        let serving = Connections::new(limits, &reached);
         serving.serve(
             public_listener,
-            layers::stack(public.grpc, public.http, Audience::Public, &authenticator, &metrics, limits),
+            layers::stack(public.grpc, public.http, Audience::Public, &authenticator, &metrics, &reached, limits),
             Audience::Public,
+            &proxies,
             &draining,
         );
         if let Some(listener) = internal_listener {
-            let router = layers::stack(internal.grpc, internal.http, Audience::Internal, &authenticator, &metrics, limits);
-            serving.serve(listener, router, Audience::Internal, &draining);
+            let router =
+                layers::stack(internal.grpc, internal.http, Audience::Internal, &authenticator, &metrics, &reached, limits);
+            serving.serve(listener, router, Audience::Internal, &Arc::default(), &draining);
         }
         // Answers to the last: an orchestrator sees the drain.
-        let private = Connections::new(limits);
+        let private = Connections::new(limits, &reached);
         if let Some(listener) = private_listener {
-            private.serve(listener, health::private_routes(&readiness, &metrics), Audience::Public, &Shutdown::new());
+            let routes = health::private_routes(&readiness, &metrics);
+            private.serve(listener, routes, Audience::Public, &Arc::default(), &Shutdown::new());
         }
 
         tracing::info!(

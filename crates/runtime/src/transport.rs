@@ -12,10 +12,12 @@ use countersign_domain::reason::Reason;
 use countersign_proto::status::Refusal;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::concurrency::Share;
 use crate::tls::TlsIdentity;
 
 /// Who is at the other end of a connection. In the extensions of every request.
@@ -112,6 +114,25 @@ pub struct Listeners {
     pub internal: Option<Listener>,
     /// `/livez`, `/readyz`, `/metrics`. Absent in `dev` and in tests.
     pub private: Option<Listener>,
+    /// Whom the public listener admits.
+    pub admission: Admission,
+}
+
+/// Whom a public listener admits, as far as the operator decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Whether it describes its services by gRPC reflection.
+    pub reflection: bool,
+    /// Networks of proxies, whose `X-Forwarded-For` is believed and whose connections have no limit for each peer.
+    pub proxies: Vec<IpNet>,
+    /// Connections at a time, in place of the usual limits.
+    pub connections: Option<Share>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { reflection: true, proxies: Vec::new(), connections: None }
+    }
 }
 
 impl Listeners {
@@ -119,7 +140,7 @@ impl Listeners {
     pub fn in_process() -> (Self, InProcessConnectors) {
         let (public, public_connector) = InProcess::pair();
         let (internal, internal_connector) = InProcess::pair();
-        let listeners = Self { public, internal: Some(internal), private: None };
+        let listeners = Self { public, internal: Some(internal), private: None, admission: Admission::default() };
         (listeners, InProcessConnectors { public: public_connector, internal: internal_connector })
     }
 }

@@ -23,7 +23,7 @@ use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::{Listener, Listeners};
+use countersign_runtime::transport::{Admission, Listener, Listeners};
 use countersign_store::issuer::SeaIssuerStore;
 use issuer_service::{Config, Deps};
 use rustix::time::{ClockId, clock_gettime};
@@ -53,7 +53,12 @@ impl Measured {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listen = async || Listener::Tcp(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
-                let listeners = Listeners { public: listen().await, internal: None, private: Some(listen().await) };
+                let listeners = Listeners {
+                    public: listen().await,
+                    internal: None,
+                    private: Some(listen().await),
+                    admission: Admission::default(),
+                };
                 let running = start(listeners).await;
                 address.send(running.addresses().public.unwrap().to_string()).unwrap();
                 loop {

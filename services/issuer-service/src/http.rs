@@ -4,6 +4,7 @@
 //! issuers host names of their own. Never from a forwarded header (SECURITY 70). Whatever is here is answered from memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -11,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use countersign_domain::issuer::IssuerNamespace;
+use countersign_runtime::log_budget::LogBudget;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
     RETRY_AFTER, VARY,
@@ -25,13 +27,16 @@ use crate::keeper::{Keeper, KeeperError};
 
 /// The routes of all issuers.
 pub(crate) fn routes(keeper: Arc<Keeper>, namespace: Arc<IssuerNamespace>) -> Router {
-    Router::new().route("/{*path}", any(serve)).with_state(Site { keeper, namespace })
+    let failures = Arc::new(LogBudget::new(Duration::from_secs(1)));
+    Router::new().route("/{*path}", any(serve)).with_state(Site { keeper, namespace, failures })
 }
 
 #[derive(Debug, Clone)]
 struct Site {
     keeper: Arc<Keeper>,
     namespace: Arc<IssuerNamespace>,
+    /// Bounds the lines about documents that cannot be served, as requests for them are anonymous.
+    failures: Arc<LogBudget>,
 }
 
 /// One of the two documents.
@@ -79,8 +84,8 @@ async fn serve(State(site): State<Site>, request: Request) -> Response {
         Err(error) => {
             if matches!(error, KeeperError::NoKeyYet) {
                 tracing::debug!(%error, "cannot serve a document");
-            } else {
-                tracing::warn!(%error, cause = %Causes(&error), "cannot serve a document");
+            } else if let Some(count) = site.failures.spend() {
+                tracing::warn!(%error, cause = %Causes(&error), count, "cannot serve a document");
             }
             let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -19,7 +19,7 @@ use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::secret::{self, BootstrapToken};
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::{InProcess, InProcessConnector, Listener, Listeners};
+use countersign_runtime::transport::{Admission, InProcess, InProcessConnector, Listener, Listeners};
 use countersign_store::database::{Database, DatabaseUrl};
 use countersign_store::issuer::SeaIssuerStore;
 use countersign_store::replay::EmbeddedReplayCache;
@@ -61,7 +61,7 @@ pub(super) struct Deployment {
 /// # Errors
 /// A database cannot be opened, or a secret does not fit it.
 pub(super) async fn start(state: &State, sockets: Sockets, shutdown: &Shutdown) -> Result<Deployment> {
-    compose(state, sockets, shutdown).await.map_err(|error| Failure::while_doing(error, "cannot start the services"))
+    Box::pin(compose(state, sockets, shutdown)).await.map_err(|error| Failure::while_doing(error, "cannot start the services"))
 }
 
 async fn compose(state: &State, sockets: Sockets, shutdown: &Shutdown) -> anyhow::Result<Deployment> {
@@ -119,9 +119,9 @@ fn url(text: &str) -> anyhow::Result<IssuerUrl> {
         .with_context(|| format!("{text} cannot be the URL of a service; listen on a loopback address"))
 }
 
-/// No private port: who wants to know whether `dev` is alive looks at his terminal.
+/// Without a private port: the terminal shows whether `dev` is alive.
 fn listeners(public: TcpListener, internal: Option<Listener>) -> Listeners {
-    Listeners { public: Listener::Tcp(public), internal, private: None }
+    Listeners { public: Listener::Tcp(public), internal, private: None, admission: Admission::default() }
 }
 
 /// What the services are given alike.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -14,10 +15,13 @@ use zeroize::Zeroizing;
 
 use super::Problems;
 use crate::client::PeerAddress;
+use crate::concurrency::Share;
 use crate::health;
+use crate::open_files;
 use crate::secret;
+use crate::server::Limits;
 use crate::tls::{TlsFiles, TlsIdentity};
-use crate::transport::{Listener, Listeners};
+use crate::transport::{Admission, Listener, Listeners};
 
 /// `[listen]`: the addresses of the three ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +32,30 @@ pub struct Listen {
     pub internal: SocketAddr,
     /// `/livez`, `/readyz` and `/metrics`.
     pub private: SocketAddr,
+    /// Whether the public port describes its services by gRPC reflection.
+    pub reflection: bool,
+    /// Networks of proxies in front of the public port: their `X-Forwarded-For` names the client.
+    pub proxies: Vec<IpNet>,
+    /// Connections to each port at a time.
+    pub connections: usize,
+    /// The same from one address, or from one IPv6 network of 64 bits.
+    pub connections_per_peer: usize,
 }
 
 impl Listen {
     /// The usual ports, on loopback: `public`, internal 20 above it, private 10 above it.
     pub fn on_loopback(public: u16) -> Self {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { public: at(public), internal: at(public + 20), private: at(public + 10) }
+        let Share { total, per_peer } = Limits::default().connections;
+        Self {
+            public: at(public),
+            internal: at(public + 20),
+            private: at(public + 10),
+            reflection: true,
+            proxies: Vec::new(),
+            connections: total,
+            connections_per_peer: per_peer,
+        }
     }
 
     /// Does what must be done before the ports are opened and may take a while, such as waiting for a database. Meanwhile the
@@ -53,7 +74,7 @@ impl Listen {
 
     /// Opens the ports. `internal_tls`: of a service with internal RPCs, its certificates.
     pub async fn bind(&self, internal_tls: Option<(&InternalTls, Arc<TlsIdentity>)>) -> anyhow::Result<Listeners> {
-        let Self { public, internal, private } = self;
+        let Self { public, internal, private, reflection, proxies, connections, connections_per_peer } = self;
         let public = Listener::Tcp(bind("listen.public", public).await?);
         let private = Some(Listener::Tcp(bind("listen.private", private).await?));
         let internal = match internal_tls {
@@ -64,7 +85,10 @@ impl Listen {
                 allowed_peers: Arc::new(settings.allowed_peers.clone()),
             }),
         };
-        Ok(Listeners { public, internal, private })
+        let share = Share { total: *connections, per_peer: *connections_per_peer };
+        let admission =
+            Admission { reflection: *reflection, proxies: proxies.clone(), connections: Some(open_files::within(share)) };
+        Ok(Listeners { public, internal, private, admission })
     }
 }
 

@@ -13,8 +13,10 @@ use tonic::{Code, Status};
 
 use super::refuse::Wire;
 
-/// How tonic's message begins when a request is not the protobuf message that the method takes.
-const UNDECODABLE: &str = "failed to decode Protobuf message";
+/// How tonic's messages begin when a request is not the message that the method takes: its protobuf, its frame, its compression.
+/// tonic calls all of them internal errors (of a compressed frame without an encoding, gRPC's own specification does), which here
+/// are faults of the service alone: no caller can make one.
+const UNDECODABLE: [&str; 4] = ["failed to decode Protobuf message", "Unexpected EOF", "protocol error", "Error decompressing"];
 
 pub(super) async fn close(request: Request<Body>, next: Next) -> Response {
     let response = next.run(request).await;
@@ -28,10 +30,11 @@ fn replace(status: &Status) -> Option<Response> {
     let refusal = match status.code() {
         // The protocol's own answer to a method or a compression that does not exist here.
         Code::Unimplemented => return None,
-        Code::Internal if status.message().starts_with(UNDECODABLE) => {
+        Code::Internal if UNDECODABLE.iter().any(|begin| status.message().starts_with(begin)) => {
             Refusal::new(Reason::InvalidRequest, "the message is not what the method takes")
         }
-        Code::OutOfRange => Refusal::new(Reason::InvalidRequest, "the message is too long"),
+        // Before and after decompression.
+        Code::OutOfRange | Code::ResourceExhausted => Refusal::new(Reason::InvalidRequest, "the message is too long"),
         _ => {
             tracing::debug!(code = ?status.code(), cause = status.message(), "a status outside the closed list");
             Refusal::from_status(status)

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use countersign_runtime::concurrency::Share;
 use countersign_runtime::server::Limits;
-use countersign_runtime::transport::{Listener, Listeners};
+use countersign_runtime::transport::{Admission, Listener, Listeners};
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -140,8 +141,8 @@ async fn s67_idle_connections_make_room_for_others() {
     let (Listeners { internal, .. }, connectors) = Listeners::in_process();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let listeners = Listeners { public: Listener::Tcp(socket), internal, private: None };
-    let limits = Limits { connections: 4, ..impatient() };
+    let listeners = Listeners { public: Listener::Tcp(socket), internal, private: None, admission: Admission::default() };
+    let limits = Limits { connections: Share { total: 4, per_peer: 4 }, ..impatient() };
     let service = Service::start_on(listeners, connectors, limits, bootstrap());
     assert_eq!(service.running.addresses().public, Some(address));
     let mut idle = Vec::new();

@@ -7,7 +7,7 @@ use countersign_runtime::auth::Authenticator;
 use countersign_runtime::config::Listen;
 use countersign_runtime::server::{Limits, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::{InProcess, InProcessConnector, Listener, Listeners};
+use countersign_runtime::transport::{Admission, InProcess, InProcessConnector, Listener, Listeners};
 use countersign_testkit::wait;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -83,7 +83,8 @@ async fn a_service_stops_when_a_task_it_cannot_do_without_ends() {
 async fn s71_an_internal_listener_is_never_plain() {
     let (Listeners { public, .. }, _connectors) = Listeners::in_process();
     let internal = Some(Listener::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap()));
-    let started = Server::new("test-service").start(Listeners { public, internal, private: None }, Shutdown::new());
+    let started = Server::new("test-service")
+        .start(Listeners { public, internal, private: None, admission: Admission::default() }, Shutdown::new());
     assert!(started.unwrap_err().to_string().contains("mutual TLS"));
 }
 

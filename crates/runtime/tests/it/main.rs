@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod bounds;
 mod certificates;
+mod held;
 mod lifecycle;
 mod mutual_tls;
 mod support;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::server::Limits;
 use countersign_runtime::tls::{TlsFiles, TlsIdentity};
-use countersign_runtime::transport::{Listener, Listeners};
+use countersign_runtime::transport::{Admission, Listener, Listeners};
 use countersign_testkit::wait;
 use tokio::net::TcpListener;
 use tonic::Code;
@@ -38,7 +38,7 @@ impl Guarded {
             identity: Arc::clone(&identity),
             allowed_peers: Arc::new(["exchange-gateway".to_owned()].into()),
         };
-        let listeners = Listeners { public, internal: Some(internal), private: None };
+        let listeners = Listeners { public, internal: Some(internal), private: None, admission: Admission::default() };
         Self { service: Service::start_on(listeners, connectors, Limits::default(), bootstrap()), url, identity }
     }
 

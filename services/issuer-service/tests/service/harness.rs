@@ -20,7 +20,7 @@ use countersign_runtime::client::{PeerAddress, PeerChannel};
 use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
-use countersign_runtime::transport::{InProcess, Listener, Listeners};
+use countersign_runtime::transport::{Admission, InProcess, Listener, Listeners};
 use countersign_store::issuer::{IssuerQuotas, SeaIssuerStore};
 use countersign_testkit::clock::TestClock;
 use countersign_testkit::postgres::Postgres;
@@ -134,7 +134,7 @@ impl Ground {
         let (internal, connector) = InProcess::pair();
         let public = Listener::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let private = Listener::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let listeners = Listeners { public, internal: Some(internal), private: Some(private) };
+        let listeners = Listeners { public, internal: Some(internal), private: Some(private), admission: Admission::default() };
         let running = issuer_service::start(config, deps, listeners, shutdown.clone()).await?;
         let address = format!("http://{}", running.addresses().public.unwrap());
         Ok(Service {
