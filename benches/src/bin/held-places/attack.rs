@@ -14,6 +14,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+/// When attackers who hold places connect again.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When those do who only wait: as many as they are, they would be a flood of connections otherwise, which is another attack.
+const LATER: Duration = Duration::from_secs(30);
+
 type Body = BoxBody<Bytes, Infallible>;
 
 /// The symbol that reflection is asked for: it is in one of the largest files, and every service describes it.
@@ -52,17 +58,17 @@ impl Attack {
         match self {
             Self::WithoutBody => {
                 for _ in 0..12 {
-                    attackers.spawn(again(port, |client| without_body(client, 95)));
+                    attackers.spawn(again(port, SOON, |client| without_body(client, 95)));
                 }
             }
             Self::Unread => {
                 for _ in 0..200 {
-                    attackers.spawn(again(port, |client| unread(client, 99)));
+                    attackers.spawn(again(port, SOON, |client| unread(client, 99)));
                 }
             }
             Self::Waiting { connections } => {
                 for number in 0..connections {
-                    attackers.spawn(again(port, unread_watch));
+                    attackers.spawn(again(port, LATER, unread_watch));
                     // A burst that a listen queue does not take would not be an attack of this kind.
                     if number % 200 == 0 {
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -75,8 +81,8 @@ impl Attack {
     }
 }
 
-/// Connects, attacks, and connects again when the server ends it.
-async fn again<F: Future<Output = ()>>(port: u16, attack: impl Fn(SendRequest<Body>) -> F) {
+/// Connects, attacks, and connects again a while after the server ended it.
+async fn again<F: Future<Output = ()>>(port: u16, pause: Duration, attack: impl Fn(SendRequest<Body>) -> F) {
     loop {
         if let Some((client, connection)) = connect(port).await {
             tokio::select! {
@@ -84,7 +90,7 @@ async fn again<F: Future<Output = ()>>(port: u16, attack: impl Fn(SendRequest<Bo
                 _ = connection => {}
             }
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
