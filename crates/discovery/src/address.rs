@@ -4,12 +4,11 @@
 //! check is on the address that is dialled, after seeing through the forms in which one address can be written as another
 //! (SECURITY 39).
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use countersign_domain::issuer_url::LoopbackHttp;
-use serde::Deserialize;
+
+use crate::network::Network;
 
 /// An address that may not be dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +48,12 @@ impl AddressRules {
     }
 }
 
+/// Whether the address, in whatever form, is one of the public internet.
+pub(crate) fn is_public_address(address: IpAddr) -> bool {
+    let address = canonical(address);
+    !is_never_dialled(address) && is_public(address)
+}
+
 /// The address that is reached in the end: IPv4 written as IPv6 in the forms that a router or a kernel translates.
 fn canonical(address: IpAddr) -> IpAddr {
     match address {
@@ -68,41 +73,47 @@ fn v4_of(high: u16, low: u16) -> Ipv4Addr {
 }
 
 fn is_loopback(address: IpAddr) -> bool {
-    address.is_loopback()
+    LOOPBACK.iter().any(|network| network.contains(address))
 }
 
 /// What no operator can allow: addresses that mean "this host" or "this link", and where clouds serve credentials.
 fn is_never_dialled(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            v4.octets()[0] == 0 || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || METADATA_V4.contains(&v4)
-        }
-        IpAddr::V6(v6) => {
-            v6.is_unspecified()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-                || METADATA_V6.contains(&v6)
-                // Forms of IPv4 addresses that nobody needs any more: IPv4-compatible, 6to4, Teredo, and NAT64 for local use.
-                || matches!(v6.segments(), [0, 0, 0, 0, 0, 0, _, _] | [0x2002, ..] | [0x2001, 0, ..] | [0x64, 0xff9b, 1, ..])
-        }
-    }
+    NEVER_DIALLED.iter().any(|network| network.contains(address))
 }
 
-/// Azure's host agent and Alibaba Cloud's metadata; the others are link-local.
-const METADATA_V4: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-/// AWS and Google Cloud.
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+const NEVER_DIALLED: [Network; 17] = [
+    // This host, link-local, multicast, broadcast.
+    Network::v4([0, 0, 0, 0], 8),
+    Network::v4([169, 254, 0, 0], 16),
+    Network::v4([224, 0, 0, 0], 4),
+    Network::v4([255, 255, 255, 255], 32),
+    Network::v6(0xfe80, 0, 10),
+    Network::v6(0xff00, 0, 8),
+    // Metadata: Azure's host agent, Alibaba Cloud and Oracle Cloud, AWS, Google Cloud; the others are link-local.
+    Network::v4([168, 63, 129, 16], 32),
+    Network::v4([100, 100, 100, 200], 32),
+    Network::v4([192, 0, 0, 192], 32),
+    Network::v6_host(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    Network::v6_host(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Forms of IPv4 addresses that nobody needs any more: IPv4-compatible, with the unspecified address, 6to4, Teredo, and NAT64 for
+    // local use.
+    Network::v6(0, 0, 96),
+    Network::v6(0x2002, 0, 16),
+    Network::v6(0x2001, 0, 32),
+    Network { first: IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0)), prefix_bits: 48 },
+    // Forms that `canonical` has seen through by then: IPv4-mapped, and NAT64's well-known prefix.
+    IPV4_MAPPED,
+    NAT64,
+];
+
+const IPV4_MAPPED: Network = Network { first: IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), prefix_bits: 96 };
+const NAT64: Network = Network { first: IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)), prefix_bits: 96 };
 
 /// Whether the address is one of the public internet, by IANA's registries of special-purpose addresses.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|network| network.contains(IpAddr::V4(v4))),
-        // Only 2000::/3 is allocated to global unicast.
-        IpAddr::V6(v6) => {
-            v6.segments()[0] & 0xe000 == 0x2000 && !SPECIAL_V6.iter().any(|network| network.contains(IpAddr::V6(v6)))
-        }
+        IpAddr::V6(v6) => GLOBAL_UNICAST.contains(address) && !SPECIAL_V6.iter().any(|network| network.contains(IpAddr::V6(v6))),
     }
 }
 
@@ -124,6 +135,11 @@ const SPECIAL_V4: [Network; 15] = [
     Network::v4([240, 0, 0, 0], 4),
 ];
 
+/// Only this is allocated to global unicast.
+const GLOBAL_UNICAST: Network = Network::v6(0x2000, 0, 3);
+
+const LOOPBACK: [Network; 2] = [Network::v4([127, 0, 0, 0], 8), Network::v6_host(Ipv6Addr::LOCALHOST)];
+
 const SPECIAL_V6: [Network; 4] = [
     // IETF protocol assignments, Teredo, ORCHID.
     Network::v6(0x2001, 0, 23),
@@ -134,85 +150,43 @@ const SPECIAL_V6: [Network; 4] = [
     Network::v6(0x2002, 0, 16),
 ];
 
-/// A range of addresses, written `10.0.0.0/8` or `fd12:3456::/32`.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Network {
-    first: IpAddr,
-    prefix_bits: u8,
-}
-
-/// Why a text is not a network.
+/// A network whose addresses are never dialled, so that allowing it has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidNetwork {
-    /// Not an address, a slash and a number of bits.
-    #[error("must be an address and a prefix length, like 10.0.0.0/8")]
-    Malformed,
-    /// Bits are set behind the prefix, so one of the two is a mistake.
-    #[error("has bits set behind its prefix")]
-    HostBits,
+#[error("cannot allow {network}: {}", self.reason())]
+pub struct NoEffect {
+    network: Network,
 }
 
-impl Network {
-    const fn v4(octets: [u8; 4], prefix_bits: u8) -> Self {
-        let [a, b, c, d] = octets;
-        Self { first: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix_bits }
-    }
-
-    const fn v6(first: u16, second: u16, prefix_bits: u8) -> Self {
-        Self { first: IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0)), prefix_bits }
-    }
-
-    /// Whether the address lies in the range. An IPv4 range holds IPv4 addresses only.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.first, address) {
-            (IpAddr::V4(first), IpAddr::V4(address)) => {
-                let shift = 32 - u32::from(self.prefix_bits);
-                first.to_bits().checked_shr(shift) == address.to_bits().checked_shr(shift)
-            }
-            (IpAddr::V6(first), IpAddr::V6(address)) => {
-                let shift = 128 - u32::from(self.prefix_bits);
-                first.to_bits().checked_shr(shift) == address.to_bits().checked_shr(shift)
-            }
-            _ => false,
+impl NoEffect {
+    fn reason(&self) -> &'static str {
+        if [IPV4_MAPPED, NAT64].iter().any(|form| form.contains(self.network.first)) {
+            "IPv4 addresses in this form are judged as IPv4 addresses; write the IPv4 network, and only a private one"
+        } else {
+            "loopback, link-local, multicast, broadcast and metadata addresses are never dialled; remove it"
         }
     }
 }
 
-impl FromStr for Network {
-    type Err = InvalidNetwork;
-
-    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let (first, bits) = text.split_once('/').ok_or(InvalidNetwork::Malformed)?;
-        let first: IpAddr = first.parse().map_err(|_| InvalidNetwork::Malformed)?;
-        let width = if first.is_ipv4() { 32 } else { 128 };
-        let prefix_bits: u8 = bits.parse().ok().filter(|bits| *bits <= width).ok_or(InvalidNetwork::Malformed)?;
-        let host_bits = u32::from(width - prefix_bits);
-        let trailing_zeros = match first {
-            IpAddr::V4(v4) => v4.to_bits().trailing_zeros(),
-            IpAddr::V6(v6) => v6.to_bits().trailing_zeros(),
-        };
-        if trailing_zeros < host_bits { Err(InvalidNetwork::HostBits) } else { Ok(Self { first, prefix_bits }) }
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = InvalidNetwork;
-
-    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix_bits)
-    }
-}
-
-impl fmt::Debug for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl Network {
+    /// Refuses a network that holds addresses which are refused all the same, and none that allowing it opens. One whose addresses are
+    /// all public is needless and harmless.
+    ///
+    /// # Errors
+    /// Allowing the network has no effect.
+    pub fn check_effect(&self) -> Result<(), NoEffect> {
+        let rules = |allowed_networks| AddressRules { allowed_networks, loopback: LoopbackHttp::Refused };
+        let (without, with) = (rules(Vec::new()), rules(vec![*self]));
+        // What the rules say changes nowhere but at the ends of the networks that they name.
+        let named = SPECIAL_V4.iter().chain(&SPECIAL_V6).chain(&NEVER_DIALLED).chain(&LOOPBACK).chain(&[GLOBAL_UNICAST]);
+        let ends = named.flat_map(|network| [Some(network.first), network.behind()]).flatten();
+        let samples: Vec<IpAddr> = std::iter::once(self.first).chain(ends.filter(|end| self.contains(*end))).collect();
+        let opens = |address: &IpAddr| with.check(*address).is_ok() && without.check(*address).is_err();
+        let is_refused = |address: &IpAddr| with.check(*address).is_err();
+        // Addresses in a translated form lie in another network than they are written in.
+        let is_translated =
+            [IPV4_MAPPED, NAT64].iter().any(|form| form.contains(self.first) && form.prefix_bits <= self.prefix_bits);
+        let has_no_effect = is_translated || !samples.iter().any(opens) && samples.iter().any(is_refused);
+        if has_no_effect { Err(NoEffect { network: *self }) } else { Ok(()) }
     }
 }
 
@@ -270,7 +244,7 @@ mod tests {
         "::2",
     ];
 
-    const LOOPBACK: [&str; 5] = ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1"];
+    const LOOPBACK_FORMS: [&str; 5] = ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1"];
 
     const PRIVATE: [&str; 20] = [
         "10.0.0.1",
@@ -304,7 +278,7 @@ mod tests {
 
     #[test]
     fn s39_addresses_of_ours_are_refused_in_every_form() {
-        for address in NEVER.iter().chain(&LOOPBACK).chain(&PRIVATE) {
+        for address in NEVER.iter().chain(&LOOPBACK_FORMS).chain(&PRIVATE) {
             assert!(!permitted(&AddressRules::default(), address), "{address}");
         }
     }
@@ -327,7 +301,7 @@ mod tests {
     #[test]
     fn s39_no_allowed_network_opens_metadata_or_this_host() {
         let everything = rules(&["0.0.0.0/0", "::/0"], LoopbackHttp::Refused);
-        for address in NEVER.iter().chain(&LOOPBACK) {
+        for address in NEVER.iter().chain(&LOOPBACK_FORMS) {
             assert!(!permitted(&everything, address), "{address}");
         }
         for address in PRIVATE {
@@ -338,11 +312,77 @@ mod tests {
     #[test]
     fn s38_loopback_needs_the_development_switch() {
         let development = rules(&[], LoopbackHttp::Allowed);
-        for address in LOOPBACK {
+        for address in LOOPBACK_FORMS {
             assert!(permitted(&development, address), "{address}");
         }
         for address in NEVER.iter().chain(&PRIVATE) {
             assert!(!permitted(&development, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn s39_a_network_that_cannot_take_effect_is_refused() {
+        for text in [
+            "127.0.0.0/8",
+            "127.0.0.1/32",
+            "126.0.0.0/7",
+            "::1/128",
+            "::/96",
+            "0.0.0.0/8",
+            "0.0.0.0/32",
+            "169.254.0.0/16",
+            "169.254.169.254/32",
+            "224.0.0.0/4",
+            "239.1.2.0/24",
+            "255.255.255.255/32",
+            "168.63.129.16/32",
+            "168.63.129.0/24",
+            "100.100.100.200/32",
+            "192.0.0.192/32",
+            "fd00:ec2::254/128",
+            "fd20:ce::254/128",
+            "fe80::/10",
+            "fe80::/64",
+            "ff00::/8",
+            "ff02::/16",
+            "2002::/16",
+            "2002:a00::/24",
+            "2002::/15",
+            "2001::/32",
+            "64:ff9b:1::/48",
+            "::ffff:127.0.0.0/104",
+            "::ffff:10.0.0.0/104",
+            "::ffff:0.0.0.0/96",
+            "64:ff9b::/96",
+            "64:ff9b::a00:0/104",
+        ] {
+            let refused = text.parse::<Network>().unwrap().check_effect().unwrap_err().to_string();
+            assert!(refused.contains(&text.parse::<Network>().unwrap().to_string()), "{text}: {refused}");
+        }
+        for text in [
+            "10.0.0.0/8",
+            "10.1.2.3/32",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "192.168.0.0/15",
+            "100.64.0.0/10",
+            "100.100.100.0/24",
+            "198.18.0.0/15",
+            "240.0.0.0/4",
+            "192.0.0.0/24",
+            "10.0.0.0/7",
+            "0.0.0.0/0",
+            "fc00::/7",
+            "fd00::/8",
+            "fd12:3456::/32",
+            "fec0::/10",
+            "fe80::/9",
+            "::/0",
+            "2001:db8::/32",
+            "8.8.8.0/24",
+            "2606:4700::/32",
+        ] {
+            assert_eq!(text.parse::<Network>().unwrap().check_effect(), Ok(()), "{text}");
         }
     }
 
@@ -354,24 +394,5 @@ mod tests {
         assert!(rules.check_all(&addresses(&["1.1.1.1", "10.0.0.1"])).is_err());
         assert!(rules.check_all(&addresses(&["::ffff:127.0.0.1", "8.8.8.8"])).is_err());
         assert!(rules.check_all(&addresses(&[])).is_err());
-    }
-
-    #[test]
-    fn networks_are_read_strictly_and_written_as_read() {
-        for text in ["10.0.0.0/8", "0.0.0.0/0", "192.168.1.1/32", "fd00::/8", "::/0", "::1/128"] {
-            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
-        }
-        for text in ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0/8", "fd00::/129", "", "/8", "a/8", "10.0.0.0/8/8"] {
-            assert_eq!(text.parse::<Network>(), Err(InvalidNetwork::Malformed), "{text}");
-        }
-        assert_eq!("10.0.0.1/8".parse::<Network>(), Err(InvalidNetwork::HostBits));
-        assert_eq!("fd00::1/64".parse::<Network>(), Err(InvalidNetwork::HostBits));
-    }
-
-    #[test]
-    fn an_empty_prefix_holds_everything_of_its_family() {
-        let all: Network = "0.0.0.0/0".parse().unwrap();
-        assert!(all.contains("255.1.2.3".parse().unwrap()));
-        assert!(!all.contains("::1".parse().unwrap()));
     }
 }

@@ -21,6 +21,7 @@ use crate::examine::Examinations;
 use crate::fetch::Fetch;
 use crate::http_fetcher::HttpFetcher;
 use crate::negative_cache::NegativeCache;
+use crate::network::Network;
 use crate::refresh::refresh;
 use crate::room::Rooms;
 use crate::source::KeySetSource;
@@ -63,7 +64,11 @@ impl DiscoverySettings {
         let allowed_networks = issuer_networks
             .iter()
             .enumerate()
-            .filter_map(|(index, network)| violations.check(format!("issuer_networks[{index}]"), network.parse()))
+            .filter_map(|(index, text)| {
+                let field = format!("issuer_networks[{index}]");
+                let network: Network = violations.check(field.clone(), text.parse())?;
+                violations.check(field, network.check_effect()).map(|()| network)
+            })
             .collect();
         let egress_proxy = egress_proxy.and_then(|url| violations.check("egress_proxy.url", url.parse()));
         violations.into_result(Self { address_rules: AddressRules { allowed_networks, loopback }, egress_proxy })

@@ -31,6 +31,7 @@ pub mod fuzzing;
 mod http_fetcher;
 mod inspect;
 mod negative_cache;
+pub mod network;
 mod origin;
 mod problem;
 mod refresh;
