@@ -17,7 +17,7 @@ use crate::trusted_issuer::{SignatureAlgorithm, TrustedIssuerSettings};
 use crate::violation::Violations;
 use crate::workspace;
 
-pub use namespace::{HostBase, InvalidHostBase, InvalidIssuerUrl, IssuerNamespace};
+pub use namespace::{HostBase, InvalidHostBase, InvalidIssuerUrl, IssuerBases, IssuerNamespace};
 
 /// An identity this deployment signs for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -337,7 +337,7 @@ impl IssuerDraft {
             return Some(vec![SignatureAlgorithm::Rs256]);
         }
         let parse = |text: &str| {
-            let own = IssuerSettings::ALGORITHMS.into_iter().find(|algorithm| algorithm.as_str() == text);
+            let own = text.parse().ok().filter(|algorithm| IssuerSettings::ALGORITHMS.contains(algorithm));
             own.ok_or("must be one of RS256, ES256, ES384, EdDSA")
         };
         draft::list("issuer.algorithms", &self.algorithms, IssuerSettings::ALGORITHMS.len(), parse, violations)

@@ -34,6 +34,8 @@ pub struct LintInput<'a> {
     pub issuer: &'a TrustedIssuerSettings,
     /// What is known of the issuer.
     pub preset: Option<&'a Preset>,
+    /// Whether the issuer is one of this deployment.
+    pub is_own_issuer: bool,
     /// Other relationships of the issuer, of which at most [`MAX_OTHERS`] are looked at.
     pub others: &'a [(&'a TrustRelationshipId, &'a TrustRelationshipSettings)],
     /// The deployment's audience.
@@ -109,6 +111,8 @@ rules! {
     CelInequality = "cel-inequality",
     /// A grant of every resource of a type, or of every action.
     GrantOfEverything = "grant-of-everything",
+    /// A reserved scope that is reached through an issuer of this deployment.
+    ReservedScopeBehindOwnIssuer = "reserved-scope-behind-own-issuer",
     /// No end.
     NeverExpires = "never-expires",
     /// The end is past.
@@ -152,6 +156,18 @@ pub struct Finding {
     pub risk: String,
     /// What to write instead.
     pub fix: String,
+}
+
+/// The findings that a change of a trusted issuer causes: those that are not found under its former settings. `input` has the new
+/// ones.
+pub fn caused(input: &LintInput<'_>, former: &TrustedIssuerSettings) -> Vec<Finding> {
+    let before = lint(&LintInput { issuer: former, preset: Preset::of(former), ..*input });
+    let is_new = |finding: &Finding| {
+        !before
+            .iter()
+            .any(|known| (known.rule, &known.field) == (finding.rule, &finding.field) && known.severity >= finding.severity)
+    };
+    lint(input).into_iter().filter(is_new).collect()
 }
 
 /// Everything that is found, the worst first.

@@ -179,12 +179,16 @@ pub enum ScopeNotGrantable {
     NotHeld,
 }
 
+/// Whether a scope is one of the reserved ones, which are permissions of this deployment.
+///
+/// Compared without regard to case, so that no reader who folds case can be handed a look-alike.
+pub fn is_reserved(scope: &Scope) -> bool {
+    scope.as_str().get(..RESERVED_SCOPE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_SCOPE_PREFIX))
+}
+
 /// Whether somebody who holds what `holds` says may grant this scope (SECURITY 69).
 pub fn check_grantable(scope: &Scope, holds: impl Fn(&Authorization) -> bool) -> Result<(), ScopeNotGrantable> {
-    // Compared without regard to case, so that no reader who folds case can be handed a look-alike.
-    let reserved =
-        scope.as_str().get(..RESERVED_SCOPE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_SCOPE_PREFIX));
-    if !reserved {
+    if !is_reserved(scope) {
         return Ok(());
     }
     let authorization: Authorization = scope.as_str().parse().map_err(|_| ScopeNotGrantable::Unknown)?;

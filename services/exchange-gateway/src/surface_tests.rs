@@ -57,6 +57,7 @@ impl KeySetService for PlayedIssuerService {
             json_web_key_set: br#"{"keys":[]}"#.as_slice().into(),
             etag: "\"abc\"".to_owned(),
             max_age: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+            ..Default::default()
         }))
     }
 

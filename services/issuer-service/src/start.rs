@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::{HostBase, IssuerNamespace, KeyCustody};
+use countersign_domain::issuer::{HostBase, IssuerBases, IssuerNamespace, KeyCustody};
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::signing_key::KeyPolicy;
 use countersign_domain::time::{Clock, Entropy};
@@ -183,7 +183,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         Arc::clone(&clock),
     );
     let page_tokens = PageTokens::new(deployment_secret.derive(page_token::PURPOSE));
-    let key_sets = KeySets { keeper: Arc::clone(&keeper) };
+    let key_sets = KeySets { keeper: Arc::clone(&keeper), bases: IssuerBases::from(&*namespace) };
     let withdrawal = Withdrawal {
         keeper: Arc::clone(&keeper),
         workspaces: Arc::clone(&workspaces),

@@ -15,6 +15,7 @@ use countersign_runtime::page_token::PageTokens;
 use countersign_store::trust::TrustStore;
 use tonic::Request;
 
+use crate::issuer_keys::IssuerKeys;
 use crate::looking_back::LookingBack;
 use crate::policy_feed::PolicyFeed;
 use crate::refusals;
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     /// Whether the linter's warnings refuse a write.
     pub(crate) strict_lint: bool,
     pub(crate) feed: PolicyFeed,
+    /// Knows the issuers of this deployment.
+    pub(crate) issuer_keys: Arc<IssuerKeys>,
     /// Asks issuers for checks.
     pub(crate) discovery: Discovery,
     /// Who may look through the past of a workspace.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::issuer::{HostBase, IssuerBases};
+use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::KeySet;
-use countersign_proto::issuer_v1::GetJsonWebKeySetRequest;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
+use countersign_proto::issuer_v1::{GetJsonWebKeySetRequest, GetJsonWebKeySetResponse};
 use countersign_runtime::auth::KeySource;
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::outage::Outage;
@@ -32,6 +33,8 @@ pub(crate) struct IssuerKeys {
     client: KeySetServiceClient<PeerChannel>,
     issuer_url: IssuerUrl,
     held: ArcSwapOption<Held>,
+    /// Where the issuers of this deployment are, as issuer-service said last.
+    bases: ArcSwapOption<IssuerBases>,
     /// Taken by whoever fetches. Holds when the last attempt ended.
     fetching: Mutex<Option<Instant>>,
     outage: Outage,
@@ -45,7 +48,19 @@ struct Held {
 impl IssuerKeys {
     pub(crate) fn new(issuer_service: PeerChannel, issuer_url: IssuerUrl) -> Self {
         let client = KeySetServiceClient::new(issuer_service);
-        Self { client, issuer_url, held: ArcSwapOption::empty(), fetching: Mutex::new(None), outage: Outage::new() }
+        Self {
+            client,
+            issuer_url,
+            held: ArcSwapOption::empty(),
+            bases: ArcSwapOption::empty(),
+            fetching: Mutex::new(None),
+            outage: Outage::new(),
+        }
+    }
+
+    /// Whether an issuer is one of this deployment. False until issuer-service has said where those are.
+    pub(crate) fn is_own_issuer(&self, issuer_url: &IssuerUrl) -> bool {
+        self.bases.load().as_ref().is_some_and(|bases| bases.contain(issuer_url))
     }
 
     /// Keeps the keys fresh until it is dropped.
@@ -90,9 +105,20 @@ impl IssuerKeys {
         let request = GetJsonWebKeySetRequest { issuer_url: self.issuer_url.to_string() };
         let mut client = self.client.clone();
         let answer = timeout(FETCH_LIMIT, client.get_json_web_key_set(request)).await.map_err(|_| "no answer".to_owned())?;
-        let document = answer.map_err(|status| status.message().to_owned())?.into_inner().json_web_key_set;
-        KeySet::parse(&document).map(Arc::new).map_err(|error| error.to_string())
+        let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
+        if let Some(bases) = read_bases(&answer) {
+            self.bases.store(Some(Arc::new(bases)));
+        }
+        KeySet::parse(&answer.json_web_key_set).map(Arc::new).map_err(|error| error.to_string())
     }
+}
+
+/// Where issuer-service says its issuers are; `None` from one that does not say.
+fn read_bases(answer: &GetJsonWebKeySetResponse) -> Option<IssuerBases> {
+    // What issuer-service was started with was judged there.
+    let base_url = IssuerUrl::parse(&answer.issuer_base_url, LoopbackHttp::Allowed).ok()?;
+    let host_base = HostBase::parse(&answer.issuer_host_base_url, LoopbackHttp::Allowed).ok();
+    Some(IssuerBases { base_url, host_base })
 }
 
 impl fmt::Debug for IssuerKeys {

@@ -7,12 +7,12 @@ use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::lint::{self, Finding, LintInput};
 use countersign_domain::preset::Preset;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::{self as wire, LintTrustRelationshipRequest, LintTrustRelationshipResponse};
-use countersign_store::trust::Page;
+use countersign_store::trust::{Page, PageKey};
 use tonic::{Request, Response, Status};
 
 use crate::context::Context;
@@ -37,6 +37,72 @@ pub(crate) struct Proposed {
     /// As it is, when it exists.
     pub(crate) current: Option<TrustRelationship>,
     pub(crate) settings: TrustRelationshipSettings,
+}
+
+/// The most relationships of which a change of their issuer is refused in one answer.
+const MAX_REFUSED: usize = 20;
+/// How many relationships are read at a time.
+const PAGE: usize = 500;
+
+impl Context {
+    fn lint_input<'a>(&'a self, relationship: &'a TrustRelationshipSettings, issuer: &'a TrustedIssuerSettings) -> LintInput<'a> {
+        LintInput {
+            relationship,
+            issuer,
+            preset: Preset::of(issuer),
+            is_own_issuer: self.issuer_keys.is_own_issuer(&issuer.issuer_url),
+            others: &[],
+            deployment: &self.deployment,
+            now: self.now(),
+        }
+    }
+
+    /// Lints every relationship of a trusted issuer under settings that it is to have, and refuses those by which a relationship that
+    /// could be written under the present settings could not be written any more.
+    ///
+    /// What only takes something away is not refused, whatever it leaves. A relationship that is written at the same time is linted
+    /// under the settings that it saw.
+    pub(crate) async fn check_relationships(
+        &self,
+        issuer: &TrustedIssuer,
+        settings: &TrustedIssuerSettings,
+    ) -> Result<(), Refusal> {
+        if settings.only_takes_from(&issuer.settings) {
+            return Ok(());
+        }
+        let (mut violations, mut refused) = (Violations::new(), 0_usize);
+        let mut after = None;
+        loop {
+            let page = Page { after, limit: PAGE as u64 };
+            let found = self.store.list_trust_relationships(&issuer.workspace_id, Some(&issuer.id), &page).await;
+            let found = found.map_err(refusals::store)?;
+            for relationship in &found {
+                let findings = lint::caused(&self.lint_input(&relationship.settings, settings), &issuer.settings);
+                let problems = lint::refusing(&findings, self.strict_lint);
+                if problems.is_empty() {
+                    continue;
+                }
+                refused += 1;
+                if refused <= MAX_REFUSED {
+                    for problem in problems.iter() {
+                        let field = problem.field.strip_prefix("trust_relationship.").unwrap_or(&problem.field);
+                        let description = format!(
+                            "would make the trust relationship {} invalid: {field}: {}",
+                            relationship.id, problem.description
+                        );
+                        violations.add("trusted_issuer", description);
+                    }
+                }
+            }
+            let Some(last) = found.last().filter(|_| found.len() >= PAGE) else { break };
+            after = Some(PageKey { created_at: last.created_at, id: last.id.to_string() });
+            tokio::task::yield_now().await;
+        }
+        if refused > MAX_REFUSED {
+            violations.add("trusted_issuer", format!("would make {} more trust relationships invalid", refused - MAX_REFUSED));
+        }
+        violations.into_result(()).map_err(Refusal::invalid)
+    }
 }
 
 impl TrustRelationships {
@@ -125,14 +191,7 @@ impl TrustRelationships {
         let found = found.map_err(refusals::store)?;
         let others = found.iter().filter(|other| Some(&other.id) != *id).take(most_others);
         let others: Vec<_> = others.map(|other| (&other.id, &other.settings)).collect();
-        Ok(lint::lint(&LintInput {
-            relationship: settings,
-            issuer: &issuer.settings,
-            preset: Preset::of(&issuer.settings),
-            others: &others,
-            deployment: &self.0.deployment,
-            now: self.0.now(),
-        }))
+        Ok(lint::lint(&LintInput { others: &others, ..self.0.lint_input(settings, &issuer.settings) }))
     }
 
     pub(crate) async fn issuer(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Result<TrustedIssuer, Refusal> {

@@ -109,6 +109,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         loopback_http,
         strict_lint,
         feed: feed.clone(),
+        issuer_keys: Arc::clone(&keys),
         discovery,
         looking_back: LookingBack::new(),
         uses,

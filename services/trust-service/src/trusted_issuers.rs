@@ -161,6 +161,7 @@ impl TrustedIssuers {
                 key_material::check(&settings, &mut violations);
             }
             let settings = violations.into_result(settings).map_err(Refusal::invalid)?;
+            self.0.check_relationships(&current, &settings).await?;
             let may_give = |scope: &Scope| check_grantable(scope, |authorization| caller.is_authorized(authorization)).is_ok();
             let store = &self.0.store;
             match store.update_trusted_issuer(workspace_id, id, current.revision, settings, &may_give, self.0.now()).await {

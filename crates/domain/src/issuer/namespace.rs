@@ -1,5 +1,7 @@
 //! Which URLs issuers may have.
 
+use std::fmt;
+
 use crate::id::IssuerId;
 use crate::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 
@@ -14,6 +16,25 @@ pub struct IssuerNamespace {
     pub gateway_url: IssuerUrl,
     /// Whether http to a loopback address will do.
     pub loopback_http: LoopbackHttp,
+}
+
+/// Where the issuers of a deployment are, for those who need to recognise them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerBases {
+    /// The URL below which they are.
+    pub base_url: IssuerUrl,
+    /// The host that they can have a label of their own before.
+    pub host_base: Option<HostBase>,
+}
+
+impl IssuerBases {
+    /// Whether an issuer of the deployment can have this URL.
+    pub fn contain(&self, url: &IssuerUrl) -> bool {
+        let below = url.as_str().strip_prefix(self.base_url.as_str().trim_end_matches('/'));
+        let is_below = below.and_then(|below| below.strip_prefix('/')).is_some_and(|below| !below.is_empty());
+        let before = self.host_base.as_ref().and_then(|host_base| host_base.before(url.as_str().trim_end_matches('/')));
+        is_below || before.is_some_and(is_label)
+    }
 }
 
 /// The host before which issuers put a label of theirs, as `https://id.example.com`: a URL without a path.
@@ -61,6 +82,19 @@ pub enum InvalidIssuerUrl {
     /// The URL of the gateway.
     #[error("is the URL of the gateway, which signs access tokens")]
     Gateway,
+}
+
+impl From<&IssuerNamespace> for IssuerBases {
+    fn from(namespace: &IssuerNamespace) -> Self {
+        Self { base_url: namespace.base_url.clone(), host_base: namespace.host_base.clone() }
+    }
+}
+
+/// As the operator wrote it.
+impl fmt::Display for HostBase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
 }
 
 impl IssuerNamespace {
@@ -165,6 +199,27 @@ mod tests {
             gateway_url: "https://id.example.com/gateway".parse().unwrap(),
             loopback_http: LoopbackHttp::Refused,
         }
+    }
+
+    #[test]
+    fn an_issuer_of_the_deployment_is_recognised_by_its_url() {
+        let namespace = with_hosts("https://id.example.com/issuers/");
+        let bases = IssuerBases::from(&namespace);
+        let host_base = bases.host_base.as_ref().unwrap().to_string();
+        assert_eq!(HostBase::parse(&host_base, LoopbackHttp::Refused).ok(), bases.host_base);
+        for (url, is_own) in [
+            ("https://id.example.com/issuers/rwx", true),
+            ("https://id.example.com/issuers/a/b/", true),
+            ("https://id.example.com/issuers", false),
+            ("https://id.example.com/issuers2/a", false),
+            ("https://elsewhere.example/issuers/rwx", false),
+        ] {
+            assert_eq!(bases.contain(&url.parse().unwrap()), is_own, "{url}");
+        }
+        let label = host_base.replacen("://", "://team.", 1);
+        assert!(bases.contain(&label.parse().unwrap()), "{label}");
+        assert!(!bases.contain(&host_base.replacen("://", "://a.b.", 1).parse().unwrap()));
+        assert!(!IssuerBases { host_base: None, ..bases }.contain(&label.parse().unwrap()));
     }
 
     #[test]

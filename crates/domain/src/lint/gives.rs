@@ -1,6 +1,7 @@
 //! What is given, and for how long.
 
 use super::{Findings, LintInput, Rule, Severity};
+use crate::permission::is_reserved;
 
 pub(super) fn check(input: &LintInput<'_>, findings: &mut Findings) {
     let relationship = input.relationship;
@@ -22,6 +23,21 @@ pub(super) fn check(input: &LintInput<'_>, findings: &mut Findings) {
                 &format!("trust_relationship.grants[{index}].actions[{place}]"),
                 format!("a stolen token may do anything to what it reaches of the type `{kind}`"),
                 "name the actions that are needed",
+            );
+        }
+    }
+    if input.is_own_issuer {
+        for (index, scope) in relationship.scopes.iter().enumerate().filter(|(_, scope)| is_reserved(scope)) {
+            findings.add(
+                Rule::ReservedScopeBehindOwnIssuer,
+                Severity::Warning,
+                &format!("trust_relationship.scopes[{index}]"),
+                format!(
+                    "the issuer belongs to this deployment: a caller who can change its profile or request its ID tokens \
+                     (`countersign:issuers.update`, `countersign:id_tokens.issue`) chooses which subjects it signs, and can obtain \
+                     `{scope}` through them"
+                ),
+                "grant the scope to subjects of an external issuer, or give those two permissions only to callers that may hold the scope",
             );
         }
     }

@@ -66,7 +66,54 @@ fn found_beside(
     let others: Vec<_> = ids.iter().zip(others).collect();
     let deployment = deployment();
     let preset = Preset::of(issuer);
-    lint(&LintInput { relationship, issuer, preset, others: &others, deployment: &deployment, now: now() })
+    lint(&LintInput {
+        relationship,
+        issuer,
+        preset,
+        is_own_issuer: issuer.issuer_url.as_str().starts_with("https://own.example/"),
+        others: &others,
+        deployment: &deployment,
+        now: now(),
+    })
+}
+
+#[test]
+fn s69_a_reserved_scope_behind_an_issuer_of_this_deployment_is_found() {
+    let mut relationship = relationship(&["org:my-org:vault:deploy"]);
+    relationship.scopes =
+        ["deploy", "countersign:signing_keys.revoke", "countersign:audit_events.list"].map(|scope| scope.parse().unwrap()).into();
+    let findings = found(&relationship, "https://own.example/rwx");
+    let rule = Rule::ReservedScopeBehindOwnIssuer;
+    assert_eq!(told(&findings), [(Warning, rule, "scopes[1]"), (Warning, rule, "scopes[2]")]);
+    assert!(findings[0].risk.contains("`countersign:signing_keys.revoke`"), "{}", findings[0].risk);
+    assert_eq!(found(&relationship, "https://idp.example"), []);
+}
+
+#[test]
+fn s27_what_a_change_of_the_issuer_causes_is_told_from_what_was_there_before() {
+    let deployment = deployment();
+    let pool = |audiences: &[&str]| TrustedIssuerSettings {
+        subject_audiences: audiences.iter().map(|audience| audience.parse().unwrap()).collect(),
+        ..issuer("https://cognito-identity.amazonaws.com")
+    };
+    let relationship = relationship(&["eu-west-1:*"]);
+    let caused_by = |new: &TrustedIssuerSettings, former: &TrustedIssuerSettings| {
+        let preset = Preset::of(new);
+        let input = LintInput {
+            relationship: &relationship,
+            issuer: new,
+            preset,
+            is_own_issuer: false,
+            others: &[],
+            deployment: &deployment,
+            now: now(),
+        };
+        caused(&input, former).iter().map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    let (pinned, cleared) = (pool(&["eu-west-1:1a2b3c4d-5e6f-4708-9a1b-2c3d4e5f6071"]), pool(&[]));
+    assert!(caused_by(&cleared, &pinned).contains(&Rule::TenantNotPinned));
+    assert_eq!(caused_by(&cleared, &cleared), []);
+    assert!(!caused_by(&pinned, &cleared).contains(&Rule::TenantNotPinned));
 }
 
 fn found(relationship: &TrustRelationshipSettings, url: &str) -> Vec<Finding> {

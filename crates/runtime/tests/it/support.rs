@@ -57,9 +57,8 @@ impl KeySetService for Shared {
         &self,
         request: Request<GetJsonWebKeySetRequest>,
     ) -> Result<Response<GetJsonWebKeySetResponse>, Status> {
-        let answer = |text: String| {
-            Ok(Response::new(GetJsonWebKeySetResponse { json_web_key_set: text.into(), etag: String::new(), max_age: None }))
-        };
+        let answer =
+            |text: String| Ok(Response::new(GetJsonWebKeySetResponse { json_web_key_set: text.into(), ..Default::default() }));
         match request.get_ref().issuer_url.as_str() {
             "answer" => answer("done".to_owned()),
             "panic" => panic!("as told"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_domain::issuer::IssuerBases;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_proto::common::duration;
 use countersign_proto::issuer_v1 as wire;
@@ -16,6 +17,8 @@ use crate::keeper::Keeper;
 #[derive(Debug, Clone)]
 pub(crate) struct KeySets {
     pub(crate) keeper: Arc<Keeper>,
+    /// Where the issuers of this deployment are, which trust-service recognises them by.
+    pub(crate) bases: IssuerBases,
 }
 
 impl KeySets {
@@ -38,6 +41,8 @@ impl KeySetService for KeySets {
             json_web_key_set: document.bytes,
             etag: document.etag,
             max_age: Some(duration(self.keeper.policy().key_set_max_age)),
+            issuer_base_url: self.bases.base_url.to_string(),
+            issuer_host_base_url: self.bases.host_base.as_ref().map(ToString::to_string).unwrap_or_default(),
         }))
     }
 

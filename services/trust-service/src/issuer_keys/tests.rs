@@ -38,7 +38,8 @@ impl KeySetService for Service {
         let key = self.0.key.lock().unwrap();
         let keys: Vec<_> = key.iter().map(SigningKey::public_jwk).collect();
         let json_web_key_set = json!({ "keys": keys }).to_string().into();
-        Ok(Response::new(GetJsonWebKeySetResponse { json_web_key_set, ..Default::default() }))
+        let issuer_base_url = "https://id.example.com/issuers".to_owned();
+        Ok(Response::new(GetJsonWebKeySetResponse { json_web_key_set, issuer_base_url, ..Default::default() }))
     }
 
     async fn get_open_id_configuration(
@@ -147,4 +148,13 @@ async fn s59_a_revoked_key_is_not_known_after_five_seconds_though_nobody_calls()
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(keys.key_set(false).await.is_none());
     task.abort();
+}
+
+#[tokio::test]
+async fn issuers_of_the_deployment_are_known_from_the_answer() {
+    let (_issuer, keys) = issuer();
+    let own: IssuerUrl = "https://id.example.com/issuers/rwx".parse().unwrap();
+    assert!(!keys.is_own_issuer(&own), "nothing was asked");
+    keys.key_set(false).await.unwrap();
+    assert!(keys.is_own_issuer(&own) && !keys.is_own_issuer(&"https://idp.example".parse().unwrap()));
 }
