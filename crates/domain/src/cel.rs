@@ -7,7 +7,9 @@
 //! - the text, before the parser sees it ([`lexical`]): its length, the number of tokens, the depth of brackets;
 //! - the tree ([`form`]): number of nodes and depth, an allow-list of functions, one comprehension that is not nested, few
 //!   additions (which could make ever longer texts), and claims that are read by name, so that what an expression reads is known;
-//! - the input ([`Assertion`]): arrays beyond a length are not read, and objects not gone through.
+//! - the input ([`Assertion`]): arrays beyond a length are not read, and objects not gone through;
+//! - numbers, in the text and in the input: one that 64 bits do not represent exactly is an error, since a comparison with it would
+//!   also hold for another number.
 //!
 //! An expression that fails on a token refuses that token. Equality is CEL's: `assertion.groups != 'admin'` is true of every array.
 
@@ -20,6 +22,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use cel::common::value::CowVal;
+use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -28,6 +32,9 @@ pub use form::InvalidForm;
 pub use lexical::InvalidText;
 
 use form::Form;
+use value::Members;
+
+use crate::inexact::InexactNumbers;
 
 /// The one environment that every expression is compiled and evaluated in. It knows more functions than [`form`] lets through.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::default().with_optional_support(false).with_stdlib()));
@@ -74,6 +81,9 @@ pub enum CelFailure {
     /// Overflow, division by zero, an index out of bounds, a text that is no number.
     #[error("it computes what has no result")]
     NoResult,
+    /// The token has a number there of which the value is not known exactly.
+    #[error("it reads a number that cannot be represented exactly: it has too many digits")]
+    Inexact,
     /// The token has an array that is longer than what is read.
     #[error("it reads an array of more than {} elements", value::MAX_ELEMENTS)]
     TooLarge,
@@ -141,17 +151,23 @@ impl CelExpression {
     }
 
     fn evaluate_anew(&self, assertion: &Assertion, attributes: &Map<String, serde_json::Value>) -> Result<Value, CelFailure> {
-        if self.claims().iter().any(|claim| assertion.too_large.contains(&**claim)) {
+        let members = &assertion.0;
+        if self.claims().iter().any(|claim| members.too_large.contains(&**claim)) {
             return Err(CelFailure::TooLarge);
         }
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.add_variable_from_value("assertion", assertion.value.clone());
-        if !self.attributes().is_empty() {
-            // There is no way for it to tell the others' absence.
-            let read = attributes.iter().filter(|(name, _)| self.attributes().contains(name.as_str()));
-            let (value, _) = value::members(read);
-            context.add_variable_from_value("attribute", value);
+        if self.0.form.whole_claims.iter().any(|pointer| members.has_inexact_in(pointer)) {
+            return Err(CelFailure::Inexact);
         }
+        // There is no way for it to tell the absence of the others.
+        let read = attributes.iter().filter(|(name, _)| self.attributes().contains(name.as_str()));
+        let variables = Variables { assertion: members, attribute: Members::of(read, &InexactNumbers::default()) };
+        let result = self.execute(&variables);
+        if variables.assertion.take_touched() || variables.attribute.take_touched() { Err(CelFailure::Inexact) } else { result }
+    }
+
+    fn execute(&self, variables: &Variables<'_>) -> Result<Value, CelFailure> {
+        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+        context.set_variable_resolver(variables);
         if self.0.form.comprehends
             && let Some(range) = form::range(self.0.program.expression())
             && matches!(context.resolve(range), Ok(Value::Map(_)))
@@ -162,18 +178,34 @@ impl CelExpression {
     }
 }
 
-/// The claims of one token as CEL sees them. Made once for all expressions that a token is judged by.
-pub struct Assertion {
-    value: Value,
-    /// Top-level claims that hold an array which is too long, and are left out.
-    too_large: BTreeSet<Box<str>>,
+/// What an expression reads.
+struct Variables<'a> {
+    assertion: &'a Members,
+    attribute: Members,
 }
 
+impl VariableResolver for Variables<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        match variable {
+            form::ASSERTION => Some(CowVal::Borrowed(&self.assertion.map)),
+            form::ATTRIBUTE => Some(CowVal::Borrowed(&self.attribute.map)),
+            _ => None,
+        }
+    }
+}
+
+/// The claims of one token as CEL sees them. Made once for all expressions that a token is judged by.
+pub struct Assertion(Members);
+
 impl Assertion {
-    /// The claims of a token.
+    /// The claims of a token, all of whose numbers are what the token says.
     pub fn new(members: &Map<String, serde_json::Value>) -> Self {
-        let (value, too_large) = value::members(members.iter());
-        Self { value, too_large }
+        Self::with_inexact(members, &InexactNumbers::default())
+    }
+
+    /// The claims of a token, of which these numbers are not what the token says. An expression that reads one of them fails.
+    pub fn with_inexact(members: &Map<String, serde_json::Value>, inexact: &InexactNumbers) -> Self {
+        Self(Members::of(members.iter(), inexact))
     }
 }
 

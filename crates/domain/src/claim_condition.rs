@@ -5,6 +5,8 @@
 //! a negation (SECURITY 25): "not `main`" means that the token names another branch, never that it names none. For the same
 //! reason presence cannot be negated; what is absent can be asked of CEL.
 
+mod read;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -44,7 +46,7 @@ pub enum ClaimTest {
 ///
 /// Numbers are whole and fit 64 bits, as those are what JSON parsers agree on (RFC 8259, section 6). A claim beyond, or with a
 /// fraction, is of another type than any value here.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum ClaimValue {
     /// Text.
@@ -259,16 +261,16 @@ pub struct ClaimConditionDraft {
     /// The path.
     pub claim: String,
     /// The value it must equal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "read::equals", skip_serializing_if = "Option::is_none")]
     pub equals: Option<ClaimValue>,
     /// The values of which it must be one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "read::one_of", skip_serializing_if = "Vec::is_empty")]
     pub one_of: Vec<ClaimValue>,
     /// The pattern it must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
     /// The element it must have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "read::contains", skip_serializing_if = "Option::is_none")]
     pub contains: Option<ClaimValue>,
     /// Whether its presence is enough.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -12,6 +12,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::inexact::escaped;
+
 /// Why a text is not a claim path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClaimPath {
@@ -53,7 +55,7 @@ impl ClaimPath {
     /// # Errors
     /// When no path can lead there.
     pub fn of_top_level(name: &str) -> Result<Self, InvalidClaimPath> {
-        if name.starts_with('/') { format!("/{}", name.replace('~', "~0").replace('/', "~1")).parse() } else { name.parse() }
+        if name.starts_with('/') { format!("/{}", escaped(name)).parse() } else { name.parse() }
     }
 
     /// The name of the top-level claim that the path leads to or through.
@@ -67,6 +69,11 @@ impl ClaimPath {
     /// Whether the path leads into a nested object.
     pub fn is_nested(&self) -> bool {
         self.0.strip_prefix('/').is_some_and(|pointer| pointer.contains('/'))
+    }
+
+    /// The path as a JSON Pointer.
+    pub fn to_pointer(&self) -> String {
+        if self.0.starts_with('/') { self.0.to_string() } else { format!("/{}", escaped(&self.0)) }
     }
 
     /// The claim itself; `None` when it, or an object on the way, is not there.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
+use crate::inexact::InexactNumbers;
 use crate::lineage::Lineage;
 use crate::name::{AccessTokenSubject, Audience, InvalidName, Subject, TokenId};
 use crate::time::Timestamp;
@@ -35,6 +36,8 @@ pub struct Claims<S = Subject> {
     pub lineage: Option<Lineage>,
     /// Every member of the token's payload, the registered ones included.
     pub members: Map<String, Value>,
+    /// The numbers among the members that are not what the token says, for want of bits.
+    pub inexact: InexactNumbers,
 }
 
 /// Why members are not the claims of a token.
@@ -121,6 +124,7 @@ impl<S: std::str::FromStr<Err = InvalidName>> Claims<S> {
             token_id: optional(&members, "jti", text)?,
             lineage: optional(&members, Lineage::CLAIM, lineage)?,
             members,
+            inexact: InexactNumbers::default(),
         })
     }
 }

@@ -28,6 +28,7 @@ pub mod hindsight;
 pub mod hygiene;
 pub mod id;
 pub mod id_token;
+pub mod inexact;
 pub mod issuer;
 pub mod issuer_health;
 pub mod issuer_url;

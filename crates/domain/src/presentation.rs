@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::exchange::ExchangeRequest;
+use crate::inexact::InexactNumbers;
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, KeyId, Scope, Subject, TokenId};
 
@@ -73,7 +74,7 @@ impl Presentation {
     /// The claims as far as they are known; `None` when too little was kept to decide anything. With `shifted_by` the token's
     /// times are moved, as if it had been issued that much later.
     pub fn known_claims(&self, shifted_by: SignedDuration) -> Option<Claims> {
-        let mut members = self.claims.as_ref()?.members();
+        let (mut members, inexact) = self.claims.as_ref()?.read_members();
         for time in ["exp", "iat", "nbf"] {
             if let Some(shifted) = members.get(time).and_then(|value| shifted(value, shifted_by)) {
                 members.insert(time.to_owned(), shifted);
@@ -84,7 +85,7 @@ impl Presentation {
         if let Some(id) = &self.subject_token_id {
             members.insert("jti".to_owned(), id.as_str().into());
         }
-        Claims::from_members(members).ok()
+        Some(Claims { inexact, ..Claims::from_members(members).ok()? })
     }
 
     /// Whether the claim at this path is known, its absence included.
@@ -124,7 +125,7 @@ impl KeptClaims {
         }
         for name in ALWAYS {
             if let Some(value) = claims.members.get(name) {
-                let bytes = weight(value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES)?;
+                let bytes = weight(claims, &format!("/{name}"), value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES)?;
                 room = room.checked_sub(bytes + name.len() + PUNCTUATION)?;
                 members.insert(name.to_owned(), value.clone());
             }
@@ -138,7 +139,7 @@ impl KeptClaims {
             // The path is kept itself, whether there is something or not.
             let Some(mut left) = room.checked_sub(path.as_str().len() + PUNCTUATION) else { continue };
             if let Some(value) = path.find(&claims.members) {
-                let fits = weight(value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES);
+                let fits = weight(claims, &path.to_pointer(), value).filter(|&bytes| bytes <= Self::MAX_CLAIM_BYTES);
                 // Its names stand in the text again, each perhaps with escapes.
                 let names = 2 * path.as_str().len() + PUNCTUATION * path.as_str().split('/').count();
                 let Some(rest) = fits.and_then(|bytes| left.checked_sub(bytes + names)) else { continue };
@@ -152,7 +153,8 @@ impl KeptClaims {
             // That it is bound decides (SECURITY 79), to which key does not.
             members.entry(Claims::<Subject>::CONFIRMATION).or_insert(Value::Bool(true));
         }
-        let json = Value::Object(members).to_string().into();
+        // With each number as the token has it, so that what reads one later is judged as it was.
+        let json = claims.inexact.to_json("", &Value::Object(members)).into();
         Some(Self { json, read: known.0 })
     }
 
@@ -176,8 +178,15 @@ impl KeptClaims {
 
     /// The object of [`json`](Self::json).
     pub fn members(&self) -> Map<String, Value> {
+        self.read_members().0
+    }
+
+    /// The object, and which of its numbers are not what the token said.
+    fn read_members(&self) -> (Map<String, Value>, InexactNumbers) {
         // Either made from an object, or found to be one.
-        serde_json::from_str(&self.json).unwrap_or_default()
+        let mut members = serde_json::from_str(&self.json).unwrap_or_default();
+        let inexact = InexactNumbers::find(self.json.as_bytes(), &mut members);
+        (members, inexact)
     }
 
     /// Every path that was looked at: what is not among the [`members`](Self::members) was not in the token.
@@ -224,8 +233,8 @@ fn is_registered(path: &ClaimPath) -> bool {
 }
 
 /// How many bytes the value takes; `None` when it holds something that looks like a token, which is never kept.
-fn weight(value: &Value) -> Option<usize> {
-    if holds_token(value) { None } else { serde_json::to_string(value).ok().map(|json| json.len()) }
+fn weight(claims: &Claims, pointer: &str, value: &Value) -> Option<usize> {
+    if holds_token(value) { None } else { Some(claims.inexact.to_json(pointer, value).len()) }
 }
 
 fn holds_token(value: &Value) -> bool {

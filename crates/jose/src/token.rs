@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use countersign_domain::claims::{Claims, InvalidClaims};
+use countersign_domain::inexact::InexactNumbers;
 use countersign_domain::name::{AccessTokenSubject, KeyId, Subject};
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value};
@@ -22,6 +23,8 @@ pub struct UnverifiedToken {
     signature: Vec<u8>,
     /// The payload, parsed; holds a string `iss`.
     members: Map<String, Value>,
+    /// The numbers of the payload that were changed by parsing them.
+    inexact: InexactNumbers,
 }
 
 /// What a trusted issuer's tokens may look like.
@@ -80,11 +83,12 @@ impl UnverifiedToken {
         if payload.is_empty() {
             return Err(MalformedToken::Segments);
         }
-        let members = json::parse_object(&payload).map_err(MalformedToken::Payload)?;
+        let mut members = json::parse_object(&payload).map_err(MalformedToken::Payload)?;
+        let inexact = InexactNumbers::find(&payload, &mut members);
         if !members.get("iss").is_some_and(Value::is_string) {
             return Err(MalformedToken::Issuer);
         }
-        Ok(Self { header, signing_input: signing_input.into(), signature, members })
+        Ok(Self { header, signing_input: signing_input.into(), signature, members, inexact })
     }
 
     /// The `iss` that the token claims to be of.
@@ -135,7 +139,7 @@ impl UnverifiedToken {
         if !key.verifies(algorithm, &self.signing_input, &self.signature) {
             return Err(VerifyError::BadSignature);
         }
-        let claims = read(self.members)?;
+        let claims = Claims { inexact: self.inexact, ..read(self.members)? };
         Ok(VerifiedToken { claims, key_id, algorithm, signing_input_hash: hash::plain_sha256(&self.signing_input) })
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, SelectExpr, operators};
 
+use crate::inexact::escaped;
+
 /// The most nodes of a tree, macros expanded.
 const MAX_NODES: usize = 200;
 /// The deepest tree. `a && b && …` is as deep as it is long.
@@ -15,8 +17,8 @@ const MAX_BODY_NODES: usize = 48;
 const MAX_ADDITIONS: usize = 8;
 
 /// Names of variables.
-const ASSERTION: &str = "assertion";
-const ATTRIBUTE: &str = "attribute";
+pub(super) const ASSERTION: &str = "assertion";
+pub(super) const ATTRIBUTE: &str = "attribute";
 
 /// What may be called, besides operators.
 const FUNCTIONS: [&str; 6] = ["contains", "endsWith", "int", "size", "startsWith", "string"];
@@ -95,6 +97,8 @@ pub(super) struct Form {
     pub(super) attributes: BTreeSet<Box<str>>,
     /// Top-level claims it compares by `!=`.
     pub(super) unequal: BTreeSet<Box<str>>,
+    /// What it reads beyond the names and the number of its members or elements, as JSON Pointers (RFC 6901) into the claims.
+    pub(super) whole_claims: BTreeSet<Box<str>>,
 }
 
 impl Form {
@@ -125,6 +129,12 @@ struct Body<'a> {
 
 impl<'a> Walk<'a> {
     fn node(&mut self, node: &'a IdedExpr, depth: usize) -> Result<(), InvalidForm> {
+        self.form.whole_claims.extend(pointer(node).map(String::into_boxed_str));
+        self.part(node, depth)
+    }
+
+    /// A node of which only a part is read: a member, an element, its size.
+    fn part(&mut self, node: &'a IdedExpr, depth: usize) -> Result<(), InvalidForm> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(InvalidForm::TooManyNodes);
@@ -169,7 +179,7 @@ impl<'a> Walk<'a> {
 
     /// `assertion.name`, `has(assertion.name)`, or the same of anything else.
     fn select(&mut self, select: &'a SelectExpr, depth: usize) -> Result<(), InvalidForm> {
-        if self.reads(&select.operand, &select.field) { Ok(()) } else { self.node(&select.operand, depth) }
+        if self.reads(&select.operand, &select.field) { Ok(()) } else { self.part(&select.operand, depth) }
     }
 
     /// Notes that a claim or attribute of this name is read, when that is what `of` stands for.
@@ -190,10 +200,21 @@ impl<'a> Walk<'a> {
                 if literal_text(index).is_some_and(|index| self.reads(of, index)) {
                     return Ok(());
                 }
-                return self.all(&call.args, depth);
+                // Which part it is must be known.
+                if literal_step(index).is_some() {
+                    self.part(of, depth)?;
+                } else {
+                    self.node(of, depth)?;
+                }
+                return self.node(index, depth);
             }
             (operators::IN, [element, of]) if literal_text(element).is_some_and(|element| self.reads(of, element)) => {
                 return Ok(());
+            }
+            // Whether an object has a member of this name. Elements of an array that are compared with it are read one by one.
+            (operators::IN, [element, of]) if literal_text(element).is_some() => {
+                self.node(element, depth)?;
+                return self.part(of, depth);
             }
             (operators::ADD, _) => self.addition()?,
             (operators::NOT_EQUALS, sides) => {
@@ -202,6 +223,9 @@ impl<'a> Walk<'a> {
                         self.form.unequal.insert(claim.into());
                     }
                 }
+            }
+            ("size", _) => {
+                return call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(|of| self.part(of, depth));
             }
             // Put there by the macros `all` and `exists`.
             (operators::NOT_STRICTLY_FALSE, _) if self.body.is_some() => {}
@@ -244,6 +268,29 @@ impl<'a> Walk<'a> {
         }
         self.body = None;
         Ok(())
+    }
+}
+
+/// The JSON Pointer to the claim, or part of one, that a node is.
+fn pointer(node: &IdedExpr) -> Option<String> {
+    let (of, step) = match &node.expr {
+        Expr::Select(select) if !select.test => (&*select.operand, escaped(&select.field)),
+        Expr::Call(call) if call.func_name == operators::INDEX => match call.args.as_slice() {
+            [of, index] => (of, literal_step(index)?),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let base = if matches!(&of.expr, Expr::Ident(name) if name == ASSERTION) { String::new() } else { pointer(of)? };
+    Some(format!("{base}/{step}"))
+}
+
+/// The name or number of a part, when it is written out.
+fn literal_step(index: &IdedExpr) -> Option<String> {
+    match &index.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(escaped(text.inner())),
+        Expr::Literal(LiteralValue::Int(number)) => Some(number.inner().to_string()),
+        _ => None,
     }
 }
 

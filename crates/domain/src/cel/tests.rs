@@ -89,6 +89,229 @@ fn s32_an_error_refuses() {
     }
 }
 
+/// How an expression fares with claims that are written so.
+fn holds_for_text(source: &str, json: &str) -> Result<bool, CelFailure> {
+    let mut members = serde_json::from_str(json).unwrap();
+    let inexact = InexactNumbers::find(json.as_bytes(), &mut members);
+    expression(source).holds(&Assertion::with_inexact(&members, &inexact), &Map::new())
+}
+
+const INEXACT: [&str; 12] = [
+    "20000000000000000001",
+    "20000000000000000000",
+    "-9223372036854775809",
+    "18446744073709551616",
+    "9007199254740993.0",
+    "9007199254740992.0",
+    "1e22",
+    "1e300",
+    "1.00000000000000000001",
+    "0.1000000000000000000000001",
+    "1e-400",
+    "1764565000.123456789",
+];
+
+#[test]
+fn s32_a_number_that_64_bits_do_not_represent_refuses_what_reads_it() {
+    for number in INEXACT {
+        for source in [
+            "string(assertion.n) == '20000000000000000000'",
+            "string(assertion.n) != ''",
+            "assertion.n == 1",
+            "assertion.n != 1",
+            "1 != assertion.n",
+            "assertion.n == assertion.n",
+            "assertion['n'] > 0",
+            "0 < assertion.n",
+            "!(assertion.n <= 0)",
+            "assertion.n + 1 != 0",
+            "1 - assertion.n != 0",
+            "-assertion.n != 0",
+            "assertion.n * 1 == assertion.n",
+            "int(assertion.n) != 0",
+            "assertion.n in [1]",
+            "!(assertion.n in [1])",
+            "[assertion.n].exists(x, true)",
+            "[1, 2].exists(x, x != assertion.n)",
+            "(true ? assertion.n : 1) != 1",
+            "assertion.n != 1 || true",
+            "true && assertion.n != 1",
+            "[assertion.n] != [1]",
+            "size([assertion.n]) == 1",
+        ] {
+            let json = format!(r#"{{"n": {number}, "s": "x"}}"#);
+            assert_eq!(holds_for_text(source, &json), Err(CelFailure::Inexact), "{source} with {number}");
+        }
+        for source in [
+            "assertion.s == 'x'",
+            "has(assertion.n)",
+            "'n' in assertion",
+            "true || assertion.n == 1",
+            "assertion.s == 'x' || assertion.n == 1",
+            "!(assertion.s == 'y' && assertion.n == 1)",
+            "assertion.s == 'y' ? assertion.n == 1 : true",
+        ] {
+            assert_eq!(holds_for_text(source, &format!(r#"{{"n": {number}, "s": "x"}}"#)), Ok(true), "{source} with {number}");
+        }
+    }
+}
+
+#[test]
+fn s32_an_inexact_number_refuses_what_reads_its_container_but_not_its_siblings() {
+    for number in INEXACT {
+        let json = format!(
+            r#"{{"o": {{"n": {number}, "s": "x", "deep": {{"l": [1, {number}, "y"]}}, "other": {{"m": 1}}}}, "l": [1, {number}, "y"],
+                "same": [1, 2, "y"], "i": 1}}"#
+        );
+        for source in [
+            "assertion.o == assertion.o",
+            "assertion.o != 'x'",
+            "'x' != assertion.o",
+            "[1] != assertion.l",
+            "assertion.l == [1]",
+            "assertion.l != [3]",
+            "assertion.l != assertion.same",
+            "assertion.l[1] != 1",
+            "assertion.l[assertion.i] != 1",
+            "assertion.l.exists(x, x == 1)",
+            "assertion.l.all(x, x != 'z')",
+            "assertion.l.map(x, 1) != []",
+            "assertion.l.filter(x, true) != []",
+            "assertion.o.all(x, x != 'z')",
+            "assertion.o.deep != 'x'",
+            "assertion.o['deep'].l != []",
+            "assertion.o.deep.l[1] != 0",
+            "3 in assertion.l || true",
+            "1 in assertion.l",
+            "!('x' in assertion.l)",
+            "(assertion.l + ['z']).size() == 4",
+            "(assertion.i == 1 ? assertion.o : 1) != 1",
+            "assertion.i == 2 ? assertion.o == 1 : true",
+        ] {
+            assert_eq!(holds_for_text(source, &json), Err(CelFailure::Inexact), "{source} with {number}");
+        }
+        for source in [
+            "assertion.o.s == 'x'",
+            "assertion['o']['s'] == 'x'",
+            "assertion.o.deep.l[2] == 'y'",
+            "assertion.o.deep['l'][0] == 1",
+            "assertion.o.other.m == 1",
+            "assertion.o.other != 1",
+            "assertion.l[0] == 1 && assertion.l[2] == 'y'",
+            "has(assertion.o.n) && !has(assertion.o.absent)",
+            "'n' in assertion.o && !('absent' in assertion.o)",
+            "size(assertion.l) == 3 && assertion.o.deep.l.size() == 3",
+            "2 in assertion.same && 'y' in assertion.same",
+            "assertion.same.exists(x, x == 2)",
+        ] {
+            assert_eq!(holds_for_text(source, &json), Ok(true), "{source} with {number}");
+        }
+    }
+}
+
+#[test]
+fn s32_numbers_that_64_bits_represent_are_compared_by_value() {
+    let json = r#"{"one": 1, "onePointNought": 1.0, "thousand": 1e3, "half": 0.5, "tenth": 0.1, "time": 1764565000.1234567,
+        "minus": -0.0, "odd": 9007199254740993, "max": 9223372036854775807, "min": -9223372036854775808,
+        "above": 9223372036854775808, "top": 18446744073709551615}"#;
+    for source in [
+        "assertion.one == assertion.onePointNought",
+        "assertion.thousand == 1000 && string(assertion.thousand) == '1000'",
+        "assertion.half > 0.25 && assertion.tenth == 0.1 && assertion.tenth != 0.3",
+        "assertion.time > 1764565000.1234565 && assertion.time == 1764565000.1234567",
+        "assertion.minus == 0",
+        "assertion.odd == 9007199254740993 && assertion.odd != 9007199254740992",
+        "string(assertion.odd) == '9007199254740993'",
+        "assertion.max == 9223372036854775807 && assertion.max != 9223372036854775806",
+        "assertion.min == -9223372036854775808 && assertion.min < assertion.max",
+        "assertion.above == 9223372036854775808u && assertion.above != 9223372036854775809u && assertion.above > assertion.max",
+        "assertion.top == 18446744073709551615u && string(assertion.top) == '18446744073709551615'",
+        "int(assertion.thousand) == 1000",
+        "assertion.top != 0xffu && assertion.one == 0x1",
+    ] {
+        assert_eq!(holds_for_text(source, json), Ok(true), "{source}");
+    }
+    for source in [
+        "assertion.max + 1 > 0",
+        "assertion.min - 1 < 0",
+        "-assertion.min > 0",
+        "assertion.max * 2 != 0",
+        "assertion.top + 1u > 0u",
+        "0u - assertion.above < 0u",
+        "int(assertion.top) > 0",
+        "int('9223372036854775808') > 0",
+        "assertion.min / -1 > 0",
+    ] {
+        assert_eq!(holds_for_text(source, json), Err(CelFailure::NoResult), "{source}");
+    }
+}
+
+#[test]
+fn s32_a_number_in_an_expression_that_64_bits_do_not_represent_is_refused_when_it_is_written() {
+    for (number, is_whole) in [
+        ("20000000000000000001", true),
+        ("9223372036854775808", true),
+        ("18446744073709551616u", true),
+        ("0x1ffffffffffffffff", true),
+        ("0x8000000000000000", true),
+        ("9007199254740993.0", false),
+        ("9007199254740992.0", false),
+        ("1e22", false),
+        ("1e400", false),
+        ("1e-400", false),
+        ("0.1000000000000000000000001", false),
+        (".1000000000000000000000001", false),
+        ("1.00000000000000000001e1", false),
+    ] {
+        for source in [
+            format!("assertion.n == {number}"),
+            format!("{number}==assertion.n"),
+            format!("assertion.s == '\\'1' && assertion.n in [1,{number}]"),
+            format!("assertion.n-{number} > 0"),
+        ] {
+            // A minus sign makes the smallest whole number of it.
+            if ["9223372036854775808", "0x8000000000000000"].contains(&number) && source.contains('-') {
+                continue;
+            }
+            let InvalidCel::Text(refused) = source.parse::<CelExpression>().unwrap_err() else { panic!("{source}") };
+            let expected =
+                if is_whole { InvalidText::NumberTooLarge(number.into()) } else { InvalidText::NumberInexact(number.into()) };
+            assert_eq!(refused, expected, "{source}");
+            assert!(refused.to_string().contains(&format!("`{number}`")), "{refused}");
+        }
+    }
+    for source in [
+        "assertion.n == 9223372036854775807",
+        "assertion.n == -9223372036854775808",
+        "assertion.n == 18446744073709551615u",
+        "assertion.n == 0x7fffffffffffffff",
+        "assertion.n == 0.1 || assertion.n == 1.5e-3 || assertion.n == 1795000000.25",
+        "assertion.s == '20000000000000000001' || assertion.s == \"1e400\"",
+        "assertion['20000000000000000001'] == 1",
+        "assertion.n20000000000000000001 == 1",
+    ] {
+        assert!(source.parse::<CelExpression>().is_ok(), "{source}: {:?}", source.parse::<CelExpression>());
+    }
+}
+
+#[test]
+fn s32_an_inexact_number_is_no_attribute() {
+    let json = r#"{"n": 20000000000000000001, "l": ["a", 1.00000000000000000001], "s": "x"}"#;
+    let mut members = serde_json::from_str(json).unwrap();
+    let inexact = InexactNumbers::find(json.as_bytes(), &mut members);
+    let assertion = Assertion::with_inexact(&members, &inexact);
+    for source in
+        ["assertion.n", "string(assertion.n)", "assertion.l", "assertion.l.map(x, 'a')", "assertion.s == '' ? 1 : assertion.n"]
+    {
+        assert_eq!(expression(source).map(&assertion), Err(CelFailure::Inexact), "{source}");
+    }
+    assert_eq!(expression("assertion.s").map(&assertion), Ok(json!("x")));
+    // Claims that were read without their text are judged by their doubles.
+    let assertion = Assertion::new(json!({"n": 2e19, "h": 0.5}).as_object().unwrap());
+    assert_eq!(expression("assertion.n != 0").holds(&assertion, &Map::new()), Err(CelFailure::Inexact));
+    assert_eq!(expression("assertion.h == 0.5").holds(&assertion, &Map::new()), Ok(true));
+}
+
 #[test]
 fn s25_inequality_of_cel_is_true_of_another_type() {
     assert_eq!(holds_for("assertion.groups != 'admin'", &claims()), Ok(true));

@@ -215,3 +215,47 @@ proptest! {
         prop_assert_eq!(holds(false) || holds(true), !claim.is_empty());
     }
 }
+
+/// What is wrong with a condition that has this test, in JSON.
+fn unreadable(test: &str) -> String {
+    let condition = format!(r#"{{"claim": "c", {test}}}"#);
+    serde_json::from_str::<ClaimConditionDraft>(&condition).map(|draft| panic!("{draft:?}")).unwrap_err().to_string()
+}
+
+#[test]
+fn s26_a_number_that_no_condition_can_compare_with_is_refused_by_the_name_of_its_field() {
+    const RANGE: &str = "from -9223372036854775808 to 9223372036854775807";
+    for number in
+        ["20000000000000000001", "-20000000000000000001", "9223372036854775808", "18446744073709551616", "1e20", "1e300"]
+    {
+        for (test, field) in [
+            (format!(r#""equals": {number}"#), "equals must be"),
+            (format!(r#""contains": {number}"#), "contains must be"),
+            (format!(r#""one_of": [1, {number}]"#), "one_of[1] must be"),
+        ] {
+            let problem = unreadable(&test);
+            assert!(problem.contains(field) && problem.contains(RANGE) && problem.contains("outside that range"), "{problem}");
+        }
+    }
+    for number in ["1.5", "1e3", "1.0", "-0.0"] {
+        assert!(unreadable(&format!(r#""equals": {number}"#)).contains("has a fraction or an exponent"), "{number}");
+    }
+    assert!(unreadable(r#""equals": []"#).contains("equals must be text, true, false or a whole number"));
+    assert!(unreadable(r#""one_of": [null]"#).contains("one_of[0] must be"));
+    assert!(unreadable(r#""contains": {"a": 1}"#).contains("contains must be"));
+    let smallest = serde_json::from_str::<ClaimConditionDraft>(r#"{"claim": "c", "equals": -9223372036854775808}"#).unwrap();
+    assert_eq!(smallest.equals, Some(ClaimValue::Integer(i64::MIN)));
+    assert_eq!(serde_json::from_str::<ClaimConditionDraft>(r#"{"claim": "c", "equals": null}"#).unwrap().equals, None);
+}
+
+#[test]
+fn s26_a_claim_beyond_64_bits_or_with_a_fraction_equals_no_number() {
+    for claim in ["20000000000000000001", "1.0", "1e0", "1.00000000000000000001", "-0.0"] {
+        let claim: Value = serde_json::from_str(claim).unwrap();
+        for test in [json!({"equals": 1}), json!({"one_of": [1, 0]}), json!({"equals": i64::MAX})] {
+            check(&test, &claim, ClaimVerdict::WrongType);
+        }
+        check(&json!({"contains": 1}), &json!([claim]), ClaimVerdict::WrongType);
+    }
+    check(&json!({"equals": i64::MAX}), &json!(u64::MAX), ClaimVerdict::Unsatisfied);
+}

@@ -58,7 +58,7 @@ pub struct CompiledRelationship {
 
 /// The claims of a token, and what CEL makes of them, made at most once.
 pub struct TokenView<'a> {
-    members: &'a Map<String, Value>,
+    claims: &'a Claims,
     assertion: OnceCell<Assertion>,
 }
 
@@ -105,22 +105,17 @@ const fn explanation(verdict: ClaimVerdict) -> &'static str {
 impl<'a> TokenView<'a> {
     /// The view of these claims.
     pub fn new(claims: &'a Claims) -> Self {
-        Self::of_members(&claims.members)
-    }
-
-    /// The view of these members of a token.
-    pub fn of_members(members: &'a Map<String, Value>) -> Self {
-        Self { members, assertion: OnceCell::new() }
+        Self { claims, assertion: OnceCell::new() }
     }
 
     /// Every member of the token.
     pub fn members(&self) -> &'a Map<String, Value> {
-        self.members
+        &self.claims.members
     }
 
     /// What CEL sees.
     pub fn assertion(&self) -> &Assertion {
-        self.assertion.get_or_init(|| Assertion::new(self.members))
+        self.assertion.get_or_init(|| Assertion::with_inexact(&self.claims.members, &self.claims.inexact))
     }
 }
 

@@ -76,7 +76,7 @@ impl AttributeKind {
     const fn description(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::Integer => "a whole number without leading zeros",
+            Self::Integer => "a whole number of 64 bits without leading zeros",
             Self::Boolean => "true or false",
         }
     }
@@ -211,7 +211,7 @@ mod tests {
         let integer = attribute(AttributeKind::Integer);
         assert_eq!(integer.read("-17"), Ok(json!(-17)));
         for text in ["017", "+17", "-0", "1.0", "1e3", "9223372036854775808", "seven"] {
-            assert_eq!(integer.read(text), Err(InvalidValue::Kind("a whole number without leading zeros")), "{text}");
+            assert_eq!(integer.read(text), Err(InvalidValue::Kind("a whole number of 64 bits without leading zeros")), "{text}");
         }
         let boolean = attribute(AttributeKind::Boolean);
         assert_eq!(boolean.read("true"), Ok(json!(true)));

@@ -305,6 +305,7 @@ impl<'a> Run<'a> {
             CelFailure::WrongType => "uses a value as a type that it is not",
             CelFailure::NoResult => "computes what has no result",
             CelFailure::Unordered => "goes through a map, which has no order",
+            CelFailure::Inexact => "reads a number that cannot be represented exactly",
             CelFailure::TooLarge | CelFailure::ResultType => "gives a value that no attribute can have",
         };
         self.add(field, format_args!("cannot be used, as {what} {why}"));

@@ -196,6 +196,19 @@ fn s01_no_token_has_an_empty_payload_though_a_signature_may_be_over_none() {
 }
 
 #[test]
+fn s32_numbers_that_parsing_changed_are_known_with_the_verified_claims() {
+    let mut text = claims().to_string();
+    text.pop();
+    let token =
+        RSA.sign("JWT", format!(r#"{text},"tenant":20000000000000000001,"o":{{"n":[1.0,1.00000000000000000001]}}}}"#).as_bytes());
+    let verified = verify(&token.unwrap(), &set_of(&RSA), &SignatureAlgorithm::ALL).unwrap();
+    let Claims { inexact, .. } = verified.claims();
+    assert!(
+        inexact.contains("/tenant") && inexact.contains("/o/n/1") && !inexact.contains("/o/n/0") && !inexact.contains("/exp")
+    );
+}
+
+#[test]
 fn s12_claims_are_judged_after_the_signature() {
     let (ours, attackers) = (key(SignatureAlgorithm::Es256), key(SignatureAlgorithm::Es256));
     let mut wrong = claims();

@@ -8,6 +8,7 @@ mod format;
 mod plan;
 mod read;
 mod show;
+mod yaml;
 
 use countersign_proto::trust_v1::ListTrustRelationshipsRequest;
 use countersign_proto::trust_v1::trust_relationship_service_client::TrustRelationshipServiceClient;

@@ -19,6 +19,7 @@ use serde::{Deserialize as _, Serialize, Serializer};
 use serde_norway::{Mapping, Value};
 
 use super::format::{IssuerDocument, Length, Moment, RelationshipDocument, Replay};
+use super::yaml;
 use crate::failure::{Failure, Result};
 use crate::text_file;
 
@@ -148,7 +149,7 @@ pub(super) fn read(texts: &[(String, String)], problems: &mut Problems) -> Decla
     for (file, text) in texts {
         for (index, document) in serde_norway::Deserializer::from_str(text).enumerate() {
             let place = Place { file: file.clone(), document: index + 1 };
-            match Value::deserialize(document) {
+            match yaml::Document::deserialize(document).map(|document| document.0) {
                 Ok(Value::Null) => {}
                 Ok(Value::Mapping(mapping)) => read_document(mapping, place, &mut declared, problems),
                 Ok(_) => problems.add(&place, "must be a mapping with `kind`"),

@@ -258,6 +258,44 @@ fn documents_inside_a_document_keep_their_bytes() {
 }
 
 #[test]
+fn a_number_beyond_64_bits_is_refused_with_the_name_of_its_field_and_everything_else_that_is_wrong() {
+    for number in [
+        "20000000000000000001",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1e30",
+        "1.5",
+        "340282366920938463463374607431768211456",
+    ] {
+        let file = format!(
+            "
+kind: TrustRelationship
+key: a
+issuer_url: https://issuer.example
+subject_matches: [a]
+claim_conditions:
+  - {{claim: a, equals: {number}}}
+  - {{claim: b, one_of: [1, {number}]}}
+  - {{claim: c, contains: {number}}}
+scopes: [{number}]
+---
+kind: TrustedIssuers
+"
+        );
+        let problems = read(&[&file]).unwrap_err();
+        for expected in [
+            "a.yaml: document 1: claim_conditions[0]: equals must be text, true, false or a whole number from -9223372036854775808 to",
+            "a.yaml: document 1: claim_conditions[1]: one_of[1] must be",
+            "a.yaml: document 1: claim_conditions[2]: contains must be",
+            "a.yaml: document 1: scopes[0]: must be a string",
+            "a.yaml: document 2: kind: must be",
+        ] {
+            assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected} is not in {problems:#?}");
+        }
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_with_its_place() {
     let first = "
 kind: TrustRelationship

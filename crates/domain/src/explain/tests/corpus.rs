@@ -13,7 +13,7 @@ use super::super::*;
 use crate::claim_condition::{ClaimCondition, ClaimTest, ClaimVerdict};
 use crate::issuer_url::{IssuerUrl, LoopbackHttp};
 use crate::policy::tests::{relationship, relationship_id, set_relationships, trusted_issuer, workspace_id};
-use crate::policy::{TokenView, Unmet};
+use crate::policy::Unmet;
 use crate::policy_feed::PolicyChange;
 use crate::preset::Preset;
 use crate::trust_relationship::TrustRelationship;
@@ -203,7 +203,7 @@ impl Explained {
         let field = &first.failures().next()?.field;
         let place: usize = field.strip_prefix("claim_conditions[")?.strip_suffix(']')?.parse().ok()?;
         let condition = &settings.claim_conditions[place];
-        Some((condition, condition.compile().judge(TokenView::of_members(&self.members).members())))
+        Some((condition, condition.compile().judge(&self.members)))
     }
 }
 

@@ -72,7 +72,15 @@ mod tests {
         let condition = parse_condition(r#"{"claim": "ref", "glob": "refs/heads/*", "negated": true}"#).unwrap();
         assert_eq!(condition.to_string(), r#"ref is not like "refs/heads/*""#);
         assert!(parse_condition(r#"{"claim": "ref"}"#).unwrap_err().contains("exactly one of"));
-        assert!(parse_condition(r#"{"claim": "ref", "equals": 1.5}"#).is_err());
+        for (test, field) in [
+            (r#""equals": 1.5"#, "equals must be"),
+            (r#""equals": 20000000000000000001"#, "equals must be"),
+            (r#""one_of": [1, 18446744073709551615]"#, "one_of[1] must be"),
+            (r#""contains": 1e400"#, "number out of range"),
+        ] {
+            let refused = parse_condition(&format!(r#"{{"claim": "ref", {test}}}"#)).unwrap_err();
+            assert!(refused.contains(field), "{refused}");
+        }
     }
 
     #[test]
