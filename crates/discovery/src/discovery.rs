@@ -91,6 +91,8 @@ pub struct SourceHealth {
     pub succeeded_at: Option<Instant>,
     /// Why the last attempt came to nothing.
     pub problem: Option<IssuerProblem>,
+    /// Whether the host that failed is not known to be public, so that the problem is for operators only.
+    pub is_internal: bool,
     /// The set that is held, usable or not.
     pub key_set: Option<Arc<KeySet>>,
 }
@@ -238,6 +240,7 @@ impl Discovery {
             attempted_at: attempt.at,
             succeeded_at: held.as_ref().map(|held| held.fetched_at),
             problem: attempt.problem,
+            is_internal: attempt.is_internal,
             key_set: held.map(|held| Arc::clone(&held.key_set)),
         })
     }

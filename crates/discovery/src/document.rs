@@ -10,7 +10,10 @@ use url::Url;
 pub(crate) enum InvalidDocument {
     #[error("the discovery document is refused: {0}")]
     Json(#[from] InvalidJson),
-    /// Absent, no string, or not byte for byte the issuer that was asked (SECURITY 15).
+    /// `issuer` is not there or not a string.
+    #[error("the discovery document names no issuer")]
+    NoIssuer,
+    /// Not byte for byte the issuer that was asked (SECURITY 15).
     #[error("the discovery document is of another issuer")]
     OtherIssuer,
     #[error("jwks_uri is absent or not a string")]
@@ -29,11 +32,11 @@ pub(crate) fn key_set_url(
     loopback_http: LoopbackHttp,
 ) -> Result<KeySetUrl, InvalidDocument> {
     let members = json::parse_object(document)?;
-    if members.get("issuer").and_then(Value::as_str) != Some(issuer.as_str()) {
+    if members.get("issuer").and_then(Value::as_str).ok_or(InvalidDocument::NoIssuer)? != issuer.as_str() {
         return Err(InvalidDocument::OtherIssuer);
     }
     let url = members.get("jwks_uri").and_then(Value::as_str).ok_or(InvalidDocument::NoKeySetUrl)?;
-    let url = KeySetUrl::parse(url, loopback_http)?;
+    let url = KeySetUrl::parse_discovered(url, loopback_http)?;
     if origin(url.as_str()) != origin(issuer.as_str()) {
         return Err(InvalidDocument::OtherHost);
     }
@@ -68,15 +71,30 @@ mod tests {
     }
 
     #[test]
+    fn s40_the_host_is_compared_in_its_canonical_form() {
+        for url in [
+            "https://issuer.example:443/keys",
+            "https://ISSUER.example/keys",
+            "https://Issuer.Example:443/keys",
+            "HTTPS://issuer.EXAMPLE/keys",
+        ] {
+            assert_eq!(with_url(url), Ok("https://issuer.example/keys".to_owned()), "{url}");
+        }
+        for url in ["https://OTHER.example:443/keys", "https://ISSUER.example:8443/keys", "https://issuer.example:80/keys"] {
+            assert_eq!(with_url(url), Err(InvalidDocument::OtherHost), "{url}");
+        }
+    }
+
+    #[test]
     fn s15_a_document_of_another_issuer_is_refused() {
         for issuer in ["https://issuer.example/tenant/", "https://issuer.example", "https://issuer.example/Tenant", ""] {
             let document = serde_json::json!({"issuer": issuer, "jwks_uri": "https://issuer.example/keys"}).to_string();
             assert_eq!(read(&document), Err(InvalidDocument::OtherIssuer), "{issuer}");
         }
-        assert_eq!(read(r#"{"jwks_uri":"https://issuer.example/keys"}"#), Err(InvalidDocument::OtherIssuer));
+        assert_eq!(read(r#"{"jwks_uri":"https://issuer.example/keys"}"#), Err(InvalidDocument::NoIssuer));
         assert_eq!(
             read(r#"{"issuer":["https://issuer.example/tenant"],"jwks_uri":"https://issuer.example/keys"}"#),
-            Err(InvalidDocument::OtherIssuer)
+            Err(InvalidDocument::NoIssuer)
         );
     }
 
@@ -99,7 +117,8 @@ mod tests {
             ("http://127.0.0.1/keys", InvalidUrl::NotHttps),
             ("https://user@issuer.example/keys", InvalidUrl::UserInfo),
             ("https://issuer.example/keys#f", InvalidUrl::Fragment),
-            ("https://ISSUER.example/keys", InvalidUrl::NotCanonical),
+            ("https://issuer.example./keys", InvalidUrl::NotCanonical),
+            ("https://ISSUER.example/a/../keys", InvalidUrl::NotCanonical),
             ("/keys", InvalidUrl::NotCanonical),
             ("file:///etc/passwd", InvalidUrl::NotCanonical),
         ] {

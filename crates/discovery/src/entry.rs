@@ -86,6 +86,8 @@ pub(crate) struct Attempt {
     pub(crate) at: Instant,
     /// Why it came to nothing, if it did.
     pub(crate) problem: Option<IssuerProblem>,
+    /// Whether the host that failed is not known to be public.
+    pub(crate) is_internal: bool,
 }
 
 /// What an issuer failed at since it last answered.
@@ -251,7 +253,7 @@ impl Entry {
         self.held.store(Some(Arc::new(held)));
         let mut control = self.control();
         control.failures = None;
-        control.last_attempt = Some(Attempt { at: now, problem: None });
+        control.last_attempt = Some(Attempt { at: now, problem: None, is_internal: false });
     }
 
     /// Takes a set that others read earlier, for want of a newer one.
@@ -260,9 +262,9 @@ impl Entry {
     }
 
     /// Keeps the last good set (SECURITY 44) and returns for how long the issuer is left alone.
-    pub(crate) fn failed(&self, now: Instant, problem: IssuerProblem, chance: u8) -> Duration {
+    pub(crate) fn failed(&self, now: Instant, problem: IssuerProblem, is_internal: bool, chance: u8) -> Duration {
         let mut control = self.control();
-        control.last_attempt = Some(Attempt { at: now, problem: Some(problem) });
+        control.last_attempt = Some(Attempt { at: now, problem: Some(problem), is_internal });
         let count = control.failures.map_or(0, |failures| failures.count).saturating_add(1);
         let pause = back_off::pause(count, chance);
         control.failures = Some(Failures { count, not_before: now + pause });

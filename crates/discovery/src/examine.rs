@@ -1,7 +1,7 @@
 //! Reading an issuer's keys for somebody who wants to know how that goes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign_domain::issuer_health::IssuerProblem;
@@ -10,7 +10,7 @@ use countersign_jose::KeySet;
 use tokio::time::{Instant, timeout};
 
 use crate::discovery::{Discovery, Inner};
-use crate::fetch::Stored;
+use crate::fetch::{Reach, Stored};
 use crate::refresh::{RefreshError, TOTAL_LIMIT};
 use crate::room::{NoRoom, Standing};
 use crate::source::KeySetSource;
@@ -27,6 +27,10 @@ pub struct Examination {
     pub key_set_url: Option<KeySetUrl>,
     /// The keys, and for how long they count as fresh, or why there are none.
     pub keys: Result<(KeySet, Duration), IssuerProblem>,
+    /// Whether the host that failed is not known to be public, so that the problem is for operators only.
+    pub is_internal: bool,
+    /// When it began. It ends at the latest [`Discovery::EXAMINATION_LIMIT`] later.
+    pub began: Instant,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -68,6 +72,9 @@ impl Examinations {
 }
 
 impl Discovery {
+    /// The longest that an examination lasts.
+    pub const EXAMINATION_LIMIT: Duration = TOTAL_LIMIT;
+
     /// Reads the keys of a source now, past every cache, under the same limits as ever. Nothing that is held changes.
     pub async fn examine(&self, source: &KeySetSource) -> Result<Examination, NotExamined> {
         let inner = &self.0;
@@ -78,13 +85,15 @@ impl Discovery {
         let room = inner.rooms.enter(asked, source.tenant(), Standing::Failing).await.map_err(|NoRoom| NotExamined::NoRoom)?;
         let start = Instant::now();
         let mut key_set_url = None;
-        let keys = timeout(TOTAL_LIMIT, look(inner, source, &mut key_set_url)).await;
+        let reach = Arc::default();
+        let keys = timeout(TOTAL_LIMIT, look(inner, source, &mut key_set_url, &reach)).await;
         drop(room);
         let keys = keys.map_err(RefreshError::from).flatten().map_err(|error| {
             tracing::info!(issuer = %source.issuer(), error = &error as &dyn std::error::Error, "a check found no keys");
             error.problem()
         });
-        Ok(Examination { key_set_url, keys, elapsed: start.elapsed() })
+        let is_internal = keys.is_err() && !reach.is_public();
+        Ok(Examination { key_set_url, keys, is_internal, began: start, elapsed: start.elapsed() })
     }
 }
 
@@ -92,12 +101,13 @@ async fn look(
     inner: &Inner,
     source: &KeySetSource,
     key_set_url: &mut Option<KeySetUrl>,
+    reach: &Arc<Reach>,
 ) -> Result<(KeySet, Duration), RefreshError> {
     let url = match source.jwks_url() {
         Some(url) => url.clone(),
-        None => inner.ask_where_keys_are(source, Stored::Refused).await?.0,
+        None => inner.ask_where_keys_are(source, Stored::Refused, reach).await?.0,
     };
     *key_set_url = Some(url.clone());
-    let fetched = inner.ask_for_key_set(source, &url, Stored::Refused).await?;
-    Ok((KeySet::parse(&fetched.bytes)?, fetched.lifetime))
+    let fetched = inner.ask_for_key_set(source, &url, Stored::Refused, reach).await?;
+    Ok((source.parse(&fetched.bytes)?, fetched.lifetime))
 }

@@ -1,6 +1,8 @@
 //! The port through which documents are fetched.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +21,29 @@ pub(crate) struct Wanted<'a> {
     pub(crate) stored: Stored,
     /// Whose certificates the server's must come from; those that everybody trusts, unless given.
     pub(crate) authorities: Option<&'a Authorities>,
+    /// Where the fetcher notes whom it asks.
+    pub(crate) reach: &'a Arc<Reach>,
+}
+
+/// Whether a request goes to the public internet: until that is certain, it does not.
+#[derive(Debug, Default)]
+pub(crate) struct Reach(AtomicBool);
+
+impl Reach {
+    /// Notes that a request begins.
+    pub(crate) fn begin(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that every address of the host is public.
+    pub(crate) fn note_public(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last request went to the public internet.
+    pub(crate) fn is_public(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A document and how long it counts as fresh.

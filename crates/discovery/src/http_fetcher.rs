@@ -30,7 +30,7 @@ use url::{Host, Position, Url};
 
 use self::connector::Connector;
 use self::resolver::{Lookup, SystemLookup};
-use crate::address::AddressRules;
+use crate::address::{self, AddressRules};
 use crate::authorities::Authorities;
 use crate::egress_proxy::EgressProxy;
 use crate::fetch::{Fetch, FetchError, Fetched, Stored, Wanted};
@@ -103,7 +103,7 @@ impl HttpFetcher {
     /// What a server answers, whatever it is.
     pub(crate) async fn inspect(&self, url: &str, authorities: Option<&Authorities>) -> Result<Answer, FetchError> {
         let parsed = self.check(url)?;
-        let wanted = Wanted { url, stored: Stored::Acceptable, authorities };
+        let wanted = Wanted { url, stored: Stored::Acceptable, authorities, reach: &Arc::default() };
         let answer = self.exchange(&parsed, wanted, async |response| {
             let (head, body) = response.into_parts();
             let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -132,7 +132,7 @@ impl HttpFetcher {
         wanted: Wanted<'_>,
         read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
     ) -> Result<T, FetchError> {
-        let stream = timeout(CONNECT_LIMIT, self.connector.connect(url, wanted.authorities));
+        let stream = timeout(CONNECT_LIMIT, self.connector.connect(url, wanted.authorities, wanted.reach));
         let stream = stream.await.map_err(|_| RequestError::NotConnected)??;
         let (mut sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
@@ -168,7 +168,16 @@ fn request(url: &Url, stored: Stored) -> Result<Request<NoBody>, RequestError> {
 #[async_trait]
 impl Fetch for HttpFetcher {
     async fn fetch(&self, wanted: Wanted<'_>) -> Result<Fetched, FetchError> {
+        wanted.reach.begin();
         let url = self.check(wanted.url)?;
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            Some(Host::Domain(_)) | None => None,
+        };
+        if address.is_some_and(address::is_public_address) {
+            wanted.reach.note_public();
+        }
         timeout(REQUEST_LIMIT, self.request(&url, wanted)).await.map_err(|_| RequestError::TimedOut)?
     }
 }

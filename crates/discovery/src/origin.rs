@@ -44,6 +44,7 @@ impl KeyOrigin {
         match &settings.key_source {
             KeySource::Fetched { jwks_url, authorities, max_stale_age } => {
                 let source = KeySetSource::new(settings.issuer_url.clone(), jwks_url.clone())
+                    .with_key_uses(settings.key_uses())
                     .with_max_stale_age(*max_stale_age)
                     .for_tenant(workspace_id.as_str());
                 let Some(pem) = authorities else { return Ok(Self::Fetched(source)) };
@@ -51,7 +52,8 @@ impl KeyOrigin {
                 Ok(Self::Fetched(source.with_authorities(authorities)))
             }
             KeySource::Uploaded { key_set, not_after } => {
-                let key_set = KeySet::parse(key_set.as_str().as_bytes()).map_err(InvalidOrigin::KeySet)?;
+                let key_set =
+                    KeySet::parse_for(key_set.as_str().as_bytes(), settings.key_uses()).map_err(InvalidOrigin::KeySet)?;
                 Ok(Self::Uploaded { key_set: Arc::new(key_set), not_after: *not_after })
             }
         }

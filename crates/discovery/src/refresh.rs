@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::issuer_url::KeySetUrl;
+use countersign_jose::InvalidKeySet;
 use countersign_jose::hash::sha256;
-use countersign_jose::{InvalidKeySet, KeySet};
 use countersign_store::key_set_cache::{Document, FetchTurn, KeySetCache, Slot};
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use crate::discovery::Inner;
 use crate::document::{self, InvalidDocument};
 use crate::entry::{Cause, DOCUMENT_LIFETIME, Entry, FlightGuard, Held, UNKNOWN_KEY_INTERVAL, USABLE};
-use crate::fetch::{FetchError, Fetched, Stored, Wanted};
+use crate::fetch::{FetchError, Fetched, Reach, Stored, Wanted};
 use crate::problem::{self, Wish};
 use crate::room::{NoRoom, Room};
 use crate::source::KeySetSource;
@@ -54,13 +54,16 @@ impl RefreshError {
             Self::NoRoom | Self::TimedOut(_) => IssuerProblem::Unreachable,
             Self::FetchDocument(error) => problem::of_fetch(error, Wish::DiscoveryDocument),
             Self::Document(error) => match error {
-                InvalidDocument::Json(_) => IssuerProblem::DiscoveryDocumentInvalid,
+                InvalidDocument::Json(_) | InvalidDocument::NoIssuer => IssuerProblem::DiscoveryDocumentInvalid,
                 InvalidDocument::OtherIssuer => IssuerProblem::DiscoveryIssuerMismatch,
                 InvalidDocument::NoKeySetUrl | InvalidDocument::KeySetUrl(_) => IssuerProblem::JwksUriInvalid,
                 InvalidDocument::OtherHost => IssuerProblem::JwksUriElsewhere,
             },
             Self::FetchKeySet(error) => problem::of_fetch(error, Wish::KeySet),
-            Self::KeySet(_) => IssuerProblem::KeySetInvalid,
+            Self::KeySet(InvalidKeySet::TooLong | InvalidKeySet::Json(_)) => IssuerProblem::KeySetInvalid,
+            Self::KeySet(InvalidKeySet::NoKeys) => IssuerProblem::KeySetWithoutKeys,
+            Self::KeySet(InvalidKeySet::SingleKey) => IssuerProblem::KeySetSingleKey,
+            Self::KeySet(InvalidKeySet::TooManyKeys) => IssuerProblem::KeySetTooManyKeys,
         }
     }
 }
@@ -68,7 +71,7 @@ impl RefreshError {
 /// Refreshes the entry of the guard and ends its flight.
 pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause, tenant: Option<Arc<str>>) {
     let entry = &guard.entry;
-    let refresh = Refresh { inner: &inner, entry, cause, tenant };
+    let refresh = Refresh { inner: &inner, entry, cause, tenant, reach: Arc::default() };
     match refresh.run().await {
         Ok(Some(held)) => entry.succeeded(held, Instant::now()),
         Ok(None) => {}
@@ -83,7 +86,7 @@ pub(crate) async fn refresh(inner: Arc<Inner>, guard: FlightGuard, cause: Cause,
             if let Some(held) = refresh.last_resort().await {
                 entry.fall_back_on(held);
             }
-            let pause = entry.failed(Instant::now(), problem, inner.chance());
+            let pause = entry.failed(Instant::now(), problem, !refresh.reach.is_public(), inner.chance());
             tracing::warn!(
                 issuer = %entry.source.issuer(),
                 error = &error as &dyn std::error::Error,
@@ -101,9 +104,10 @@ impl Inner {
         &self,
         source: &KeySetSource,
         stored: Stored,
+        reach: &Arc<Reach>,
     ) -> Result<(KeySetUrl, Fetched), RefreshError> {
         let url = source.issuer().discovery_url();
-        let wanted = Wanted { url: &url, stored, authorities: source.authorities() };
+        let wanted = Wanted { url: &url, stored, authorities: source.authorities(), reach };
         let fetched = self.fetcher.fetch(wanted).await.map_err(RefreshError::FetchDocument)?;
         Ok((document::key_set_url(&fetched.bytes, source.issuer(), self.loopback_http)?, fetched))
     }
@@ -114,8 +118,9 @@ impl Inner {
         source: &KeySetSource,
         url: &KeySetUrl,
         stored: Stored,
+        reach: &Arc<Reach>,
     ) -> Result<Fetched, RefreshError> {
-        let wanted = Wanted { url: url.as_str(), stored, authorities: source.authorities() };
+        let wanted = Wanted { url: url.as_str(), stored, authorities: source.authorities(), reach };
         self.fetcher.fetch(wanted).await.map_err(RefreshError::FetchKeySet)
     }
 }
@@ -126,6 +131,8 @@ struct Refresh<'a> {
     cause: Cause,
     /// In whose name. The entry may be shared with others.
     tenant: Option<Arc<str>>,
+    /// How far the requests came.
+    reach: Arc<Reach>,
 }
 
 /// What a slot of the second level holds.
@@ -208,7 +215,7 @@ impl Refresh<'_> {
         if !is_newer || !is_young(age, document.lifetime) {
             return None;
         }
-        let key_set = KeySet::parse(&document.bytes).ok()?;
+        let key_set = self.entry.source.parse(&document.bytes).ok()?;
         Some(Held::new(Arc::new(key_set), fetched_at, document.lifetime, self.inner.chance()))
     }
 
@@ -227,10 +234,10 @@ impl Refresh<'_> {
         };
         let source = &self.entry.source;
         if let Some(url) = source.jwks_url() {
-            return self.inner.ask_for_key_set(source, url, stored).await;
+            return self.inner.ask_for_key_set(source, url, stored, &self.reach).await;
         }
         let url = self.key_set_url().await?;
-        let fetched = self.inner.ask_for_key_set(source, &url, stored).await;
+        let fetched = self.inner.ask_for_key_set(source, &url, stored, &self.reach).await;
         if fetched.is_err() {
             // The keys may have moved: next time the document is read anew.
             let mut control = self.entry.control();
@@ -264,7 +271,7 @@ impl Refresh<'_> {
             self.entry.control().key_set_url = Some((url.clone(), read_at));
             return Ok(url);
         }
-        let (url, fetched) = self.inner.ask_where_keys_are(&self.entry.source, Stored::Acceptable).await?;
+        let (url, fetched) = self.inner.ask_where_keys_are(&self.entry.source, Stored::Acceptable, &self.reach).await?;
         {
             let mut control = self.entry.control();
             control.key_set_url = Some((url.clone(), now));
@@ -278,7 +285,7 @@ impl Refresh<'_> {
 
     /// Parses what was fetched and shares it. A well-formed set counts, even an empty one (SECURITY 44).
     async fn accept(&self, fetched: Fetched) -> Result<Held, RefreshError> {
-        let key_set = KeySet::parse(&fetched.bytes)?;
+        let key_set = self.entry.source.parse(&fetched.bytes)?;
         let issuer = self.entry.source.issuer();
         if !key_set.ambiguous_key_ids().is_empty() {
             let count = key_set.ambiguous_key_ids().len();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl};
-use countersign_domain::key_source::KeySource;
+use countersign_domain::key_source::{KeySource, KeyUses};
 use countersign_jose::hash::sha256;
+use countersign_jose::{InvalidKeySet, KeySet};
 
 use crate::authorities::Authorities;
 
@@ -16,6 +17,7 @@ pub struct KeySetSource {
     issuer: IssuerUrl,
     jwks_url: Option<KeySetUrl>,
     authorities: Option<Authorities>,
+    key_uses: KeyUses,
     max_stale_age: Duration,
     tenant: Option<Arc<str>>,
     digest: [u8; 32],
@@ -26,13 +28,26 @@ impl KeySetSource {
     ///
     /// Costs a hash; keep it beside the issuer it belongs to.
     pub fn new(issuer: IssuerUrl, jwks_url: Option<KeySetUrl>) -> Self {
-        let max_stale_age = KeySource::DEFAULT_MAX_STALE_AGE;
-        Self { issuer, jwks_url, authorities: None, max_stale_age, tenant: None, digest: [0; 32] }.with_digest()
+        let source = Self {
+            issuer,
+            jwks_url,
+            authorities: None,
+            key_uses: KeyUses::default(),
+            max_stale_age: KeySource::DEFAULT_MAX_STALE_AGE,
+            tenant: None,
+            digest: [0; 32],
+        };
+        source.with_digest()
     }
 
     /// The same, from servers whose certificates come from these authorities and no others.
     pub fn with_authorities(self, authorities: Authorities) -> Self {
         Self { authorities: Some(authorities), ..self }.with_digest()
+    }
+
+    /// The same, of whose keys those with one of these uses verify tokens.
+    pub fn with_key_uses(self, key_uses: KeyUses) -> Self {
+        Self { key_uses, ..self }.with_digest()
     }
 
     /// The same, used for so long after it was last read while the issuer cannot be reached. This is about who uses the keys,
@@ -50,7 +65,11 @@ impl KeySetSource {
     fn with_digest(self) -> Self {
         let pinned = self.jwks_url.as_ref().map_or(&b""[..], |url| url.as_str().as_bytes());
         let authorities = self.authorities.as_ref().map_or(&b""[..], |authorities| authorities.digest());
-        let digest = sha256(&[b"countersign key set source v2", self.issuer.as_str().as_bytes(), pinned, authorities]);
+        let key_uses: &[u8] = match self.key_uses {
+            KeyUses::Signature => b"sig",
+            KeyUses::SignatureAndJwtSvid => b"sig jwt-svid",
+        };
+        let digest = sha256(&[b"countersign key set source v3", self.issuer.as_str().as_bytes(), pinned, authorities, key_uses]);
         Self { digest, ..self }
     }
 
@@ -67,6 +86,11 @@ impl KeySetSource {
     /// The authorities, when they are not those that everybody trusts.
     pub fn authorities(&self) -> Option<&Authorities> {
         self.authorities.as_ref()
+    }
+
+    /// Reads a document as this source's key set.
+    pub(crate) fn parse(&self, document: &[u8]) -> Result<KeySet, InvalidKeySet> {
+        KeySet::parse_for(document, self.key_uses)
     }
 
     /// How long after it was last read the set is used while the issuer cannot be reached.

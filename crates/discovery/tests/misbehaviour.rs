@@ -415,10 +415,10 @@ async fn s43_duplicate_kids_are_told_and_the_rest_stays_usable() {
     let key_set = discovery().key_set(&source(&provider)).await.unwrap();
     assert_eq!(key_set.ambiguous_key_ids().iter().map(ToString::to_string).collect::<Vec<_>>(), ["twice"]);
     assert_eq!(key_set.len(), 5);
-    // The very same key twice cannot be told from two.
-    provider.publish(vec![first.clone(), first, second]);
+    // The same key twice is one key, as GitHub Enterprise Server lists it: once with `alg` and once without.
+    provider.publish(vec![first.clone(), hostile_keys::without(&first, "alg"), first, second]);
     let key_set = discovery().key_set(&source(&provider)).await.unwrap();
-    assert_eq!(key_set.ambiguous_key_ids().iter().map(ToString::to_string).collect::<Vec<_>>(), ["key-1"]);
+    assert_eq!((key_set.ambiguous_key_ids(), key_set.len()), (&[][..], 2));
 }
 
 #[tokio::test]

@@ -104,6 +104,23 @@ impl<S> Claims<S> {
     }
 }
 
+impl Claims {
+    /// Everything that is wrong with the registered claims among `members`, in the order in which they are read.
+    pub fn problems(members: &Map<String, Value>) -> Vec<InvalidClaims> {
+        let problems = [
+            required(members, "iss", issuer).err(),
+            required(members, "sub", text::<Subject>).err(),
+            required(members, "aud", audiences).err(),
+            required(members, "exp", numeric_date).err(),
+            required(members, "iat", numeric_date).err(),
+            optional(members, "nbf", numeric_date).err(),
+            optional(members, "jti", text::<TokenId>).err(),
+            optional(members, Lineage::CLAIM, lineage).err(),
+        ];
+        problems.into_iter().flatten().collect()
+    }
+}
+
 impl Claims<AccessTokenSubject> {
     /// Checks the registered claims of one of our own access tokens among `members`, as [`Claims::from_members`] does those of
     /// other tokens.
@@ -300,6 +317,17 @@ mod tests {
                 assert!(matches!(error, InvalidClaims::WrongType { claim: named, .. } if named == claim), "{claim} {value}");
             }
         }
+    }
+
+    #[test]
+    fn s86_every_claim_that_is_wrong_is_named() {
+        let mut members = members();
+        assert_eq!(Claims::problems(&members), []);
+        members.extend([("sub".to_owned(), json!("")), ("aud".to_owned(), json!(1)), ("jti".to_owned(), json!(null))]);
+        members.remove("exp");
+        let problems = Claims::problems(&members);
+        assert_eq!(problems.iter().map(InvalidClaims::claim).collect::<Vec<_>>(), ["sub", "aud", "exp", "jti"]);
+        assert_eq!(Claims::from_members(members).unwrap_err(), problems[0]);
     }
 
     #[test]

@@ -13,14 +13,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use serde_json::{Map, Value};
 
-use crate::claims::{Claims, TimeRules};
+use crate::claims::{Claims, InvalidClaims, TimeRules};
 use crate::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken, Refused};
 use crate::hindsight::{Hindsight, Judgement};
 use crate::id::TrustRelationshipId;
 use crate::name::Audience;
 use crate::policy::WorkspacePolicy;
 use crate::presentation::Presentation;
+use crate::text;
 use crate::time::Timestamp;
 use crate::trusted_issuer::{ReplayPolicy, TrustedIssuer};
 
@@ -29,6 +31,8 @@ pub use candidate::{Candidate, Check};
 
 /// The most candidates that are told of.
 pub const MAX_CANDIDATES: usize = 10;
+/// The most characters of a claim's value that are shown.
+pub const MAX_SHOWN: usize = 256;
 
 /// What happened to a token, stage by stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,6 +158,51 @@ pub fn explain(
 ) -> Explanation {
     let outcome = exchange::decide(token, request, policy, deployment, now).map(Box::new);
     look(token.claims, None, request, policy, deployment, now, outcome)
+}
+
+/// Explains what is wrong with a token whose signature verifies and whose registered claims are missing or of the wrong type: the
+/// stages from [`StageKind::Times`] on. The problems are those that [`Claims::problems`] finds among the members.
+pub fn explain_invalid_claims(members: &Map<String, Value>, problems: &[InvalidClaims]) -> Vec<Stage> {
+    let stage_of = |claim: &str| match claim {
+        "sub" => StageKind::Relationship,
+        "aud" => StageKind::Audience,
+        "jti" => StageKind::TokenId,
+        _ => StageKind::Times,
+    };
+    let stage = |kind: StageKind| {
+        let own = problems.iter().filter(|problem| stage_of(problem.claim()) == kind);
+        let details: Vec<String> = own.map(|problem| invalid_claim(members, problem)).collect();
+        if details.is_empty() {
+            Stage { kind, verdict: Verdict::NotReached, detail: String::new() }
+        } else {
+            Stage::failed(kind, details.join("; "))
+        }
+    };
+    let settled = [StageKind::Token, StageKind::Issuer, StageKind::Signature];
+    StageKind::ALL.into_iter().filter(|kind| !settled.contains(kind)).map(stage).collect()
+}
+
+/// What is wrong with one claim, with its value, and what is probably behind that.
+fn invalid_claim(members: &Map<String, Value>, problem: &InvalidClaims) -> String {
+    let Some(value) = members.get(problem.claim()) else {
+        return format!("{problem}; the issuer must set it, as it signed the token without");
+    };
+    let hint = match (problem, value) {
+        (InvalidClaims::WrongType { claim: "exp" | "iat" | "nbf", .. }, Value::String(text)) if text.parse::<f64>().is_ok() => {
+            "; the issuer must write it without quotation marks"
+        }
+        (InvalidClaims::OutOfRange { .. }, Value::Number(number)) if number.as_f64().is_some_and(|time| time > 2.6e11) => {
+            "; it looks like milliseconds, and must be in seconds"
+        }
+        (_, Value::Null) => "; a claim that is null is not absent",
+        _ => "",
+    };
+    format!("{problem}; the token has {}{hint}", text::shown(value, MAX_SHOWN))
+}
+
+/// The issuer that was probably intended by a token whose `iss` the workspace does not trust, in words.
+pub fn issuer_hint(policy: &WorkspacePolicy, issuer_url: &str) -> Option<String> {
+    nearness::issuer_hint(issuer_url, policy.issuers().map(|issuer| issuer.settings.issuer_url.as_str()))
 }
 
 /// Explains what a token that was presented at this time would have got under a policy, as far as what was kept of it tells. What

@@ -116,11 +116,12 @@ fn issuer(usage: &Usage<'_>, findings: &mut Vec<Finding>) {
         return add(findings, Rule::IssuerDisabled, Severity::Advice, field, risk, fix);
     }
     let Some(health) = health else { return };
-    let Some(problem) = health.problem else { return };
+    // Reviews are for administrators of the workspace.
+    let Some(problem) = health.for_administrators().problem else { return };
     let long_enough = |at: Timestamp| now.duration_since(at) >= UNHEALTHY_FOR.try_into().unwrap_or_default();
     if health.succeeded_at.is_none_or(long_enough) {
         let since = health.succeeded_at.map_or("were never read".to_owned(), |at| format!("were last read at {at}"));
-        let risk = format!("the keys of {} {since} ({problem:?}): its tokens stop being accepted", issuer.settings.issuer_url);
+        let risk = format!("the keys of {} {since} ({problem}): its tokens stop being accepted", issuer.settings.issuer_url);
         let fix = "ask for a check of the trusted issuer, which tells what is wrong";
         add(findings, Rule::IssuerUnhealthy, Severity::Warning, field, risk, fix);
     }

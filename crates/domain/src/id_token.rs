@@ -164,9 +164,9 @@ impl IdTokenWish {
     #[expect(clippy::option_option, reason = "the outer option is a violation, the inner one an absent value")]
     fn algorithm_within(&self, settings: &IssuerSettings, violations: &mut Violations) -> Option<Option<SignatureAlgorithm>> {
         let parse = |text: &str| {
-            let own = settings.algorithms.iter().copied();
-            own.clone().find(|algorithm| algorithm.as_str() == text).ok_or_else(|| {
-                format!("must be one of the issuer's: {}", own.map(SignatureAlgorithm::as_str).collect::<Vec<_>>().join(", "))
+            text.parse().ok().filter(|algorithm| settings.algorithms.contains(algorithm)).ok_or_else(|| {
+                let own: Vec<_> = settings.algorithms.iter().map(ToString::to_string).collect();
+                format!("must be one of the issuer's: {}", own.join(", "))
             })
         };
         draft::optional("algorithm", &self.algorithm, parse, violations)
@@ -380,6 +380,8 @@ mod tests {
         });
         let good = IdTokenWish { duration: Some(Ok(Duration::from_mins(10))), algorithm: "EdDSA".to_owned(), ..wish(&["vault"]) };
         assert_eq!(good.clone().within(&own).unwrap().algorithm(), Some(SignatureAlgorithm::EdDsa));
+        let renamed = IdTokenWish { algorithm: "Ed25519".to_owned(), ..good.clone() };
+        assert_eq!(renamed.within(&own).unwrap().algorithm(), Some(SignatureAlgorithm::EdDsa), "its name of RFC 9864");
         for (wish, field) in [
             (IdTokenWish { audiences: texts(&["Vault"]), ..good.clone() }, "audiences[0]"),
             (IdTokenWish { audiences: vec![], ..good.clone() }, "audiences"),

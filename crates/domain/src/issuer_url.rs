@@ -6,6 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
+/// The most bytes of a URL.
+const MAX_BYTES: usize = 512;
+
 /// Why a text is not an acceptable issuer or key set URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
@@ -76,7 +79,18 @@ impl IssuerUrl {
 }
 
 impl KeySetUrl {
-    /// Checks a key set URL that an operator wrote or a discovery document named.
+    /// Checks the `jwks_uri` of a discovery document, which no operator can correct.
+    ///
+    /// Unlike in a URL that an operator writes, scheme and host can have any case and the default port can be explicit (RFC 3986,
+    /// sections 6.2.2.1 and 6.2.3): the result has them in their canonical form. Nothing else is repaired.
+    pub fn parse_discovered(text: &str, loopback_http: LoopbackHttp) -> Result<Self, InvalidUrl> {
+        if text.len() > MAX_BYTES {
+            return Err(InvalidUrl::TooLong);
+        }
+        Self::parse(&with_canonical_origin(text), loopback_http)
+    }
+
+    /// Checks a key set URL that an operator wrote.
     pub fn parse(text: &str, loopback_http: LoopbackHttp) -> Result<Self, InvalidUrl> {
         canonical(text, loopback_http)?;
         Ok(Self(text.into()))
@@ -88,10 +102,25 @@ impl KeySetUrl {
     }
 }
 
+/// The same URL with scheme and host in lower case and without the default port. What is no such URL stays as it is.
+fn with_canonical_origin(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let scheme = scheme.to_ascii_lowercase();
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let authority = authority.to_ascii_lowercase();
+    let port = match scheme.as_str() {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let host = authority.strip_suffix(port).unwrap_or(&authority);
+    format!("{scheme}://{host}{path}")
+}
+
 /// Accepts only what the `url` crate would leave as it is, since it repairs tabs, newlines, backslashes, upper case and default
 /// ports silently.
 fn canonical(text: &str, loopback_http: LoopbackHttp) -> Result<Url, InvalidUrl> {
-    if text.len() > 512 {
+    if text.len() > MAX_BYTES {
         return Err(InvalidUrl::TooLong);
     }
     let url = Url::parse(text).map_err(|_| InvalidUrl::NotCanonical)?;
@@ -226,6 +255,62 @@ mod tests {
             assert!(IssuerUrl::parse(text, LoopbackHttp::Allowed).is_ok(), "{text}");
         }
         assert_eq!(IssuerUrl::parse("http://10.0.0.1", LoopbackHttp::Allowed), Err(InvalidUrl::NotHttps));
+    }
+
+    #[test]
+    fn s38_a_discovered_url_can_spell_its_origin_in_other_ways() {
+        for (text, canonical) in [
+            ("https://idp.example/keys", "https://idp.example/keys"),
+            ("https://idp.example:443/x/keys", "https://idp.example/x/keys"),
+            ("https://IDP.example/keys", "https://idp.example/keys"),
+            ("HTTPS://Idp.Example:443/Keys?A=B", "https://idp.example/Keys?A=B"),
+            ("https://IDP.example:443", "https://idp.example"),
+            ("https://idp.example:8443/keys", "https://idp.example:8443/keys"),
+            ("https://idp.example:4430/keys", "https://idp.example:4430/keys"),
+            ("https://[2001:DB8::1]:443/keys", "https://[2001:db8::1]/keys"),
+            ("http://LOCALHOST:80/keys", "http://localhost/keys"),
+            ("http://127.0.0.1:7401/keys:80", "http://127.0.0.1:7401/keys:80"),
+        ] {
+            let read = KeySetUrl::parse_discovered(text, LoopbackHttp::Allowed).map(String::from);
+            assert_eq!(read, Ok(canonical.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn s38_nothing_else_of_a_discovered_url_is_repaired() {
+        for (text, error) in [
+            ("https://idp.example./keys", InvalidUrl::NotCanonical),
+            ("https://idp.example:/keys", InvalidUrl::NotCanonical),
+            ("https://idp.example:0443/keys", InvalidUrl::NotCanonical),
+            ("https://idp.example:443:443/keys", InvalidUrl::NotCanonical),
+            ("https://idp.exam\tple/keys", InvalidUrl::NotCanonical),
+            ("https://idp.example/ke\nys", InvalidUrl::NotCanonical),
+            (" https://idp.example/keys", InvalidUrl::NotCanonical),
+            ("https:\\\\idp.example\\keys", InvalidUrl::NotCanonical),
+            ("https://idp.example\\keys", InvalidUrl::NotCanonical),
+            ("https://idp.example/a/../keys", InvalidUrl::NotCanonical),
+            ("https://id%70.example/keys", InvalidUrl::NotCanonical),
+            ("https://B\u{fc}cher.example/keys", InvalidUrl::NotCanonical),
+            ("https://\u{212a}.example/keys", InvalidUrl::NotCanonical),
+            ("https://0x7f.1:443/keys", InvalidUrl::NotCanonical),
+            ("https:idp.example/keys", InvalidUrl::NotCanonical),
+            ("https://IDP.example?a", InvalidUrl::NotCanonical),
+            ("/keys", InvalidUrl::NotCanonical),
+            ("://idp.example/keys", InvalidUrl::NotCanonical),
+            ("https://USER@idp.example:443/keys", InvalidUrl::UserInfo),
+            ("https://IDP.example:443/keys#f", InvalidUrl::Fragment),
+            ("http://idp.example:80/keys", InvalidUrl::NotHttps),
+            ("https://idp.example:80@evil.example/keys", InvalidUrl::UserInfo),
+        ] {
+            assert_eq!(KeySetUrl::parse_discovered(text, LoopbackHttp::Refused), Err(error), "{text:?}");
+        }
+        let long = |bytes: usize| format!("https://idp.example:443/{}", "k".repeat(bytes - 24));
+        assert!(KeySetUrl::parse_discovered(&long(512), LoopbackHttp::Refused).is_ok());
+        assert_eq!(KeySetUrl::parse_discovered(&long(513), LoopbackHttp::Refused), Err(InvalidUrl::TooLong));
+        // What an operator writes is refused as before.
+        for text in ["https://idp.example:443/keys", "https://IDP.example/keys", "HTTPS://idp.example/keys"] {
+            assert_eq!(KeySetUrl::parse(text, LoopbackHttp::Refused), Err(InvalidUrl::NotCanonical), "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::issuer_url::KeySetUrl;
 use crate::time::Timestamp;
 
@@ -50,6 +52,20 @@ impl Default for KeySource {
     fn default() -> Self {
         Self::Fetched { jwks_url: None, authorities: None, max_stale_age: Self::DEFAULT_MAX_STALE_AGE }
     }
+}
+
+/// With which `use` (RFC 7517, section 4.2) an issuer publishes the keys that verify its tokens. A key without `use` always can.
+///
+/// A greater value accepts more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyUses {
+    /// `sig`.
+    #[default]
+    Signature,
+    /// `sig`, or `jwt-svid`, which marks the keys of JWT-SVIDs in a SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4.2.2).
+    /// The `x509-svid` keys beside them verify certificates, never a token.
+    SignatureAndJwtSvid,
 }
 
 /// Why a text cannot be one of the documents.

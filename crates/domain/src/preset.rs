@@ -1,8 +1,9 @@
 //! Presets: what is known of the tokens of well-known issuers.
 //!
 //! Each preset is a file of `presets/`, read once. It says who issues, how a subject is built, which of its parts and which claims
-//! name the tenant, what the tokens look like, and holds the claims of sample tokens, against which it is tested. Nothing here
-//! decides an exchange: presets advise the people who write trust relationships, and build relationships for them.
+//! name the tenant, what the tokens look like, and holds the claims of sample tokens, against which it is tested. Presets advise the
+//! people who write trust relationships, and build relationships for them. Of what decides an exchange a preset states one thing:
+//! which keys of a set verify the issuer's tokens ([`KeyUses`]).
 
 mod build;
 mod file;
@@ -16,8 +17,10 @@ use serde_json::{Map, Value};
 
 use crate::claim_path::ClaimPath;
 use crate::issuer_url::IssuerUrl;
+use crate::key_source::KeyUses;
 use crate::name::PresetId;
 use crate::subject_match::SubjectMatch;
+use crate::token_type::TokenType;
 use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuerSettings};
 use grammar::Grammar;
 
@@ -39,7 +42,9 @@ pub struct Preset {
     /// What it signs with.
     pub algorithms: Vec<SignatureAlgorithm>,
     /// The `typ` headers of its tokens; `None` is an absent header.
-    pub token_types: Vec<Option<String>>,
+    pub token_types: Vec<Option<TokenType>>,
+    /// With which `use` it publishes the keys of its tokens.
+    pub key_uses: KeyUses,
     /// The longest `exp` - `iat` of its tokens.
     pub max_token_lifetime: Duration,
     /// The replay policy that its honest callers can live with.
@@ -278,6 +283,18 @@ impl SubjectForm {
     /// Whether the pattern accepts a subject of this form.
     pub fn can_match(&self, pattern: &SubjectMatch) -> bool {
         self.grammar.can_match(pattern.as_str())
+    }
+
+    /// The parts of a subject of this form that are of another kind than a pattern accepts: of each the value that the subject has,
+    /// and those that the pattern accepts in its place.
+    pub(crate) fn other_kinds<'a>(
+        &'a self,
+        values: &[(&'a str, &'a str)],
+        pattern: &str,
+    ) -> Vec<(&'a SubjectPart, &'a str, Vec<String>)> {
+        let others = self.grammar.other_values(values, pattern).into_iter();
+        let part = |name: &str| self.parts.iter().find(|part| part.name == name);
+        others.filter_map(|other| Some((part(other.part)?, other.value, other.accepted))).collect()
     }
 
     fn tenant_pin(&self, pattern: &SubjectMatch) -> TenantPin {

@@ -11,10 +11,11 @@ use crate::draft::{self, Given, Mask};
 use crate::exchange::DeploymentAudience;
 use crate::id::{TrustedIssuerId, WorkspaceId};
 use crate::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
-use crate::key_source::{AuthoritiesPem, KeySource, UploadedKeySet};
+use crate::key_source::{AuthoritiesPem, KeySource, KeyUses, UploadedKeySet};
 use crate::name::{Audience, DisplayName, PresetId};
 use crate::preset::Preset;
 use crate::time::Timestamp;
+use crate::token_type::TokenType;
 use crate::violation::Violations;
 use key_fields::KeyFields;
 
@@ -50,8 +51,8 @@ pub struct TrustedIssuerSettings {
     pub subject_audiences: Vec<Audience>,
     /// The signature algorithms accepted. Never empty.
     pub algorithms: BTreeSet<SignatureAlgorithm>,
-    /// The `typ` values accepted, compared exactly; `None` is an absent header. Never empty.
-    pub token_types: BTreeSet<Option<String>>,
+    /// The accepted media types of tokens, `typ`; `None` is an absent header. Never empty.
+    pub token_types: BTreeSet<Option<TokenType>>,
     /// The longest accepted `exp` - `iat`.
     pub max_token_lifetime: Duration,
     /// How far its clock may differ from ours.
@@ -184,12 +185,18 @@ impl TrustedIssuerSettings {
         }
     }
 
-    /// Whether these settings accept nothing that the current ones do not: only the name differs, or the issuer is disabled.
+    /// With which `use` the keys of its tokens are published.
+    pub fn key_uses(&self) -> KeyUses {
+        Preset::of(self).map(|preset| preset.key_uses).unwrap_or_default()
+    }
+
+    /// Whether these settings accept nothing that the current settings do not: only the name or the preset differs, or the issuer
+    /// is disabled. A preset that lets more keys verify tokens does not count as such.
     pub fn only_takes_from(&self, current: &Self) -> bool {
         let gives_again = self.enabled && !current.enabled;
         let (display_name, preset) = (current.display_name.clone(), current.preset.clone());
         let same = Self { display_name, preset, enabled: current.enabled, ..self.clone() };
-        !gives_again && same == *current
+        !gives_again && same == *current && self.key_uses() <= current.key_uses()
     }
 
     /// The audiences accepted on its tokens; without any of its own, the deployment's (SECURITY 19).
@@ -276,15 +283,21 @@ impl TrustedIssuerDraft {
 
     fn algorithms(&self, violations: &mut Violations) -> Option<BTreeSet<SignatureAlgorithm>> {
         use SignatureAlgorithm::{EdDsa, Es256, Es384, Rs256};
-        let most = SignatureAlgorithm::ALL.len();
-        let algorithms = draft::list("trusted_issuer.algorithms", &self.algorithms, most, str::parse, violations)?;
-        Some(if algorithms.is_empty() { [Rs256, Es256, Es384, EdDsa].into() } else { algorithms.into_iter().collect() })
+        // One algorithm has two names, and a list can name both.
+        let most = SignatureAlgorithm::ALL.len() + 1;
+        let named = |text: &str| text.parse::<SignatureAlgorithm>().map(|algorithm| (algorithm, algorithm.as_str() == text));
+        let algorithms = draft::list("trusted_issuer.algorithms", &self.algorithms, most, named, violations)?;
+        let algorithms: BTreeSet<_> = algorithms.into_iter().map(|(algorithm, _)| algorithm).collect();
+        Some(if algorithms.is_empty() { [Rs256, Es256, Es384, EdDsa].into() } else { algorithms })
     }
 
-    fn token_types(&self, violations: &mut Violations) -> Option<BTreeSet<Option<String>>> {
+    fn token_types(&self, violations: &mut Violations) -> Option<BTreeSet<Option<TokenType>>> {
         let most = TrustedIssuerSettings::MAX_TOKEN_TYPES;
-        let token_types = draft::list("trusted_issuer.token_types", &self.token_types, most, token_type, violations)?;
-        Some(if token_types.is_empty() { [None, Some("JWT".to_owned())].into() } else { token_types.into_iter().collect() })
+        // Two spellings of one type are no mistake: earlier versions told them apart.
+        let spelling = |text: &str| token_type(text).map(|token_type| (token_type, text.to_owned()));
+        let token_types = draft::list("trusted_issuer.token_types", &self.token_types, most, spelling, violations)?;
+        let token_types: BTreeSet<_> = token_types.into_iter().map(|(token_type, _)| token_type).collect();
+        Some(if token_types.is_empty() { [None, Some(TokenType::new("JWT"))].into() } else { token_types })
     }
 
     fn max_token_lifetime(&self, violations: &mut Violations) -> Option<Duration> {
@@ -319,13 +332,13 @@ fn fits(id: &PresetId, issuer_url: &IssuerUrl, violations: &mut Violations) -> b
 }
 
 /// A `typ` header value; empty text stands for an absent header.
-fn token_type(text: &str) -> Result<Option<String>, &'static str> {
+fn token_type(text: &str) -> Result<Option<TokenType>, &'static str> {
     match text {
         "" => Ok(None),
         _ if text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
             Err("must be at most 64 printable ASCII characters without space")
         }
-        _ => Ok(Some(text.to_owned())),
+        _ => Ok(Some(TokenType::new(text))),
     }
 }
 
@@ -372,17 +385,14 @@ pub enum SignatureAlgorithm {
     /// ECDSA on P-521 with SHA-512.
     #[serde(rename = "ES512")]
     Es512,
-    /// Ed25519 under its first name.
-    #[serde(rename = "EdDSA")]
+    /// EdDSA with Ed25519 (RFC 8037). The fully-specified name of RFC 9864, `Ed25519`, is read as the same algorithm.
+    #[serde(rename = "EdDSA", alias = "Ed25519")]
     EdDsa,
-    /// Ed25519 under its fully-specified name (RFC 9864).
-    #[serde(rename = "Ed25519")]
-    Ed25519,
 }
 
 impl SignatureAlgorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -393,10 +403,12 @@ impl SignatureAlgorithm {
         Self::Es384,
         Self::Es512,
         Self::EdDsa,
-        Self::Ed25519,
     ];
 
-    /// The exact value of the `alg` header.
+    /// The second name of [`SignatureAlgorithm::EdDsa`] (RFC 9864, section 2.2).
+    pub const ED25519: &str = "Ed25519";
+
+    /// The `alg` that tokens and keys of ours have. Those of others can also have [`SignatureAlgorithm::ED25519`].
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -409,7 +421,6 @@ impl SignatureAlgorithm {
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
-            Self::Ed25519 => "Ed25519",
         }
     }
 }
@@ -429,6 +440,9 @@ impl std::str::FromStr for SignatureAlgorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        if text == Self::ED25519 {
+            return Ok(Self::EdDsa);
+        }
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == text).ok_or(UnknownAlgorithm)
     }
 }

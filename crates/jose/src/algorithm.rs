@@ -16,7 +16,7 @@ pub(crate) enum Scheme {
     Rsa(RsaScheme),
     /// ECDSA, whose hash the curve decides (RFC 7518, section 3.4).
     Ecdsa(Curve),
-    /// Ed25519, under either name.
+    /// Ed25519.
     Ed25519,
 }
 
@@ -50,7 +50,7 @@ pub(crate) const fn scheme(algorithm: SignatureAlgorithm) -> Scheme {
         SignatureAlgorithm::Es256 => Scheme::Ecdsa(Curve::P256),
         SignatureAlgorithm::Es384 => Scheme::Ecdsa(Curve::P384),
         SignatureAlgorithm::Es512 => Scheme::Ecdsa(Curve::P521),
-        SignatureAlgorithm::EdDsa | SignatureAlgorithm::Ed25519 => Scheme::Ed25519,
+        SignatureAlgorithm::EdDsa => Scheme::Ed25519,
     }
 }
 

@@ -222,6 +222,8 @@ mod tests {
         for name in SignatureAlgorithm::ALL {
             assert!(Header::parse(format!(r#"{{"alg":"{name}"}}"#).as_bytes()).is_ok_and(|header| header.algorithm == name));
         }
+        // The name of RFC 9864.
+        assert!(Header::parse(br#"{"alg":"Ed25519"}"#).is_ok_and(|header| header.algorithm == SignatureAlgorithm::EdDsa));
         for alg in [
             r#""none""#,
             r#""None""#,

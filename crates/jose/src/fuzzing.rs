@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 use countersign_domain::claims::Claims;
 use countersign_domain::name::{Audience, KeyId, TokenId};
 use countersign_domain::time::Timestamp;
+use countersign_domain::token_type::TokenType;
 use serde_json::{Map, Value};
 
 use crate::compact::{CompactJws, Header, MAX_HEADER_BYTES, MAX_TOKEN_BYTES};
@@ -55,7 +56,7 @@ pub fn token(bytes: &[u8]) -> bool {
     };
     let lenient = serde_json::from_slice::<Value>(&jws.payload).ok();
     assert_eq!(lenient.as_ref().and_then(|claims| claims["iss"].as_str()), Some(unverified.unverified_issuer()));
-    let token_types = [None, Some("JWT"), Some("JWS")].map(|typ| typ.map(str::to_owned)).into();
+    let token_types = [None, Some("JWT"), Some("JWS")].map(|typ| typ.map(TokenType::new)).into();
     let policy = VerificationPolicy { algorithms: &all, token_types: &token_types };
     let Some(Ok(verified)) = keys.map(|keys| unverified.verify(keys, &policy)) else { return false };
     assert!(signature_verifies, "claims are verified where the signature is, and nowhere else");
@@ -69,7 +70,8 @@ pub fn header(bytes: &[u8]) -> bool {
     let Ok(header) = Header::parse(bytes) else { return false };
     let members = object(bytes);
     let text = |name: &str| members.get(name).map(|value| value.as_str().unwrap_or("(no string)"));
-    assert_eq!(text("alg"), Some(header.algorithm.as_str()));
+    let named = text("alg").and_then(|name| name.parse::<SignatureAlgorithm>().ok());
+    assert_eq!(named, Some(header.algorithm));
     assert_eq!(text("kid"), header.key_id.as_ref().map(KeyId::as_str));
     assert_eq!(text("typ"), header.token_type.as_deref());
     assert!(!members.contains_key("crit") && !members.contains_key("enc"));
@@ -107,14 +109,19 @@ pub fn key_set(bytes: &[u8]) -> bool {
     assert!(bytes.len() <= KeySet::MAX_DOCUMENT_BYTES);
     let members = object(bytes);
     let jwks = members.get("keys").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    assert!(jwks.len() <= KeySet::MAX_KEYS);
-    assert_eq!(keys.len() + keys.skipped().len(), jwks.len(), "every key is either usable or skipped");
+    assert!(jwks.len() <= KeySet::MAX_ENTRIES && keys.len() + keys.skipped().len() <= KeySet::MAX_KEYS);
+    let entries = keys.describe();
+    assert_eq!(entries.len(), jwks.len(), "every entry is described");
+    assert_eq!(entries.iter().filter(|entry| entry.problem.is_some()).count(), keys.skipped().len());
+    assert!(keys.len() + keys.skipped().len() <= jwks.len(), "an entry is at most one key");
     let usable = (0..jwks.len()).filter(|position| keys.skipped().iter().all(|skipped| skipped.position != *position));
     for jwk in usable.filter_map(|position| jwks[position].as_object()) {
         assert!(matches!(jwk["kty"].as_str(), Some("RSA" | "EC" | "OKP")));
         assert!(["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"].iter().all(|member| !jwk.contains_key(*member)));
         assert!(jwk.get("use").is_none_or(|purpose| purpose == "sig"));
-        assert!(jwk.get("alg").is_none_or(|name| SignatureAlgorithm::ALL.iter().any(|known| name == known.as_str())));
+        assert!(jwk.get("alg").is_none_or(|name| {
+            SignatureAlgorithm::ALL.iter().any(|known| name == known.as_str() || name == SignatureAlgorithm::ED25519)
+        }));
     }
     for algorithm in SignatureAlgorithm::ALL {
         for key_id in keys.key_ids().map(Some).chain([None]) {

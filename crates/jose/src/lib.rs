@@ -11,6 +11,7 @@
 mod algorithm;
 mod compact;
 mod encoding;
+mod explain;
 #[cfg(test)]
 mod fixtures;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -29,7 +30,8 @@ mod token;
 
 pub use compact::MalformedToken;
 pub use countersign_domain::trusted_issuer::SignatureAlgorithm;
-pub use key_set::{DescribedKey, InvalidKeySet, KeySet, SkippedKey};
+pub use explain::WrittenHeader;
+pub use key_set::{DescribedKey, InvalidKeySet, KeyNote, KeySet, SkippedKey};
 pub use public_jwk::{PublicJwk, PublicJwkSet, RawPublicKey};
 pub use public_key::UnusableKey;
 pub use signer::{DeviceError, DeviceKeyId, KeyDevice, RemoteCipher, Signer, device_key_salt, is_sound};

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaPublicKeyComponents};
+use countersign_domain::key_source::KeyUses;
 use countersign_domain::name::KeyId;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value};
@@ -36,6 +37,9 @@ pub enum UnusableKey {
     /// `use` or `key_ops` forbids verification.
     #[error("it is not for verifying signatures")]
     NotForVerification,
+    /// `use` is `jwt-svid`, and the issuer is not known to publish a SPIFFE bundle.
+    #[error("its use is jwt-svid, which verifies tokens of trusted issuers with the preset spiffe alone")]
+    JwtSvid,
     /// `alg` names an algorithm that is never accepted, or one that such a key cannot serve.
     #[error("its alg is not an accepted algorithm for such a key")]
     Algorithm,
@@ -59,6 +63,8 @@ pub(crate) struct PublicKey {
     /// What kty, crv and alg permit. Never empty.
     algorithms: Vec<SignatureAlgorithm>,
     material: Material,
+    /// Whether `n` or `e` was written with leading zero octets.
+    pub(crate) has_leading_zeros: bool,
 }
 
 enum Material {
@@ -70,7 +76,7 @@ enum Material {
 
 impl PublicKey {
     /// Parses a JWK, refusing what SECURITY 4, 5 and 9 refuse.
-    pub(crate) fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, UnusableKey> {
+    pub(crate) fn from_jwk(jwk: &Map<String, Value>, uses: KeyUses) -> Result<Self, UnusableKey> {
         let kty = text(jwk, "kty")?.ok_or(UnusableKey::Malformed)?;
         if kty == "oct" {
             return Err(UnusableKey::Symmetric);
@@ -78,28 +84,39 @@ impl PublicKey {
         if PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
             return Err(UnusableKey::Private);
         }
-        check_purpose(jwk)?;
+        check_purpose(jwk, uses)?;
         let key_id = text(jwk, "kid")?.map(str::parse).transpose().map_err(|_| UnusableKey::Malformed)?;
-        let (material, possible): (_, &[SignatureAlgorithm]) = match kty {
-            "RSA" => (rsa(jwk)?, &RSA_ALGORITHMS),
-            "EC" => {
-                let curve = Curve::from_name(text(jwk, "crv")?.ok_or(UnusableKey::Malformed)?).ok_or(UnusableKey::UnknownType)?;
-                (Material::Point(ec(jwk, curve)?), &[curve.algorithm()])
+        let kind = Kind::of(kty, jwk)?;
+        // Before the material: a key for another algorithm, such as one for encryption, can have sizes that are none of ours.
+        let algorithms = kind.algorithms(text(jwk, "alg")?)?;
+        let mut has_leading_zeros = false;
+        let material = match kind {
+            Kind::Rsa => rsa(jwk, &mut has_leading_zeros)?,
+            Kind::Ecdsa(curve) => Material::Point(ec(jwk, curve)?),
+            Kind::Ed25519 => Material::Point(ed25519(jwk)?),
+        };
+        Ok(Self { key_id, algorithms, material, has_leading_zeros })
+    }
+
+    /// Whether both are the same key, whatever ids and algorithms they are listed with.
+    pub(crate) fn has_material_of(&self, other: &Self) -> bool {
+        match (&self.material, &other.material) {
+            (Material::Rsa { modulus, exponent, .. }, Material::Rsa { modulus: other_modulus, exponent: other_exponent, .. }) => {
+                (modulus, exponent) == (other_modulus, other_exponent)
             }
-            "OKP" => match text(jwk, "crv")?.ok_or(UnusableKey::Malformed)? {
-                "Ed25519" => (Material::Point(ed25519(jwk)?), &[SignatureAlgorithm::EdDsa, SignatureAlgorithm::Ed25519]),
-                _ => return Err(UnusableKey::UnknownType),
-            },
-            _ => return Err(UnusableKey::UnknownType),
-        };
-        let algorithms = match text(jwk, "alg")? {
-            None => possible.to_vec(),
-            Some(name) => match name.parse() {
-                Ok(algorithm) if possible.contains(&algorithm) => vec![algorithm],
-                _ => return Err(UnusableKey::Algorithm),
-            },
-        };
-        Ok(Self { key_id, algorithms, material })
+            // Points of different curves differ in length.
+            (Material::Point(point), Material::Point(other)) => point.as_ref() == other.as_ref(),
+            _ => false,
+        }
+    }
+
+    /// Permits what another entry of the same key permits, too.
+    pub(crate) fn permit_also(&mut self, algorithms: &[SignatureAlgorithm]) {
+        for algorithm in algorithms {
+            if !self.permits(*algorithm) {
+                self.algorithms.push(*algorithm);
+            }
+        }
     }
 
     /// The algorithms that this key permits.
@@ -128,6 +145,36 @@ impl PublicKey {
     }
 }
 
+/// What `kty` and `crv` say.
+enum Kind {
+    Rsa,
+    Ecdsa(Curve),
+    Ed25519,
+}
+
+impl Kind {
+    fn of(kty: &str, jwk: &Map<String, Value>) -> Result<Self, UnusableKey> {
+        let curve = || text(jwk, "crv")?.ok_or(UnusableKey::Malformed);
+        match kty {
+            "RSA" => Ok(Self::Rsa),
+            "EC" => Curve::from_name(curve()?).map(Self::Ecdsa).ok_or(UnusableKey::UnknownType),
+            "OKP" if curve()? == "Ed25519" => Ok(Self::Ed25519),
+            _ => Err(UnusableKey::UnknownType),
+        }
+    }
+
+    /// The algorithms that such a key permits, of which `alg` leaves one.
+    fn algorithms(&self, alg: Option<&str>) -> Result<Vec<SignatureAlgorithm>, UnusableKey> {
+        let possible = match self {
+            Self::Rsa => RSA_ALGORITHMS.to_vec(),
+            Self::Ecdsa(curve) => vec![curve.algorithm()],
+            Self::Ed25519 => vec![SignatureAlgorithm::EdDsa],
+        };
+        let Some(name) = alg else { return Ok(possible) };
+        name.parse().ok().filter(|algorithm| possible.contains(algorithm)).map(|one| vec![one]).ok_or(UnusableKey::Algorithm)
+    }
+}
+
 const RSA_ALGORITHMS: [SignatureAlgorithm; RsaScheme::COUNT] = [
     SignatureAlgorithm::Rs256,
     SignatureAlgorithm::Rs384,
@@ -138,9 +185,11 @@ const RSA_ALGORITHMS: [SignatureAlgorithm; RsaScheme::COUNT] = [
 ];
 
 /// `use` and `key_ops`, when present, must allow verification (RFC 7517, sections 4.2 and 4.3).
-fn check_purpose(jwk: &Map<String, Value>) -> Result<(), UnusableKey> {
-    if text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
-        return Err(UnusableKey::NotForVerification);
+fn check_purpose(jwk: &Map<String, Value>, uses: KeyUses) -> Result<(), UnusableKey> {
+    match (text(jwk, "use")?, uses) {
+        (None | Some("sig"), _) | (Some("jwt-svid"), KeyUses::SignatureAndJwtSvid) => {}
+        (Some("jwt-svid"), KeyUses::Signature) => return Err(UnusableKey::JwtSvid),
+        (Some(_), _) => return Err(UnusableKey::NotForVerification),
     }
     match jwk.get("key_ops") {
         None => Ok(()),
@@ -151,12 +200,17 @@ fn check_purpose(jwk: &Map<String, Value>) -> Result<(), UnusableKey> {
     }
 }
 
-fn rsa(jwk: &Map<String, Value>) -> Result<Material, UnusableKey> {
-    let (modulus, exponent) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
-    // Leading zeros are not the shortest form that RFC 7518, section 6.3.1.1, requires.
-    if modulus.first().is_none_or(|byte| *byte == 0) || exponent.first().is_none_or(|byte| *byte == 0) {
-        return Err(UnusableKey::Malformed);
-    }
+fn rsa(jwk: &Map<String, Value>, has_leading_zeros: &mut bool) -> Result<Material, UnusableKey> {
+    // RFC 7518, section 6.3.1.1, requires the shortest form, and notes that some encoders write a zero octet before it: that of a
+    // signed integer. The number is the same.
+    let mut number = |member| {
+        let mut octets = bytes(jwk, member)?;
+        let zeros = octets.iter().take_while(|octet| **octet == 0).count();
+        *has_leading_zeros |= zeros > 0;
+        octets.drain(..zeros);
+        if octets.is_empty() { Err(UnusableKey::Malformed) } else { Ok(octets) }
+    };
+    let (modulus, exponent) = (number("n")?, number("e")?);
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) || modulus.last().is_none_or(|byte| byte % 2 == 0) {
         return Err(UnusableKey::Modulus);

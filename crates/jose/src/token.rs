@@ -6,6 +6,7 @@ use std::fmt;
 use countersign_domain::claims::{Claims, InvalidClaims};
 use countersign_domain::inexact::InexactNumbers;
 use countersign_domain::name::{AccessTokenSubject, KeyId, Subject};
+use countersign_domain::token_type::TokenType;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
@@ -32,8 +33,8 @@ pub struct UnverifiedToken {
 pub struct VerificationPolicy<'a> {
     /// The algorithms accepted.
     pub algorithms: &'a BTreeSet<SignatureAlgorithm>,
-    /// The `typ` values accepted, compared exactly; `None` is an absent header.
-    pub token_types: &'a BTreeSet<Option<String>>,
+    /// The accepted media types, `typ`; `None` is an absent header.
+    pub token_types: &'a BTreeSet<Option<TokenType>>,
 }
 
 /// A token whose signature was verified and whose registered claims have their types. Only the verifier makes one.
@@ -124,21 +125,34 @@ impl UnverifiedToken {
         self.verify_and_read(keys, policy, Claims::from_access_token)
     }
 
+    /// The claims of a token whose signature verifies, before they are judged. For explanations alone: what decides uses
+    /// [`UnverifiedToken::verify`].
+    pub fn signed_members(&self, keys: &KeySet, policy: &VerificationPolicy<'_>) -> Result<&Map<String, Value>, VerifyError> {
+        self.check_signature(keys, policy)?;
+        Ok(&self.members)
+    }
+
+    fn check_signature(&self, keys: &KeySet, policy: &VerificationPolicy<'_>) -> Result<(), VerifyError> {
+        let Header { algorithm, key_id, token_type } = &self.header;
+        check_algorithm(*algorithm, policy.algorithms)?;
+        if !policy.token_types.contains(&token_type.as_deref().map(TokenType::new)) {
+            return Err(VerifyError::TypeNotAllowed);
+        }
+        let key = keys.select(key_id.as_ref(), *algorithm)?;
+        if !key.verifies(*algorithm, &self.signing_input, &self.signature) {
+            return Err(VerifyError::BadSignature);
+        }
+        Ok(())
+    }
+
     fn verify_and_read<S>(
         self,
         keys: &KeySet,
         policy: &VerificationPolicy<'_>,
         read: fn(Map<String, Value>) -> Result<Claims<S>, InvalidClaims>,
     ) -> Result<VerifiedToken<S>, VerifyError> {
-        let Header { algorithm, key_id, token_type } = self.header;
-        check_algorithm(algorithm, policy.algorithms)?;
-        if !policy.token_types.iter().any(|accepted| *accepted == token_type) {
-            return Err(VerifyError::TypeNotAllowed);
-        }
-        let key = keys.select(key_id.as_ref(), algorithm)?;
-        if !key.verifies(algorithm, &self.signing_input, &self.signature) {
-            return Err(VerifyError::BadSignature);
-        }
+        self.check_signature(keys, policy)?;
+        let Header { algorithm, key_id, .. } = self.header;
         let claims = Claims { inexact: self.inexact, ..read(self.members)? };
         Ok(VerifiedToken { claims, key_id, algorithm, signing_input_hash: hash::plain_sha256(&self.signing_input) })
     }

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use countersign_domain::token_type::TokenType;
 use countersign_jose::Signer as _;
 use countersign_jose::{KeySet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy};
 use jsonwebtoken::jwk::Jwk;
@@ -81,7 +82,7 @@ impl Pair {
 
     fn we_accept(&self, token: &str) -> bool {
         let algorithms = BTreeSet::from(SignatureAlgorithm::ALL);
-        let token_types = BTreeSet::from([None, Some("JWT".to_owned())]);
+        let token_types = BTreeSet::from([None, Some(TokenType::new("JWT"))]);
         let policy = VerificationPolicy { algorithms: &algorithms, token_types: &token_types };
         UnverifiedToken::parse(token).is_ok_and(|token| token.verify(&self.keys, &policy).is_ok())
     }

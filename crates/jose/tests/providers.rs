@@ -202,8 +202,14 @@ fn s03_s08_only_the_header_of_the_provider_is_accepted() {
         let alg = scene.layout.algorithm.as_str();
         let sign = |header: Value| scene.exchange_token(&scene.signer.sign_bytes(&header, &claims.to_json()));
         let header = |typ: &str| json!({ "alg": alg, "kid": scene.signer.key_id(), "typ": typ });
-        for typ in ["at+jwt", "logout+jwt", "jwt", "JWE", ""] {
+        for typ in ["at+jwt", "logout+jwt", "JWE", "application/at+jwt", "x/jwt", "jwt;a=b", ""] {
             assert_eq!(sign(header(typ)), Err(Refusal::ByTheVerifier(VerifyError::TypeNotAllowed)), "{name}, {typ:?}");
+        }
+        // A media type, with or without what RFC 7515, section 4.1.9, lets a header leave out.
+        if let Some(typ) = scene.layout.token_type() {
+            for typ in [typ.to_lowercase(), format!("application/{typ}"), format!("Application/{}", typ.to_uppercase())] {
+                assert!(sign(header(&typ)).is_ok(), "{name}, {typ:?}");
+            }
         }
         assert!(sign(json!({ "alg": "PS256", "kid": scene.signer.key_id() })).is_err(), "{name}");
         assert_eq!(

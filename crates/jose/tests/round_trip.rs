@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_domain::token_type::TokenType;
 use countersign_jose::Signer as _;
 use countersign_jose::{
     KeySet, PublicJwkSet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy, verify_signature,
@@ -38,7 +39,7 @@ fn every_algorithm_signs_what_verifies() {
         let only = BTreeSet::from([algorithm]);
         assert_eq!(verify_signature(&token, &keys, &only).unwrap(), claims().to_string().as_bytes(), "{algorithm}");
 
-        let token_types = BTreeSet::from([Some("at+jwt".to_owned())]);
+        let token_types = BTreeSet::from([Some(TokenType::new("at+jwt"))]);
         let policy = VerificationPolicy { algorithms: &only, token_types: &token_types };
         let unverified = UnverifiedToken::parse(&token).unwrap();
         assert_eq!(unverified.unverified_issuer(), "https://issuer.example");

@@ -80,6 +80,7 @@ impl ClaimSet {
 mod tests {
     use countersign_domain::claims::Claims;
     use countersign_domain::preset::{Preset, TokenIds};
+    use countersign_domain::token_type::TokenType;
     use countersign_domain::trusted_issuer::ReplayPolicy;
 
     use super::*;
@@ -143,7 +144,7 @@ mod tests {
             assert!(preset.issuer.fits(&claims.issuer.parse().unwrap()), "{}", layout.name);
             assert!(preset.form_of(claims.subject.as_str()).is_some(), "{}: {}", layout.name, claims.subject);
             assert!(preset.algorithms.contains(&layout.algorithm), "{}", layout.name);
-            assert!(preset.token_types.contains(&layout.token_type().map(str::to_owned)), "{}", layout.name);
+            assert!(preset.token_types.contains(&layout.token_type().map(TokenType::new)), "{}", layout.name);
             assert!(!layout.is_reused || preset.replay_policy == ReplayPolicy::Reusable, "{}", layout.name);
             match preset.token_ids {
                 TokenIds::Always => assert!(claims.token_id.is_some(), "{}", layout.name),

@@ -41,9 +41,7 @@ impl Signer {
             SignatureAlgorithm::Es256 => ecdsa(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
             SignatureAlgorithm::Es384 => ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
             SignatureAlgorithm::Es512 => ecdsa(&signature::ECDSA_P521_SHA512_FIXED_SIGNING),
-            SignatureAlgorithm::EdDsa | SignatureAlgorithm::Ed25519 => {
-                Pair::Ed25519(Ed25519KeyPair::generate().expect("can generate an Ed25519 key"))
-            }
+            SignatureAlgorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::generate().expect("can generate an Ed25519 key")),
         };
         Self { algorithm, key_id: key_id.to_owned(), pair }
     }

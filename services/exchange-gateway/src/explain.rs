@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use countersign_domain::audit::{NewRefusal, Refusals};
+use countersign_domain::claims::Claims;
 use countersign_domain::exchange;
 use countersign_domain::exchange::{Decision, PresentedToken, Refused};
 use countersign_domain::explain::{self, Candidate, Check, Explanation, Stage, StageKind, Verdict};
@@ -13,8 +14,9 @@ use countersign_domain::hindsight::{Judgement, Unknown};
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::reason::Reason;
+use countersign_domain::text;
 use countersign_domain::trusted_issuer::TrustedIssuer;
-use countersign_jose::{UnverifiedToken, VerificationPolicy, VerifiedToken};
+use countersign_jose::{UnverifiedToken, VerifiedToken, WrittenHeader};
 use countersign_proto::common::timestamp;
 use countersign_proto::exchange_v1::{
     ExplainExchangeResponse, ExplainedCandidate, ExplainedCheck, ExplainedStage, ExplainedVerdict, PastRefusal,
@@ -22,7 +24,7 @@ use countersign_proto::exchange_v1::{
 use countersign_proto::status::Refusal;
 
 use crate::cause::Cause;
-use crate::pipeline::{ExchangeInput, Pipeline};
+use crate::pipeline::{self, ExchangeInput, Pipeline};
 use crate::ports::{CatchUpCause, CutOff};
 
 /// What is told of a token.
@@ -85,7 +87,7 @@ impl Pipeline {
             found = past.map_err(|CutOff| Refusal::unavailable("the audit log cannot be read at the moment"))?;
         }
         let Some(NewRefusal { time, refused: Refusals::One(refused), .. }) = found else {
-            return Err(Refusal::not_found("Refusal", request_id));
+            return Err(not_recorded(request_id));
         };
         let presentation = &refused.presentation;
         let key = presentation.subject_key_id.as_ref().map_or("no kid".to_owned(), |kid| format!("kid `{kid}`"));
@@ -138,35 +140,57 @@ impl Pipeline {
         policy: &WorkspacePolicy,
         stages: &mut Vec<Stage>,
     ) -> Result<VerifiedToken, Cause> {
+        let header = WrittenHeader::of(input.subject_token.reveal());
         let token = match UnverifiedToken::parse(input.subject_token.reveal()) {
             Ok(token) => token,
             Err(malformed) => {
-                stages.push(Stage::failed(StageKind::Token, malformed.to_string()));
+                stages.push(Stage::failed(StageKind::Token, header.malformed(malformed)));
                 return Err(Cause::Malformed(malformed));
             }
         };
         stages.push(Stage::passed(StageKind::Token, "a compact JWS with claims"));
-        let issuer_url = token.unverified_issuer().to_owned();
-        let issuer = match exchange::trusted_issuer(policy, &issuer_url, &self.parts().deployment) {
+        let issuer_url = text::visible(token.unverified_issuer(), explain::MAX_SHOWN);
+        let issuer = match exchange::trusted_issuer(policy, token.unverified_issuer(), &self.parts().deployment) {
             Ok(issuer) => Arc::clone(issuer),
             Err(refused) => {
-                let detail = format!("the token says iss `{issuer_url}`: {refused}{}", near_issuer(policy, &issuer_url));
+                let hint = explain::issuer_hint(policy, token.unverified_issuer());
+                let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                let detail = format!("the token says iss `{issuer_url}`: {refused}{hint}");
                 stages.push(Stage::failed(StageKind::Issuer, detail));
                 return Err(Cause::IssuerRefused(refused));
             }
         };
         stages.push(Stage::passed(StageKind::Issuer, format!("`{issuer_url}` is {}", issuer.id)));
-        let key = token.unverified_key_id().map_or("no kid".to_owned(), |kid| format!("kid `{kid}`"));
-        match self.verify(token, policy).await {
-            Ok(token) => {
-                stages.push(Stage::passed(StageKind::Signature, format!("{key} verifies it")));
-                Ok(token)
-            }
+        let keys = match self.keys_for(&token, &issuer).await {
+            Ok(keys) => keys,
             Err(cause) => {
-                stages.push(Stage::failed(StageKind::Signature, format!("{cause}; the token has {key}, {}", rules(&issuer))));
-                Err(cause)
+                let detail = format!("{cause}: {}", self.no_keys(&issuer));
+                stages.push(Stage::failed(StageKind::Signature, detail));
+                return Err(cause);
             }
-        }
+        };
+        let rules = pipeline::rules(&issuer);
+        let invalid = match token.signed_members(&keys, &rules) {
+            Ok(members) => {
+                stages.push(Stage::passed(StageKind::Signature, format!("the issuer's key verifies it, with {}", header.key())));
+                explain::explain_invalid_claims(members, &Claims::problems(members))
+            }
+            Err(error) => {
+                stages.push(Stage::failed(StageKind::Signature, header.not_verified(error, &keys, &rules)));
+                return Err(Cause::NotVerified(error));
+            }
+        };
+        token.verify(&keys, &rules).map_err(|error| {
+            stages.extend(invalid);
+            Cause::NotVerified(error)
+        })
+    }
+
+    /// Why there are no keys to verify with, and how to find out more.
+    fn no_keys(&self, issuer: &TrustedIssuer) -> String {
+        let problem = self.parts().keys.problem(issuer);
+        let problem = problem.map(|problem| format!("{problem}; ")).unwrap_or_default();
+        format!("{problem}run `countersign trusted-issuers check {}` to read them now and see what is wrong", issuer.id)
     }
 
     fn explain_verified(
@@ -185,24 +209,14 @@ impl Pipeline {
     }
 }
 
-/// What the issuer's settings ask of header and key.
-fn rules(issuer: &TrustedIssuer) -> String {
-    let rules = VerificationPolicy { algorithms: &issuer.settings.algorithms, token_types: &issuer.settings.token_types };
-    let algorithms = rules.algorithms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let types = rules.token_types.iter().map(|typ| typ.as_deref().map_or("none".to_owned(), |typ| format!("`{typ}`")));
-    format!("and the trusted issuer accepts alg {algorithms} and typ {}", types.collect::<Vec<_>>().join(", "))
-}
-
-/// An issuer that was probably meant.
-fn near_issuer(policy: &WorkspacePolicy, issuer_url: &str) -> String {
-    let plain = |url: &str| url.trim_end_matches('/').to_lowercase();
-    let near = policy.issuers().find(|issuer| plain(issuer.settings.issuer_url.as_str()) == plain(issuer_url));
-    match near {
-        Some(issuer) if issuer.settings.issuer_url.as_str() != issuer_url => {
-            format!("; it trusts `{}`, and case and a slash at the end count", issuer.settings.issuer_url)
-        }
-        _ => String::new(),
-    }
+/// Where to look for a refusal that has no event of its own.
+fn not_recorded(request_id: &str) -> Refusal {
+    let message = format!(
+        "no refusal with the request id {request_id} is recorded in this workspace; a refusal before the signature verifies is \
+         counted by cause in the audit log and has no event of its own, and the operator can find it by its request id in the log of \
+         exchange-gateway as far as that keeps a sample of its cause; a refusal after that appears within some seconds"
+    );
+    Refusal::new(Reason::ResourceNotFound, message).with_resource("Refusal", request_id.to_owned())
 }
 
 impl From<Explained> for ExplainExchangeResponse {

@@ -11,12 +11,14 @@ use countersign_domain::audit::{NewRefusal, Refusals};
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::exchange::DeploymentAudience;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::key_source::KeySource;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::PolicySnapshot;
 use countersign_domain::time::{Clock as _, Timestamp};
+use countersign_domain::token_type::TokenType;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
 use countersign_domain::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::workspace::WorkspaceState;
@@ -67,7 +69,7 @@ pub(crate) fn trusted_issuer() -> TrustedIssuer {
             key_source: KeySource::default(),
             subject_audiences: vec![],
             algorithms: BTreeSet::from([SignatureAlgorithm::Es256]),
-            token_types: BTreeSet::from([None, Some("JWT".to_owned())]),
+            token_types: BTreeSet::from([None, Some(TokenType::new("JWT"))]),
             max_token_lifetime: Duration::from_hours(1),
             clock_skew: Duration::from_secs(30),
             replay_policy: ReplayPolicy::SingleUse,
@@ -258,6 +260,7 @@ pub(crate) struct FakeKeys {
     fresh: Mutex<Option<Arc<KeySet>>>,
     pub(crate) asked: AtomicUsize,
     pub(crate) refreshed: Mutex<Vec<Option<String>>>,
+    pub(crate) problem: Mutex<Option<IssuerProblem>>,
 }
 
 fn key_set(keys: &[&signer::Signer]) -> Arc<KeySet> {
@@ -296,6 +299,10 @@ impl Keys for FakeKeys {
             *self.held.lock().unwrap() = Some(fresh);
         }
         self.key_set(issuer).await
+    }
+
+    fn problem(&self, _: &TrustedIssuer) -> Option<IssuerProblem> {
+        *self.problem.lock().unwrap()
     }
 }
 

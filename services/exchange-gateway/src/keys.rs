@@ -131,6 +131,7 @@ impl IssuerKeySets {
             attempted_at: at(health.attempted_at),
             succeeded_at: health.succeeded_at.map(at),
             problem: health.problem,
+            is_internal: health.is_internal,
             keys: health.key_set.as_deref().map(held_keys).unwrap_or_default(),
         }
     }
@@ -139,9 +140,16 @@ impl IssuerKeySets {
         let now = self.clock.now();
         if has_ended {
             let problem = Some(IssuerProblem::UploadedKeysExpired);
-            return IssuerHealth { attempted_at: now, succeeded_at: None, problem, keys: HeldKeys::default() };
+            return IssuerHealth {
+                attempted_at: now,
+                succeeded_at: None,
+                problem,
+                is_internal: false,
+                keys: HeldKeys::default(),
+            };
         }
-        IssuerHealth { attempted_at: now, succeeded_at: Some(now), problem: None, keys: held_keys(key_set) }
+        let keys = held_keys(key_set);
+        IssuerHealth { attempted_at: now, succeeded_at: Some(now), problem: None, is_internal: false, keys }
     }
 }
 
@@ -191,6 +199,18 @@ impl Keys for IssuerKeySets {
             // There is nobody to ask.
             Some(KeyOrigin::Uploaded { key_set, not_after }) => self.uploaded(key_set, *not_after),
             None => Err(KeysUnavailable),
+        }
+    }
+
+    fn problem(&self, issuer: &TrustedIssuer) -> Option<IssuerProblem> {
+        match self.known(issuer).origin.as_ref()? {
+            KeyOrigin::Fetched(source) => {
+                let health = self.discovery.health(source)?;
+                health.problem.map(|problem| problem.for_administrators(health.is_internal))
+            }
+            KeyOrigin::Uploaded { not_after, .. } => {
+                (self.clock.now() >= *not_after).then_some(IssuerProblem::UploadedKeysExpired)
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use countersign_domain::name::{Audience, DisplayName, Scope};
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::presentation::Presentation;
 use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_domain::trusted_issuer::TrustedIssuer;
 use countersign_jose::{KeySet, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, hash};
 use countersign_proto::status::Refusal;
 use countersign_store::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
@@ -145,6 +146,11 @@ enum Settled {
     Outdated(CommitOutcome),
 }
 
+/// What an issuer's settings ask of header and key.
+pub(crate) fn rules(issuer: &TrustedIssuer) -> VerificationPolicy<'_> {
+    VerificationPolicy { algorithms: &issuer.settings.algorithms, token_types: &issuer.settings.token_types }
+}
+
 impl Pipeline {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
@@ -247,15 +253,20 @@ impl Pipeline {
         }
     }
 
+    /// The keys of the token's issuer, newer ones where they lack the token's.
+    pub(crate) async fn keys_for(&self, token: &UnverifiedToken, issuer: &TrustedIssuer) -> Result<Arc<KeySet>, Cause> {
+        let keys = self.0.keys.key_set(issuer).await?;
+        if token.lacks_key_in(&keys) {
+            return Ok(self.0.keys.refresh_for_unknown_key(issuer, token.unverified_key_id()).await?);
+        }
+        Ok(keys)
+    }
+
     pub(crate) async fn verify(&self, token: UnverifiedToken, policy: &WorkspacePolicy) -> Result<VerifiedToken, Cause> {
         let issuer =
             exchange::trusted_issuer(policy, token.unverified_issuer(), &self.0.deployment).map_err(Cause::IssuerRefused)?;
-        let mut keys: Arc<KeySet> = self.0.keys.key_set(issuer).await?;
-        if token.lacks_key_in(&keys) {
-            keys = self.0.keys.refresh_for_unknown_key(issuer, token.unverified_key_id()).await?;
-        }
-        let rules = VerificationPolicy { algorithms: &issuer.settings.algorithms, token_types: &issuer.settings.token_types };
-        token.verify(&keys, &rules).map_err(|error| match error {
+        let keys = self.keys_for(&token, issuer).await?;
+        token.verify(&keys, &rules(issuer)).map_err(|error| match error {
             VerifyError::Malformed(malformed) => Cause::Malformed(malformed),
             error => Cause::NotVerified(error),
         })

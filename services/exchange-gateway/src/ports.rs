@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use countersign_domain::audit::NewRefusal;
 use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::id::WorkspaceId;
+use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::name::DisplayName;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::time::Timestamp;
@@ -65,6 +66,9 @@ pub(crate) trait Keys: Send + Sync {
     /// The keys of an issuer, after a token named one that [`Keys::key_set`] does not have: newer ones, if they can be had.
     async fn refresh_for_unknown_key(&self, issuer: &TrustedIssuer, key_id: Option<&str>)
     -> Result<Arc<KeySet>, KeysUnavailable>;
+
+    /// Why the keys of an issuer could not be read the last time, as an administrator of its workspace is shown it.
+    fn problem(&self, issuer: &TrustedIssuer) -> Option<IssuerProblem>;
 }
 
 /// The keys of an issuer cannot be had.

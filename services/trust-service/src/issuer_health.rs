@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_discovery::{Examination, KeyOrigin, NotExamined, held_keys};
+use countersign_discovery::{Discovery, Examination, KeyOrigin, NotExamined, held_keys};
+use countersign_domain::caller::Caller;
 use countersign_domain::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem};
 use countersign_domain::reason::Reason;
 use countersign_domain::trusted_issuer::TrustedIssuer;
@@ -44,11 +45,15 @@ struct Seen {
     jwks_uri: String,
     keys: Vec<wire::CheckedKey>,
     fresh_for: Option<Duration>,
-    elapsed: Duration,
+    elapsed: Option<Duration>,
 }
 
-/// Reads the keys of a trusted issuer now, records how that went, and tells.
-pub(crate) async fn check(context: &Context, issuer: &TrustedIssuer) -> Result<wire::CheckTrustedIssuerResponse, Refusal> {
+/// Reads the keys of a trusted issuer now, records how that went, and reports it as far as the caller can be told.
+pub(crate) async fn check(
+    context: &Context,
+    issuer: &TrustedIssuer,
+    caller: &Caller,
+) -> Result<wire::CheckTrustedIssuerResponse, Refusal> {
     let origin = KeyOrigin::of(issuer).map_err(|error| {
         tracing::error!(trusted_issuer_id = %issuer.id, error = &error as &dyn std::error::Error, "stored keys cannot be used");
         Refusal::internal()
@@ -57,17 +62,31 @@ pub(crate) async fn check(context: &Context, issuer: &TrustedIssuer) -> Result<w
         KeyOrigin::Uploaded { key_set, not_after } => {
             let now = context.now();
             let problem = (now >= *not_after).then_some(IssuerProblem::UploadedKeysExpired);
-            let health = IssuerHealth { attempted_at: now, succeeded_at: Some(now), problem, keys: held_keys(key_set) };
-            Seen { health, jwks_uri: String::new(), keys: described(key_set), fresh_for: None, elapsed: Duration::ZERO }
+            let health = IssuerHealth {
+                attempted_at: now,
+                succeeded_at: Some(now),
+                problem,
+                is_internal: false,
+                keys: held_keys(key_set),
+            };
+            Seen { health, jwks_uri: String::new(), keys: described(key_set), fresh_for: None, elapsed: Some(Duration::ZERO) }
         }
         KeyOrigin::Fetched(source) => {
-            let Examination { key_set_url, keys, elapsed } = context.discovery.examine(source).await.map_err(refusal)?;
-            let now = context.now();
+            let examination = context.discovery.examine(source).await.map_err(refusal)?;
+            let Examination { key_set_url, keys, is_internal, began, elapsed } = examination;
             let jwks_uri = key_set_url.map(String::from).unwrap_or_default();
+            let is_hidden = is_hidden(caller, keys.as_ref().err(), is_internal);
+            if is_hidden {
+                // Neither what an internal host does nor how soon it does it can be told from an address that is never dialled.
+                tokio::time::sleep_until(began + Discovery::EXAMINATION_LIMIT).await;
+            }
+            let (jwks_uri, elapsed) = if is_hidden { (String::new(), None) } else { (jwks_uri, Some(elapsed)) };
+            let now = context.now();
             match keys {
                 Ok((key_set, fresh_for)) => {
+                    let keys = held_keys(&key_set);
                     let health =
-                        IssuerHealth { attempted_at: now, succeeded_at: Some(now), problem: None, keys: held_keys(&key_set) };
+                        IssuerHealth { attempted_at: now, succeeded_at: Some(now), problem: None, is_internal: false, keys };
                     Seen { health, jwks_uri, keys: described(&key_set), fresh_for: Some(fresh_for), elapsed }
                 }
                 Err(problem) => {
@@ -75,7 +94,7 @@ pub(crate) async fn check(context: &Context, issuer: &TrustedIssuer) -> Result<w
                     // What gateways hold does not change by this.
                     let (succeeded_at, keys) =
                         before.map_or((None, HeldKeys::default()), |health| (health.succeeded_at, health.keys));
-                    let health = IssuerHealth { attempted_at: now, succeeded_at, problem: Some(problem), keys };
+                    let health = IssuerHealth { attempted_at: now, succeeded_at, problem: Some(problem), is_internal, keys };
                     Seen { health, jwks_uri, keys: Vec::new(), fresh_for: None, elapsed }
                 }
             }
@@ -89,36 +108,46 @@ pub(crate) async fn check(context: &Context, issuer: &TrustedIssuer) -> Result<w
     };
     context.store.record_issuer_health(std::slice::from_ref(&report)).await.map_err(refusals::store)?;
     Ok(wire::CheckTrustedIssuerResponse {
-        trusted_issuer: Some(with_health(issuer, Some(&report.health))),
+        trusted_issuer: Some(with_health(issuer, Some(&report.health), caller)),
         jwks_uri: seen.jwks_uri,
         keys: seen.keys,
         fresh_for: seen.fresh_for.map(duration),
-        elapsed: Some(duration(seen.elapsed)),
+        elapsed: seen.elapsed.map(duration),
     })
 }
 
-/// A trusted issuer for the wire, with its health.
-pub(crate) fn with_health(issuer: &TrustedIssuer, health: Option<&IssuerHealth>) -> wire::TrustedIssuer {
-    wire::TrustedIssuer { health: health.map(Into::into), ..issuer.into() }
+/// Whether a failure is one that the caller is not told of (SECURITY 42).
+fn is_hidden(caller: &Caller, problem: Option<&IssuerProblem>, is_internal: bool) -> bool {
+    let hides = |problem: &IssuerProblem| problem.for_administrators(is_internal) == IssuerProblem::HostRefused;
+    !caller.is_operator() && problem.is_some_and(hides)
+}
+
+/// A trusted issuer for the wire, with its health as the caller can be told it.
+pub(crate) fn with_health(issuer: &TrustedIssuer, health: Option<&IssuerHealth>, caller: &Caller) -> wire::TrustedIssuer {
+    let shown = |health: &IssuerHealth| {
+        if caller.is_operator() { health.into() } else { wire::TrustedIssuerHealth::from(&health.for_administrators()) }
+    };
+    wire::TrustedIssuer { health: health.map(shown), ..issuer.into() }
 }
 
 fn described(key_set: &KeySet) -> Vec<wire::CheckedKey> {
     let ambiguous = key_set.ambiguous_key_ids();
-    let describe = |key: DescribedKey<'_>| {
-        let is_ambiguous = key.key_id.is_some_and(|key_id| ambiguous.contains(key_id));
+    let describe = |key: &DescribedKey| {
+        let is_ambiguous = key.key_id.as_ref().is_some_and(|key_id| ambiguous.contains(key_id));
         let problem = match key.problem {
-            Some(problem) => problem.to_string(),
-            None if is_ambiguous => "another key has this id".to_owned(),
+            Some(_) => key.detail.clone(),
+            None if is_ambiguous => "another key has this id, so neither is used".to_owned(),
             None => String::new(),
         };
-        let algorithms = if is_ambiguous { &[][..] } else { key.algorithms };
+        let algorithms = if is_ambiguous { &[][..] } else { key.algorithms.as_slice() };
         wire::CheckedKey {
-            key_id: key.key_id.map(ToString::to_string).unwrap_or_default(),
+            key_id: key.key_id.as_ref().map(ToString::to_string).unwrap_or_default(),
             algorithms: algorithms.iter().map(ToString::to_string).collect(),
             problem,
+            notes: key.notes.iter().map(ToString::to_string).collect(),
         }
     };
-    key_set.describe().into_iter().map(describe).collect()
+    key_set.describe().iter().map(describe).collect()
 }
 
 fn refusal(error: NotExamined) -> Refusal {

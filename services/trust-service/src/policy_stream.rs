@@ -233,7 +233,7 @@ const TEXT: usize = 8;
 fn issuer_bytes(issuer: &TrustedIssuer) -> usize {
     let settings = &issuer.settings;
     let audiences: usize = settings.subject_audiences.iter().map(|audience| audience.as_str().len() + TEXT).sum();
-    let types: usize = settings.token_types.iter().flatten().map(|typ| typ.len() + TEXT).sum();
+    let types: usize = settings.token_types.iter().flatten().map(|typ| typ.as_str().len() + TEXT).sum();
     // The key set's URL is among the small fields.
     let keys = settings.key_source.document_bytes();
     SMALL_FIELDS + settings.issuer_url.as_str().len() + keys + audiences + types

@@ -64,10 +64,10 @@ impl TrustedIssuerService for TrustedIssuers {
     ) -> Result<Response<GetTrustedIssuerResponse>, Status> {
         let GetTrustedIssuerRequest { workspace_id, trusted_issuer_id } = request.get_ref();
         let (workspace_id, id) = read_ids(["workspace_id", "trusted_issuer_id"], workspace_id, trusted_issuer_id)?;
-        Context::caller_in(&request, &workspace_id)?;
+        let caller = Context::caller_in(&request, &workspace_id)?;
         let issuer = self.get(&workspace_id, &id).await?;
         let health = self.0.store.issuer_health(&workspace_id, &id).await.map_err(refusals::store)?;
-        let trusted_issuer = Some(issuer_health::with_health(&issuer, health.as_ref()));
+        let trusted_issuer = Some(issuer_health::with_health(&issuer, health.as_ref(), &caller));
         Ok(Response::new(GetTrustedIssuerResponse { trusted_issuer }))
     }
 
@@ -77,9 +77,9 @@ impl TrustedIssuerService for TrustedIssuers {
     ) -> Result<Response<CheckTrustedIssuerResponse>, Status> {
         let CheckTrustedIssuerRequest { workspace_id, trusted_issuer_id } = request.get_ref();
         let (workspace_id, id) = read_ids(["workspace_id", "trusted_issuer_id"], workspace_id, trusted_issuer_id)?;
-        Context::caller_in(&request, &workspace_id)?;
+        let caller = Context::caller_in(&request, &workspace_id)?;
         let issuer = self.get(&workspace_id, &id).await?;
-        Ok(Response::new(issuer_health::check(&self.0, &issuer).await?))
+        Ok(Response::new(issuer_health::check(&self.0, &issuer, &caller).await?))
     }
 
     async fn list_trusted_issuers(

@@ -97,7 +97,8 @@ async fn a_cluster_behind_a_private_authority_is_trusted_checked_and_its_health_
 
     let checked: Value = serde_json::from_str(&team.run(&["trusted-issuers", "check", &issuer, "-o", "json"])).unwrap();
     assert_eq!(checked["jwks_uri"], cluster.key_set_url());
-    assert_eq!(checked["keys"], json!([{ "key_id": cluster.signer().key_id(), "algorithms": ["ES256"], "problem": "" }]));
+    let key = json!({ "key_id": cluster.signer().key_id(), "algorithms": ["ES256"], "problem": "", "notes": [] });
+    assert_eq!(checked["keys"], json!([key]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
+use countersign_domain::key_source::KeyUses;
 use countersign_domain::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
+use countersign_domain::token_type::TokenType;
 use countersign_runtime::disclosure::is_plain_word;
 use serde_json::{Value, json};
 
@@ -83,7 +85,11 @@ fn text(preset: &Preset) -> String {
     line("shared", if preset.shared { "by customers who do not know of each other" } else { "no" });
     line("audience", audience(preset).unwrap_or("as whoever asks for the token chooses"));
     line("algorithms", &preset.algorithms.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", "));
-    line("typ", &preset.token_types.iter().map(|one| one.as_deref().unwrap_or("absent")).collect::<Vec<_>>().join(", "));
+    line(
+        "typ",
+        &preset.token_types.iter().map(|one| one.as_ref().map_or("absent", TokenType::as_str)).collect::<Vec<_>>().join(", "),
+    );
+    line("key use", key_uses(preset.key_uses));
     line("jti", token_ids(preset.token_ids));
     line("lifetime", &format!("up to {}", lifetime(preset)));
     line("keys", preset.jwks_url.as_deref().unwrap_or("as the discovery document says"));
@@ -155,7 +161,8 @@ fn preset_json(preset: &Preset) -> Value {
         "shared": preset.shared,
         "audience": audience(preset),
         "algorithms": preset.algorithms,
-        "token_types": preset.token_types.iter().map(|one| one.as_deref().unwrap_or_default()).collect::<Vec<_>>(),
+        "token_types": preset.token_types.iter().map(|one| one.as_ref().map_or("", TokenType::as_str)).collect::<Vec<_>>(),
+        "key_uses": preset.key_uses,
         "token_ids": preset.token_ids,
         "max_token_lifetime": lifetime(preset),
         "replay_policy": preset.replay_policy,
@@ -166,6 +173,14 @@ fn preset_json(preset: &Preset) -> Value {
         "notes": preset.notes,
         "samples": preset.samples,
     })
+}
+
+/// The accepted values of `use` on the issuer's keys.
+const fn key_uses(uses: KeyUses) -> &'static str {
+    match uses {
+        KeyUses::Signature => "absent, sig",
+        KeyUses::SignatureAndJwtSvid => "absent, sig, jwt-svid",
+    }
 }
 
 fn lifetime(preset: &Preset) -> String {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use countersign_domain::reason::Reason;
+use countersign_domain::token_type::TokenType;
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy};
 use countersign_proto::issuer_v1::IssueIdTokenRequest;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;
@@ -123,7 +124,7 @@ async fn verify(deployment: &Deployment, access_token: &Secret) -> Result<(Strin
     let keys = KeySet::parse(&keys.body).map_err(|error| wrong(&error.to_string()))?;
     // Spelt out as in any relying party, so that a change of what is signed does not go unnoticed here.
     let algorithms = BTreeSet::from([SignatureAlgorithm::Es256]);
-    let token_types = BTreeSet::from([Some("at+jwt".to_owned())]);
+    let token_types = BTreeSet::from([Some(TokenType::new("at+jwt"))]);
     let policy = VerificationPolicy { algorithms: &algorithms, token_types: &token_types };
     let token = UnverifiedToken::parse(access_token.expose()).map_err(|error| wrong(&error.to_string()))?;
     let verified = token.verify(&keys, &policy).map_err(|error| wrong(&error.to_string()))?;

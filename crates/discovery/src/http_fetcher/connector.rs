@@ -23,6 +23,7 @@ use super::{CONNECT_LIMIT, RequestError};
 use crate::address::AddressRules;
 use crate::authorities::Authorities;
 use crate::egress_proxy::EgressProxy;
+use crate::fetch::Reach;
 use crate::server::Server;
 
 /// A connection, whatever it is made of.
@@ -35,8 +36,26 @@ type Way = BoxCloneSyncService<Uri, TokioIo<Box<dyn Stream>>, RequestError>;
 
 /// Makes connections, each of which serves one request.
 pub(super) struct Connector {
-    way: Way,
+    route: Route,
     tls: Tls,
+}
+
+/// How servers are reached.
+enum Route {
+    Direct { rules: Arc<AddressRules>, lookup: Arc<dyn Lookup> },
+    Proxied(Way),
+}
+
+impl Route {
+    /// Where a proxy resolves names, nothing is known of the addresses, and nothing is noted.
+    fn way(&self, reach: &Arc<Reach>) -> Way {
+        match self {
+            Self::Direct { rules, lookup } => {
+                dialler(GuardedResolver { rules: Arc::clone(rules), lookup: Arc::clone(lookup), reach: Arc::clone(reach) })
+            }
+            Self::Proxied(way) => way.clone(),
+        }
+    }
 }
 
 impl Connector {
@@ -46,26 +65,31 @@ impl Connector {
         lookup: Arc<dyn Lookup>,
     ) -> Result<Self, rustls::Error> {
         let tls = Tls::new()?;
-        let way = match proxy {
-            Some(proxy) => tunnel(proxy, tls.trusting(None)),
-            None => dialler(GuardedResolver { rules, lookup }),
+        let route = match proxy {
+            Some(proxy) => Route::Proxied(tunnel(proxy, tls.trusting(None))),
+            None => Route::Direct { rules, lookup },
         };
-        Ok(Self { way, tls })
+        Ok(Self { route, tls })
     }
 
     /// The certificates that the server of a URL shows, verified, its own first.
     pub(super) async fn certificates(&self, url: &Url) -> Result<Vec<Vec<u8>>, RequestError> {
         let server = Server::try_from(url)?;
-        let stream = self.way.clone().oneshot(server.origin).await?.into_inner();
+        let stream = self.route.way(&Arc::default()).oneshot(server.origin).await?.into_inner();
         let stream = self.tls.trusting(None).connect(server.name, stream).await.map_err(RequestError::Tls)?;
         let (_, session) = stream.get_ref();
         Ok(session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.to_vec()).collect())
     }
 
     /// A connection to the server of a URL that may be fetched.
-    pub(super) async fn connect(&self, url: &Url, authorities: Option<&Authorities>) -> Result<Box<dyn Stream>, RequestError> {
+    pub(super) async fn connect(
+        &self,
+        url: &Url,
+        authorities: Option<&Authorities>,
+        reach: &Arc<Reach>,
+    ) -> Result<Box<dyn Stream>, RequestError> {
         let server = Server::try_from(url)?;
-        let stream = self.way.clone().oneshot(server.origin).await?.into_inner();
+        let stream = self.route.way(reach).oneshot(server.origin).await?.into_inner();
         // Whether it may be without TLS was checked with the URL.
         if server.is_plain {
             return Ok(stream);

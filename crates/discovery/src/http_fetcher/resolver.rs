@@ -12,7 +12,8 @@ use futures::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
-use crate::address::AddressRules;
+use crate::address::{self, AddressRules};
+use crate::fetch::Reach;
 
 /// Finds the addresses of a name.
 #[async_trait]
@@ -42,6 +43,8 @@ pub(crate) struct UnknownHost(#[source] io::Error);
 pub(super) struct GuardedResolver {
     pub(super) rules: Arc<AddressRules>,
     pub(super) lookup: Arc<dyn Lookup>,
+    /// Where it notes whether it leads to the public internet.
+    pub(super) reach: Arc<Reach>,
 }
 
 impl Service<Name> for GuardedResolver {
@@ -54,11 +57,14 @@ impl Service<Name> for GuardedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let Self { rules, lookup } = self.clone();
+        let Self { rules, lookup, reach } = self.clone();
         Box::pin(async move {
             let addresses = lookup.lookup(name.as_str()).await.map_err(UnknownHost)?;
             let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
             rules.check_all(&ips)?;
+            if ips.iter().copied().all(address::is_public_address) {
+                reach.note_public();
+            }
             Ok(addresses.into_iter())
         })
     }

@@ -30,7 +30,7 @@ fn fetcher(answers: &[&[&'static str]]) -> (HttpFetcher, Arc<Rebinding>) {
 
 async fn fetch(fetcher: &HttpFetcher, port: u16) -> FetchError {
     let url = format!("https://rebinding.example:{port}/keys");
-    fetcher.fetch(Wanted { url: &url, stored: Stored::Acceptable, authorities: None }).await.unwrap_err()
+    fetcher.fetch(Wanted { url: &url, stored: Stored::Acceptable, authorities: None, reach: &Arc::default() }).await.unwrap_err()
 }
 
 /// Whether the address was refused, as against dialled in vain.

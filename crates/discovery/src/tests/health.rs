@@ -33,7 +33,10 @@ async fn every_failure_has_a_name_for_operators() {
     for (answer, expected) in [
         (Answer::Late(Duration::from_mins(1)), IssuerProblem::Unreachable),
         (Answer::Body(b"<html>".to_vec()), IssuerProblem::KeySetInvalid),
-        (Answer::Body(br#"{"keys":{}}"#.to_vec()), IssuerProblem::KeySetInvalid),
+        (Answer::Body(br#"{"keys":{}}"#.to_vec()), IssuerProblem::KeySetWithoutKeys),
+        (Answer::Body(br#"[{"kty":"RSA"}]"#.to_vec()), IssuerProblem::KeySetInvalid),
+        (Answer::Body(br#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.to_vec()), IssuerProblem::KeySetSingleKey),
+        (Answer::Body(format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(64)).into_bytes()), IssuerProblem::KeySetTooManyKeys),
         (Answer::Fails, IssuerProblem::DiscoveryStatus { status: 503 }),
     ] {
         let issuer = Issuer::with_keys(&["a"]);
@@ -43,6 +46,7 @@ async fn every_failure_has_a_name_for_operators() {
         settle().await;
         assert_eq!(discovery.health(&source()).unwrap().problem, Some(expected), "{answer:?}");
         assert_eq!(discovery.examine(&source()).await.unwrap().keys.unwrap_err(), expected, "{answer:?}");
+        assert!(!discovery.health(&source()).unwrap().is_internal, "{answer:?}");
     }
     for (url, expected) in [
         ("https://elsewhere.example/keys", IssuerProblem::JwksUriElsewhere),
@@ -52,6 +56,24 @@ async fn every_failure_has_a_name_for_operators() {
         *issuer.key_set_url.lock().unwrap() = (url.to_owned(), url.to_owned());
         assert_eq!(alone(&issuer).examine(&source()).await.unwrap().keys.unwrap_err(), expected, "{url}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s42_a_failure_of_a_host_that_is_not_known_to_be_public_is_marked() {
+    for answer in [Answer::Late(Duration::from_mins(1)), Answer::Body(b"<html>".to_vec()), Answer::Fails] {
+        let issuer = Issuer::with_keys(&["a"]);
+        issuer.is_public.store(false, Ordering::SeqCst);
+        issuer.answers(answer.clone());
+        let discovery = alone(&issuer);
+        discovery.key_set(&source()).await.unwrap_err();
+        settle().await;
+        assert!(discovery.health(&source()).unwrap().is_internal, "{answer:?}");
+        let examination = discovery.examine(&source()).await.unwrap();
+        assert!(examination.is_internal && examination.elapsed <= Discovery::EXAMINATION_LIMIT, "{answer:?}");
+    }
+    let issuer = Issuer::with_keys(&["a"]);
+    issuer.is_public.store(false, Ordering::SeqCst);
+    assert!(!alone(&issuer).examine(&source()).await.unwrap().is_internal, "nothing failed");
 }
 
 #[tokio::test(start_paused = true)]

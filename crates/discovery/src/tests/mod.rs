@@ -7,7 +7,7 @@ mod health;
 mod second_level;
 mod unknown_keys;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,12 +48,15 @@ struct Issuer {
     documents: AtomicUsize,
     key_sets: AtomicUsize,
     past_stores: AtomicUsize,
+    /// Whether its host is one of the public internet.
+    is_public: AtomicBool,
 }
 
 impl Issuer {
     fn with_keys(key_ids: &[&str]) -> Arc<Self> {
         let issuer = Self {
             keys: Mutex::default(),
+            is_public: AtomicBool::new(true),
             answer: Mutex::new(Answer::Honest),
             key_set_url: Mutex::new((KEYS.to_owned(), KEYS.to_owned())),
             documents: AtomicUsize::new(0),
@@ -81,7 +84,12 @@ impl Issuer {
 
 #[async_trait]
 impl Fetch for Issuer {
-    async fn fetch(&self, Wanted { url, stored, .. }: Wanted<'_>) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, Wanted { url, stored, reach, .. }: Wanted<'_>) -> Result<Fetched, FetchError> {
+        if self.is_public.load(Ordering::SeqCst) {
+            reach.note_public();
+        } else {
+            reach.begin();
+        }
         let (named, actual) = self.key_set_url.lock().unwrap().clone();
         let is_document = url.ends_with("/.well-known/openid-configuration");
         let counter = if is_document { &self.documents } else { &self.key_sets };

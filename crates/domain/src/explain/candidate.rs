@@ -2,23 +2,24 @@
 
 use serde_json::Value;
 
-use super::{MAX_CANDIDATES, Verdict, nearness};
+use super::{MAX_CANDIDATES, MAX_SHOWN, Verdict, nearness};
 use crate::cel::CelExpression;
-use crate::claim_condition::{ClaimTest, ClaimVerdict, CompiledCondition};
+use crate::claim_condition::{ClaimTest, ClaimValue, ClaimVerdict, CompiledCondition};
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::exchange::DeploymentAudience;
 use crate::id::TrustRelationshipId;
+use crate::inexact::escaped;
 use crate::policy::{CompiledRelationship, TokenView, WorkspacePolicy};
 use crate::presentation::Presentation;
 use crate::preset::Preset;
+use crate::subject_match::CompiledMatch;
+use crate::text;
 use crate::time::Timestamp;
 use crate::trusted_issuer::TrustedIssuer;
 
 /// How many relationships are compared in full. Beyond, those whose subjects have the least in common with the token's are left.
 const COMPARED: usize = 100;
-/// The most characters of a claim's value that are shown.
-const MAX_SHOWN: usize = 256;
 
 /// What a check that fails weighs against a subject that does not match at all.
 const FAILED_CHECK: f64 = 1.0;
@@ -117,10 +118,13 @@ impl Eye<'_> {
 pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Candidate>, usize) {
     let Eye { claims, issuer, policy, .. } = eye;
     let (token, preset) = (TokenView::new(claims), Preset::of(&issuer.settings));
-    let examined = |relationship: &CompiledRelationship| candidate(relationship, eye, &token, preset);
+    let examined = |relationship: &CompiledRelationship| candidate(relationship, eye, &token);
     if let Some(id) = named {
         let relationship = policy.relationship(id).filter(|relationship| relationship.trusted_issuer_id == issuer.id);
-        let candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
+        let mut candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
+        if let (Some(candidate), Some(preset)) = (candidates.first_mut(), preset) {
+            hint_by_preset(candidate, eye, preset);
+        }
         return (candidates, 0);
     }
     let chosen = policy.accepting(&issuer.id, claims).map(|matched| matched.relationship);
@@ -142,12 +146,29 @@ pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Can
         candidates.insert(0, chosen);
     }
     candidates.truncate(MAX_CANDIDATES);
+    if let Some(preset) = preset {
+        for candidate in &mut candidates {
+            hint_by_preset(candidate, eye, preset);
+        }
+    }
     let left_out = total.saturating_sub(candidates.len());
     (candidates, left_out)
 }
 
-fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>, preset: Option<&Preset>) -> Candidate {
-    let (subject, missed_by) = subject(relationship, eye.claims.subject.as_str(), preset);
+/// Adds what the issuer's preset knows of a subject that is refused. Costs too much to be done for relationships that are left out.
+fn hint_by_preset(candidate: &mut Candidate, eye: &Eye<'_>, preset: &Preset) {
+    let subject = eye.claims.subject.as_str();
+    let Some(relationship) = eye.policy.relationship(&candidate.id) else { return };
+    let Some((_, place, pattern)) = nearest(relationship, subject) else { return };
+    let field = subject_field(place);
+    let check = candidate.checks.iter_mut().find(|check| check.field == field && check.hint.is_none());
+    if let Some(check) = check.filter(|check| check.verdict == Verdict::Failed) {
+        check.hint = nearness::preset_hint(preset, pattern, subject);
+    }
+}
+
+fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>) -> Candidate {
+    let (subject, missed_by) = subject(relationship, eye.claims.subject.as_str());
     let mut checks = vec![subject, audience(relationship, eye.claims, eye.deployment)];
     let conditions = relationship.claim_conditions.iter().enumerate();
     checks.extend(conditions.map(|(place, condition)| claim(place, condition, eye, token)));
@@ -167,23 +188,32 @@ fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenVi
     Candidate { id: relationship.id.clone(), checks, distance: failed * FAILED_CHECK + missed }
 }
 
+/// The subject match that accepts the subject or is nearest: how far it is, and its place.
+fn nearest<'a>(relationship: &'a CompiledRelationship, subject: &str) -> Option<(f64, usize, &'a CompiledMatch)> {
+    let matches = relationship.subject_matches.iter().enumerate();
+    let distances = matches.map(|(place, pattern)| (nearness::distance(pattern, subject), place, pattern));
+    distances.min_by(|a, b| a.0.total_cmp(&b.0))
+}
+
+fn subject_field(place: usize) -> String {
+    format!("subject_matches[{place}]")
+}
+
 /// The check of the subject match that accepts the subject or is nearest, and how far it is from that, 0 to 1.
-fn subject(relationship: &CompiledRelationship, subject: &str, preset: Option<&Preset>) -> (Check, f64) {
-    let found = format!("`{subject}`");
-    let nearest = relationship
-        .subject_matches
-        .iter()
-        .enumerate()
-        .map(|(place, pattern)| (nearness::distance(pattern, subject), place, pattern))
-        .min_by(|a, b| a.0.total_cmp(&b.0));
-    let Some((distance, place, pattern)) = nearest else {
+fn subject(relationship: &CompiledRelationship, subject: &str) -> (Check, f64) {
+    let found = quoted(subject);
+    let Some((distance, place, pattern)) = nearest(relationship, subject) else {
         return (Check::new("subject_matches", "a subject", found, false), 1.0);
     };
     let accepts = pattern.accepts(subject);
-    let check = Check::new(format!("subject_matches[{place}]"), format!("`{pattern}`"), found, accepts);
+    let check = Check::new(subject_field(place), quoted(&pattern.to_string()), found, accepts);
     let distance = if accepts { 0.0 } else { distance.max(f64::EPSILON) };
-    let known = || preset.and_then(|preset| nearness::preset_hint(preset, pattern, subject));
-    (check.with_hint(nearness::subject_hint(pattern, subject).or_else(known)), distance)
+    (check.with_hint(nearness::subject_hint(pattern, subject)), distance)
+}
+
+/// A subject or pattern in quotation marks, in full, with what a reader would not see escaped.
+fn quoted(text: &str) -> String {
+    format!("`{}`", text::visible(text, usize::MAX))
 }
 
 fn audience(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> Check {
@@ -209,19 +239,41 @@ fn claim(place: usize, condition: &CompiledCondition, eye: &Eye<'_>, token: &Tok
     let value = written.claim.find(token.members());
     let found = match (verdict, value) {
         (ClaimVerdict::Missing, None) => "no such claim".to_owned(),
-        (_, value) => value.map(shown).unwrap_or_default(),
+        (_, value) => value.map(|value| shown(eye, &written.claim.to_pointer(), value)).unwrap_or_default(),
     };
     let hint = match verdict {
         ClaimVerdict::WrongType => Some(wrong_type(&written.test, value)),
         ClaimVerdict::Empty => Some("an empty claim satisfies no condition".to_owned()),
+        ClaimVerdict::Missing if value.is_some() => {
+            Some("the claim is null, which counts as missing and satisfies no condition, negated or not".to_owned())
+        }
         ClaimVerdict::Missing => Some(
             nearness::claim_hint(&written.claim, token.members())
                 .unwrap_or_else(|| "a missing claim satisfies no condition, negated or not".to_owned()),
         ),
+        ClaimVerdict::Unsatisfied if !written.negated => value.and_then(|value| alike(&written.test, value)),
         ClaimVerdict::Satisfied | ClaimVerdict::Unsatisfied => None,
     };
     let passed = verdict == ClaimVerdict::Satisfied;
     Check::new(field, written.to_string(), found, passed).with_hint(hint)
+}
+
+/// How a text differs from one that would do, when both look alike.
+fn alike(test: &ClaimTest, value: &Value) -> Option<String> {
+    let among = |expected: &ClaimValue| {
+        let ClaimValue::Text(expected) = expected else { return None };
+        let texts = match value {
+            Value::Array(elements) => elements.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        texts.iter().filter_map(Value::as_str).find_map(|found| nearness::text_difference(expected, found))
+    };
+    match test {
+        ClaimTest::Equals(expected) | ClaimTest::Contains(expected) => among(expected),
+        ClaimTest::OneOf(expected) => expected.iter().find_map(among),
+        ClaimTest::Glob(pattern) => nearness::pattern_difference(pattern.as_str(), value.as_str()?),
+        ClaimTest::Exists => None,
+    }
 }
 
 fn wrong_type(test: &ClaimTest, value: Option<&Value>) -> String {
@@ -254,7 +306,7 @@ fn attributes(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenV
         return Some(Check::unknown("attribute_mapping", expected, claim));
     }
     Some(match relationship.map(token) {
-        Ok(attributes) => Check::new("attribute_mapping", expected, shown(&attributes.into()), true),
+        Ok(attributes) => Check::new("attribute_mapping", expected, text::shown(&attributes.into(), MAX_SHOWN), true),
         Err(unmet) => Check::new("attribute_mapping", expected, unmet.to_string(), false),
     })
 }
@@ -273,7 +325,7 @@ fn cel(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>
     }
     // Only what it reads is shown.
     let read = condition.claims().iter().map(|claim| match token.members().get(&**claim) {
-        Some(value) => format!("{claim} = {}", shown(value)),
+        Some(value) => format!("{claim} = {}", shown(eye, &format!("/{}", escaped(claim)), value)),
         None => format!("no claim {claim}"),
     });
     let read = read.collect::<Vec<_>>().join(", ");
@@ -296,11 +348,7 @@ fn live(relationship: &CompiledRelationship, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-/// A value as JSON, cut short.
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
+/// The value of a claim as the token has it, cut short.
+fn shown(eye: &Eye<'_>, pointer: &str, value: &Value) -> String {
+    text::visible(&eye.claims.inexact.to_json(pointer, value), MAX_SHOWN)
 }

@@ -4,8 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::claim_path::ClaimPath;
 use crate::name::Audience;
-use crate::preset::Preset;
-use crate::subject_match::CompiledMatch;
+use crate::preset::{Preset, SubjectForm, SubjectPart};
+use crate::subject_match::{CompiledMatch, SubjectMatch};
+use crate::text;
 
 /// How many bytes a pattern's literal ends have in common with a subject's. Cheap, for a first choice among many.
 pub(super) fn common_ends(pattern: &CompiledMatch, subject: &str) -> usize {
@@ -108,13 +109,8 @@ fn difference(pattern: &CompiledMatch, subject: &str) -> f64 {
 /// What a subject that a pattern refuses may have run into.
 pub(super) fn subject_hint(pattern: &CompiledMatch, subject: &str) -> Option<String> {
     let text = pattern.to_string();
-    let lower = text.to_lowercase();
-    let folded = lower.parse::<crate::subject_match::SubjectMatch>().ok()?.compile();
-    if folded.accepts(&subject.to_lowercase()) {
-        return Some("they differ only in upper and lower case, which counts".to_owned());
-    }
-    if pattern.accepts(subject.trim()) {
-        return Some("the subject has white space around it, which counts".to_owned());
+    if let Some(difference) = pattern_difference(&text, subject) {
+        return Some(difference);
     }
     if subject.contains("%3A") && pattern.accepts(&subject.replace("%3A", ":")) {
         return Some("the issuer writes `:` within a value as `%3A`; so must the pattern".to_owned());
@@ -123,6 +119,18 @@ pub(super) fn subject_hint(pattern: &CompiledMatch, subject: &str) -> Option<Str
         return Some(format!("the subject goes on behind that; `{text}*` would accept it, and whatever else begins so"));
     }
     None
+}
+
+/// How a text that a pattern refuses differs from one that it accepts, when both look alike.
+pub(super) fn pattern_difference(pattern: &str, found: &str) -> Option<String> {
+    text::difference_in_writing(pattern, found, |pattern, found| {
+        pattern.parse::<SubjectMatch>().is_ok_and(|pattern| pattern.compile().accepts(found))
+    })
+}
+
+/// How two texts that are not the same differ, when they look alike.
+pub(super) fn text_difference(expected: &str, found: &str) -> Option<String> {
+    text::difference_in_writing(expected, found, |expected, found| expected == found)
 }
 
 /// What the preset of the issuer knows of a subject that a pattern refuses.
@@ -134,20 +142,36 @@ pub(super) fn preset_hint(preset: &Preset, pattern: &CompiledMatch, subject: &st
             let (_, value) = parts.iter().find(|(name, _)| *name == part.name)?;
             Some(text.replace(&format!("{{{}}}", part.name), value))
         });
-        let same_otherwise = in_other_form.is_some_and(|text| pattern.accepts(&text));
+        let same_otherwise = in_other_form.as_ref().is_some_and(|text| pattern.accepts(text));
         let leaving = other.leaving.as_ref().or(form.leaving.as_ref());
         if same_otherwise || leaving.is_some() && !form.can_match(&written) {
             let about = leaving.map(|leaving| format!(" {}", leaving.hint)).unwrap_or_default();
+            let kinds = in_other_form.and_then(|text| kinds(other, &other.read(&text)?, &written));
+            let kinds = kinds.map(|kinds| format!(" Moreover, {kinds}")).unwrap_or_default();
             return Some(format!(
-                "the token's subject has the form `{}`, the pattern is for `{}`.{about}",
+                "the token's subject has the form `{}`, the pattern is for `{}`.{about}{kinds}",
                 form.template, other.template
             ));
         }
+    }
+    if let Some(kinds) = kinds(form, &parts, &written) {
+        return Some(kinds);
     }
     (!preset.can_match(&written)).then(|| {
         let forms = preset.forms.iter().map(|form| format!("`{}`", form.template)).collect::<Vec<_>>().join(" or ");
         format!("no subject of {} can match the pattern; its subjects look like {forms}", preset.name)
     })
+}
+
+/// The parts of a subject that are of another kind than the pattern accepts: an environment in place of a ref.
+fn kinds(form: &SubjectForm, parts: &[(&str, &str)], pattern: &SubjectMatch) -> Option<String> {
+    let others = form.other_kinds(parts, pattern.as_str());
+    let sentence = |(part, value, accepted): &(&SubjectPart, &str, Vec<String>)| {
+        let accepted = accepted.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or ");
+        format!("the subject has `{value}` where the pattern accepts {accepted}; {{{}}}: {}", part.name, part.description)
+    };
+    let sentences: Vec<String> = others.iter().map(sentence).collect();
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
 /// What an audience that is not accepted may have run into.
@@ -156,8 +180,28 @@ pub(super) fn audience_hint(refused: &Audience, accepted: &[Audience]) -> Option
         let text = text.trim_end_matches('/');
         text.split_once("://").map_or(text, |(_, rest)| rest).to_lowercase()
     };
-    let near = accepted.iter().find(|audience| plain(audience.as_str()) == plain(refused.as_str()))?;
-    Some(format!("`{near}` differs only in its scheme, its case or a slash at the end, which count."))
+    if let Some(near) = accepted.iter().find(|audience| plain(audience.as_str()) == plain(refused.as_str())) {
+        return Some(format!("`{near}` differs only in its scheme, its case or a slash at the end, which count."));
+    }
+    let alike = |audience: &Audience| text_difference(audience.as_str(), refused.as_str());
+    accepted.iter().find_map(alike).map(|difference| format!("An accepted audience looks the same: {difference}."))
+}
+
+/// The issuer that was probably intended, of those that are trusted.
+pub(super) fn issuer_hint<'a>(issuer_url: &str, trusted: impl Iterator<Item = &'a str>) -> Option<String> {
+    let plain = |url: &str| url.trim_end_matches('/').to_lowercase();
+    let without_scheme = |url: &str| plain(url).split_once("://").map_or_else(|| plain(url), |(_, rest)| rest.to_owned());
+    let mut trusted: Vec<&str> = trusted.filter(|url| *url != issuer_url).collect();
+    trusted.sort_unstable();
+    trusted.into_iter().find_map(|url| {
+        if plain(url) == plain(issuer_url) {
+            Some(format!("it trusts `{url}`, and case and a slash at the end count"))
+        } else if without_scheme(url) == without_scheme(issuer_url) {
+            Some(format!("it trusts `{url}`, and the scheme counts"))
+        } else {
+            text_difference(url, issuer_url).map(|difference| format!("it trusts `{url}`: {difference}"))
+        }
+    })
 }
 
 /// Where a claim that is missing may be instead.
@@ -173,8 +217,13 @@ pub(super) fn claim_hint(missing: &ClaimPath, members: &Map<String, Value>) -> O
     if let Some(path) = nested {
         return Some(format!("the token has it at `{path}`"));
     }
-    let alike = members.keys().find(|name| name.eq_ignore_ascii_case(text))?;
-    Some(format!("the token has `{alike}`; case counts"))
+    let others = || members.iter().filter(|(name, value)| *name != text && !value.is_null()).map(|(name, _)| name);
+    if let Some(alike) = others().find(|name| name.eq_ignore_ascii_case(text)) {
+        return Some(format!("the token has `{alike}`; case counts"));
+    }
+    let alike =
+        |name: &String| Some(format!("the token has a claim whose name looks the same: {}", text_difference(text, name)?));
+    others().find_map(alike)
 }
 
 #[cfg(test)]
@@ -224,6 +273,86 @@ mod tests {
         let build = "organization:o:pipeline:p:ref:refs/heads/main:commit:c:step:s";
         let buildkite = hint("buildkite", "organization:o:pipeline:p:ref:refs/heads/main", build).unwrap();
         assert!(buildkite.contains("no subject of Buildkite can match"), "{buildkite}");
+    }
+
+    #[test]
+    fn s86_the_kind_of_a_part_is_named_where_it_alone_differs() {
+        let hint = |preset: &str, text: &str, subject: &str| preset_hint(Preset::find(preset).unwrap(), &pattern(text), subject);
+        for (preset, text, subject, words) in [
+            (
+                "github-actions",
+                "repo:o/r:ref:refs/heads/main",
+                "repo:o/r:environment:production",
+                vec!["`environment:production` where the pattern accepts `ref:*`", "in place of its ref"],
+            ),
+            (
+                "github-actions",
+                "repo:o/r:ref:*",
+                "repo:o/r:pull_request",
+                vec!["`pull_request` where the pattern accepts `ref:*`"],
+            ),
+            ("github-actions", "repo:o/r:environment:*", "repo:o/r:ref:refs/tags/v1", vec!["accepts `environment:*`"]),
+            ("github-actions", "repo:o/r:pull_request", "repo:o/r:ref:refs/heads/x", vec!["accepts `pull_request`"]),
+            (
+                "github-actions",
+                "repo:o@1/r@2:ref:refs/heads/main",
+                "repo:o@1/r@2:environment:production",
+                vec!["`environment:production` where the pattern accepts `ref:*`"],
+            ),
+            (
+                "github-actions",
+                "repo:o/r:ref:refs/heads/main",
+                "repo:o@1/r@2:environment:production",
+                vec!["repo:{owner}@{owner_id}/{repo}@{repo_id}:{context}", "Moreover", "`environment:production`"],
+            ),
+            (
+                "gitlab",
+                "project_path:g/p:ref_type:branch:ref:main",
+                "project_path:g/p:ref_type:tag:ref:main",
+                vec!["`tag` where the pattern accepts `branch`"],
+            ),
+            (
+                "terraform-cloud",
+                "organization:o:project:p:workspace:*:run_phase:apply",
+                "organization:o:project:p:workspace:w:run_phase:plan",
+                vec!["`plan` where the pattern accepts `apply`"],
+            ),
+            (
+                "spacelift",
+                "space:s:stack:c:run_type:TRACKED:scope:write",
+                "space:s:stack:c:run_type:PROPOSED:scope:read",
+                vec!["`PROPOSED` where the pattern accepts `TRACKED`", "`read` where the pattern accepts `write`"],
+            ),
+            (
+                "aws-sts",
+                "arn:aws:iam::123456789012:role/deploy",
+                "arn:aws-cn:iam::123456789012:role/deploy",
+                vec!["`aws-cn` where the pattern accepts `aws`"],
+            ),
+        ] {
+            let hint = hint(preset, text, subject).unwrap_or_default();
+            assert!(words.iter().all(|word| hint.contains(word)), "{preset} {text} {subject}: {hint}");
+        }
+        for (text, subject) in [
+            ("repo:o/r:ref:refs/heads/main", "repo:o/r:ref:refs/heads/other"),
+            ("repo:o/r:ref:refs/heads/main", "repo:o/other:environment:production"),
+        ] {
+            assert_eq!(hint("github-actions", text, subject), None, "{text} {subject}");
+        }
+    }
+
+    #[test]
+    fn s86_an_issuer_or_a_claim_that_looks_the_same_is_named() {
+        let issuer = |url: &str| issuer_hint(url, ["https://a.example", "https://b.example/x/"].into_iter());
+        assert!(issuer("https://a.example/").unwrap().contains("`https://a.example`, and case and a slash at the end count"));
+        assert!(issuer("http://b.example/x").unwrap().contains("the scheme counts"));
+        assert!(issuer("https://a\u{200b}.example").unwrap().contains("U+200B"));
+        assert_eq!(issuer("https://c.example"), None);
+        let members = json!({"ref\u{200b}": "x", "name": null, "Name": "y", "other": null});
+        let claim = |text: &str| claim_hint(&text.parse().unwrap(), members.as_object().unwrap());
+        assert!(claim("ref").unwrap().contains("U+200B"));
+        assert_eq!(claim("name").unwrap(), "the token has `Name`; case counts");
+        assert_eq!((claim("other"), claim("Other")), (None, None));
     }
 
     #[test]

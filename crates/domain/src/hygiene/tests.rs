@@ -157,8 +157,9 @@ fn an_unused_subject_match_is_told_and_one_of_an_old_form_is_safe_to_drop() {
 fn an_end_that_is_near_and_an_issuer_in_trouble_are_told() {
     let mut case = Case::new(old(&["a"]), seen(&[("a", 1)]));
     case.relationship.settings.expires_at = Some(now() + DAY * 13);
-    let health =
-        |succeeded_at, problem| Some(IssuerHealth { attempted_at: now(), succeeded_at, problem, keys: HeldKeys::default() });
+    let health = |succeeded_at, problem| {
+        Some(IssuerHealth { attempted_at: now(), succeeded_at, problem, is_internal: false, keys: HeldKeys::default() })
+    };
     case.health = health(Some(ago(1)), Some(IssuerProblem::Unreachable));
     let expected = [(Rule::IssuerUnhealthy, "trusted_issuer_id".to_owned()), (Rule::ExpiresSoon, "expire_time".to_owned())];
     assert_eq!(case.rules(), expected);

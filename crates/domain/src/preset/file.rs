@@ -10,7 +10,9 @@ use super::grammar::{Characters, Grammar, InvalidGrammar, Part};
 use super::{
     ClaimSpec, IssuerForm, IssuerTemplate, Leaving, Preset, PresetAudience, SubjectForm, SubjectPart, TenantClaim, TokenIds,
 };
+use crate::key_source::KeyUses;
 use crate::name::PresetId;
+use crate::token_type::TokenType;
 use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm};
 
 macro_rules! sources {
@@ -50,6 +52,8 @@ struct PresetFile {
     algorithms: Vec<SignatureAlgorithm>,
     /// An empty one is an absent header.
     token_types: Vec<String>,
+    #[serde(default)]
+    key_uses: KeyUses,
     max_token_lifetime_seconds: u64,
     replay_policy: ReplayPolicy,
     jwks_url: Option<String>,
@@ -212,7 +216,8 @@ pub(super) fn read(text: &str) -> Result<Preset, InvalidPreset> {
         shared: file.shared,
         token_ids: file.token_ids,
         algorithms: file.algorithms,
-        token_types: file.token_types.into_iter().map(|text| (!text.is_empty()).then_some(text)).collect(),
+        token_types: file.token_types.iter().map(|text| (!text.is_empty()).then(|| TokenType::new(text))).collect(),
+        key_uses: file.key_uses,
         max_token_lifetime: Duration::from_secs(file.max_token_lifetime_seconds),
         replay_policy: file.replay_policy,
         jwks_url: file.jwks_url,

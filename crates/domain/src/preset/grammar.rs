@@ -141,7 +141,7 @@ impl Part {
     pub(super) fn values(&self) -> impl Iterator<Item = String> {
         let is_free = |alternative: &Alternative| alternative.is_open && alternative.literal.is_empty();
         let listed = self.alternatives.iter().filter(move |alternative| !is_free(alternative));
-        listed.map(|alternative| format!("{}{}", alternative.literal, if alternative.is_open { "*" } else { "" }))
+        listed.map(ToString::to_string)
     }
 }
 
@@ -221,6 +221,59 @@ impl Grammar {
             None => self.read(pattern).map(|_| names.collect()).unwrap_or_default(),
             Some((prefix, _)) => names.take(closed(&self.pieces, prefix).unwrap_or_default()).collect(),
         }
+    }
+}
+
+/// A part that has one value in a text, and would have to have another for a pattern to accept it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OtherValue<'a> {
+    pub(super) part: &'a str,
+    /// The value in the text.
+    pub(super) value: &'a str,
+    /// What the pattern accepts there, of the values that the part is limited to.
+    pub(super) accepted: Vec<String>,
+}
+
+impl Grammar {
+    /// The parts with listed values that alone keep a text of this form from being accepted, given the values of all its parts.
+    pub(super) fn other_values<'a>(&'a self, values: &[(&'a str, &'a str)], pattern: &str) -> Vec<OtherValue<'a>> {
+        let value_of = |part: &Part| values.iter().find(|(name, _)| *name == &*part.name).map_or("", |(_, value)| *value);
+        let is_listed = |part: &Part| part.values().next().is_some();
+        // Whether the pattern accepts a text in which listed parts are free, but for one that stands for itself or a piece.
+        let accepts = |one: &Part, piece: Option<Piece>| {
+            let pieces = self.pieces.iter().map(|of| match of {
+                Piece::Part(part) if part.name == one.name => piece.clone().unwrap_or_else(|| of.clone()),
+                Piece::Part(part) if !is_listed(part) => Piece::Literal(value_of(part).into()),
+                Piece::Part(_) | Piece::Literal(_) => of.clone(),
+            });
+            Automaton::of(&pieces.collect::<Vec<_>>()).intersects(pattern)
+        };
+        let others = self.parts().filter(|part| is_listed(part)).filter_map(|part| {
+            let value = value_of(part);
+            if !accepts(part, None) || accepts(part, Some(Piece::Literal(value.into()))) {
+                return None;
+            }
+            let alone =
+                |alternative: &Alternative| Piece::Part(Part { alternatives: Box::new([alternative.clone()]), ..part.clone() });
+            let accepted: Vec<&Alternative> =
+                part.alternatives.iter().filter(|alternative| accepts(part, Some(alone(alternative)))).collect();
+            // Two values of one kind differ in what their kind leaves open, which the texts show.
+            let is_of_its_kind = |alternative: &&Alternative| {
+                *alternative.literal == *value || alternative.is_open && value.starts_with(&*alternative.literal)
+            };
+            if accepted.iter().any(is_of_its_kind) {
+                return None;
+            }
+            let accepted = accepted.into_iter().map(ToString::to_string).collect();
+            Some(OtherValue { part: &part.name, value, accepted })
+        });
+        others.collect()
+    }
+}
+
+impl std::fmt::Display for Alternative {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.literal, if self.is_open { "*" } else { "" })
     }
 }
 

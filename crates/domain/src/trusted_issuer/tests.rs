@@ -21,7 +21,7 @@ fn what_is_left_out_has_the_documented_defaults() {
     use SignatureAlgorithm::{EdDsa, Es256, Es384, Rs256};
     let settings = created(&draft()).unwrap();
     assert_eq!(settings.algorithms, [Rs256, Es256, Es384, EdDsa].into());
-    assert_eq!(settings.token_types, [None, Some("JWT".to_owned())].into());
+    assert_eq!(settings.token_types, [None, Some(TokenType::new("JWT"))].into());
     assert_eq!(settings.max_token_lifetime, Duration::from_hours(1));
     assert_eq!(settings.clock_skew, Duration::from_secs(30));
     assert_eq!(settings.replay_policy, ReplayPolicy::SingleUse);
@@ -234,4 +234,63 @@ fn an_issuer_of_development_can_play_any_preset() {
     assert_eq!(Preset::of(&settings).unwrap().id.as_str(), "rwx");
     let unnamed = TrustedIssuerSettings { preset: None, ..settings };
     assert_eq!(Preset::of(&unnamed), None, "no URL of development tells a preset");
+}
+
+#[test]
+fn s03_both_names_of_ed25519_are_one_algorithm() {
+    let algorithms = |names: &[&str]| {
+        let algorithms = names.iter().map(|name| (*name).to_owned()).collect();
+        created(&TrustedIssuerDraft { algorithms, ..draft() }).map(|settings| settings.algorithms)
+    };
+    for names in [&["EdDSA"][..], &["Ed25519"], &["EdDSA", "Ed25519"], &["Ed25519", "EdDSA"]] {
+        assert_eq!(algorithms(names), Ok([SignatureAlgorithm::EdDsa].into()), "{names:?}");
+    }
+    let all: Vec<_> = SignatureAlgorithm::ALL.map(SignatureAlgorithm::as_str).into_iter().chain(["Ed25519"]).collect();
+    assert_eq!(algorithms(&all), Ok(SignatureAlgorithm::ALL.into()));
+    assert_eq!(fields(&algorithms(&["EdDSA", "EdDSA"]).unwrap_err()), ["trusted_issuer.algorithms[1]"]);
+    for name in ["ed25519", "EDDSA", "Ed448", " Ed25519"] {
+        assert_eq!(fields(&algorithms(&[name]).unwrap_err()), ["trusted_issuer.algorithms[0]"], "{name}");
+    }
+    // What earlier versions stored under the second name is read as the first.
+    let stored: BTreeSet<SignatureAlgorithm> = serde_json::from_str(r#"["EdDSA","Ed25519"]"#).unwrap();
+    assert_eq!(stored, [SignatureAlgorithm::EdDsa].into());
+}
+
+#[test]
+fn s08_spellings_of_one_type_are_listed_once() {
+    let types = |types: &[&str]| {
+        let token_types = types.iter().map(|one| (*one).to_owned()).collect();
+        created(&TrustedIssuerDraft { token_types, ..draft() }).map(|settings| settings.token_types)
+    };
+    let jwt = Some(TokenType::new("JWT"));
+    assert_eq!(types(&["application/JWT", "jwt", ""]), Ok([None, jwt].into()));
+    assert_eq!(fields(&types(&["JWT", "JWT"]).unwrap_err()), ["trusted_issuer.token_types[1]"]);
+    assert_eq!(fields(&types(&["", ""]).unwrap_err()), ["trusted_issuer.token_types[1]"]);
+}
+
+#[test]
+fn a_preset_states_which_keys_verify_tokens_unless_the_url_tells_otherwise() {
+    let uses = |issuer_url: &str, preset: &str| {
+        let draft = TrustedIssuerDraft { issuer_url: issuer_url.to_owned(), preset: preset.to_owned(), ..draft() };
+        created(&draft).map(|settings| settings.key_uses())
+    };
+    assert_eq!(uses("https://spire.example", "spiffe"), Ok(KeyUses::SignatureAndJwtSvid));
+    for preset in Preset::all().iter().filter(|preset| preset.id.as_str() != "spiffe") {
+        assert_eq!(preset.key_uses, KeyUses::Signature, "{}", preset.id);
+    }
+    assert_eq!(uses("https://spire.example", ""), Ok(KeyUses::Signature));
+    assert_eq!(uses("https://cloud.rwx.com/mint", "spiffe"), Ok(KeyUses::Signature));
+}
+
+#[test]
+fn s69_a_preset_with_which_more_keys_count_is_no_mere_name() {
+    let settings = |preset: &str, display_name: &str| {
+        let issuer_url = "https://issuer.example".to_owned();
+        let (preset, display_name) = (preset.to_owned(), display_name.to_owned());
+        created(&TrustedIssuerDraft { display_name, preset, issuer_url, ..draft() }).unwrap()
+    };
+    let (plain, kubernetes, spiffe) = (settings("", ""), settings("kubernetes", "a"), settings("spiffe", "b"));
+    assert!(kubernetes.only_takes_from(&plain) && plain.only_takes_from(&kubernetes));
+    assert!(!spiffe.only_takes_from(&plain) && plain.only_takes_from(&spiffe));
+    assert!(spiffe.only_takes_from(&settings("spiffe", "c")));
 }

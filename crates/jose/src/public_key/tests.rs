@@ -5,7 +5,7 @@ use super::*;
 use crate::fixtures::{RSA, jwk, key, with};
 
 fn unusable(jwk: &Map<String, Value>) -> Option<UnusableKey> {
-    PublicKey::from_jwk(jwk).err()
+    PublicKey::from_jwk(jwk, KeyUses::Signature).err()
 }
 
 fn ec_key() -> Map<String, Value> {
@@ -26,7 +26,7 @@ fn odd_modulus(bits: usize) -> Vec<u8> {
 
 #[test]
 fn s04_kty_crv_and_alg_decide_what_a_key_permits() {
-    let permitted = |jwk: &Map<String, Value>| PublicKey::from_jwk(jwk).ok().unwrap().algorithms().to_vec();
+    let permitted = |jwk: &Map<String, Value>| PublicKey::from_jwk(jwk, KeyUses::Signature).ok().unwrap().algorithms().to_vec();
     for algorithm in SignatureAlgorithm::ALL {
         assert_eq!(permitted(&jwk(&key(algorithm))), [algorithm]);
     }
@@ -35,13 +35,21 @@ fn s04_kty_crv_and_alg_decide_what_a_key_permits() {
     assert_eq!(permitted(&open(SignatureAlgorithm::Es256)), [SignatureAlgorithm::Es256]);
     assert_eq!(permitted(&open(SignatureAlgorithm::Es384)), [SignatureAlgorithm::Es384]);
     assert_eq!(permitted(&open(SignatureAlgorithm::Es512)), [SignatureAlgorithm::Es512]);
-    assert_eq!(permitted(&open(SignatureAlgorithm::EdDsa)), [SignatureAlgorithm::EdDsa, SignatureAlgorithm::Ed25519]);
+    assert_eq!(permitted(&open(SignatureAlgorithm::EdDsa)), [SignatureAlgorithm::EdDsa]);
+    // Its name of RFC 9864.
+    assert_eq!(permitted(&with(open(SignatureAlgorithm::EdDsa), &json!({"alg": "Ed25519"}))), [SignatureAlgorithm::EdDsa]);
 
     for alg in ["RS256", "ES384", "EdDSA", "ES256K", "none", "HS256", "es256", ""] {
         assert_eq!(unusable(&with(ec_key(), &json!({"alg": alg}))), Some(UnusableKey::Algorithm), "{alg}");
     }
-    for alg in ["ES256", "RSA-OAEP", "HS256"] {
+    for alg in ["ES256", "RSA-OAEP", "HS256", "Ed25519"] {
         assert_eq!(unusable(&with(jwk(&RSA), &json!({"alg": alg}))), Some(UnusableKey::Algorithm), "{alg}");
+        // Whatever its size: it is for something else.
+        assert_eq!(unusable(&with(modulus(&[7]), &json!({"alg": alg}))), Some(UnusableKey::Algorithm), "{alg}");
+    }
+    for alg in ["Ed448", "ed25519", "EDDSA", "ES256"] {
+        let key = with(jwk(&key(SignatureAlgorithm::EdDsa)), &json!({"alg": alg}));
+        assert_eq!(unusable(&key), Some(UnusableKey::Algorithm), "{alg}");
     }
 }
 
@@ -54,7 +62,8 @@ fn s04_a_key_verifies_nothing_under_an_algorithm_that_it_does_not_permit() {
         let (message, signature) = (message.as_bytes(), encoding::decode(signature).unwrap());
         // A good signature, under every name, by a key that is for one of them alone.
         for named in SignatureAlgorithm::ALL {
-            let Ok(public) = PublicKey::from_jwk(&with(jwk(&key), &json!({"alg": named.as_str()}))) else { continue };
+            let named_so = with(jwk(&key), &json!({"alg": named.as_str()}));
+            let Ok(public) = PublicKey::from_jwk(&named_so, KeyUses::Signature) else { continue };
             assert_eq!(public.verifies(algorithm, message, &signature), named == algorithm, "{algorithm} as {named}");
         }
     }
@@ -76,6 +85,23 @@ fn s04_use_and_key_ops_must_permit_verification() {
     for changes in [json!({"use": null}), json!({"key_ops": ["verify"]}), json!({"use": null, "key_ops": ["sign", "verify"]})] {
         assert_eq!(unusable(&with(ec_key(), &changes)), None, "{changes}");
     }
+}
+
+#[test]
+fn s04_keys_of_a_spiffe_bundle_verify_tokens_only_where_the_issuer_publishes_one() {
+    let judged = |key_use: &str, uses| PublicKey::from_jwk(&with(ec_key(), &json!({"use": key_use})), uses).err();
+    let (plain, spiffe) = (KeyUses::Signature, KeyUses::SignatureAndJwtSvid);
+    assert_eq!((judged("sig", plain), judged("sig", spiffe)), (None, None));
+    assert_eq!((judged("jwt-svid", plain), judged("jwt-svid", spiffe)), (Some(UnusableKey::JwtSvid), None));
+    for other in ["x509-svid", "enc", "JWT-SVID", "jwt-svid ", "wit-svid", ""] {
+        for uses in [plain, spiffe] {
+            assert_eq!(judged(other, uses), Some(UnusableKey::NotForVerification), "{other}");
+        }
+    }
+    let absent = with(ec_key(), &json!({"use": null}));
+    assert!(PublicKey::from_jwk(&absent, spiffe).is_ok());
+    let forbidden = with(ec_key(), &json!({"use": "jwt-svid", "key_ops": ["sign"]}));
+    assert_eq!(PublicKey::from_jwk(&forbidden, spiffe).err(), Some(UnusableKey::NotForVerification));
 }
 
 #[test]
@@ -102,10 +128,55 @@ fn s09_rsa_moduli_are_odd_and_of_2048_to_8192_bits() {
     let mut even = odd_modulus(2048);
     even[255] = 0xfe;
     assert_eq!(unusable(&modulus(&even)), Some(UnusableKey::Modulus));
-    let mut leading_zero = odd_modulus(2048);
-    leading_zero.insert(0, 0);
-    assert_eq!(unusable(&modulus(&leading_zero)), Some(UnusableKey::Malformed));
-    assert_eq!(unusable(&modulus(&[])), Some(UnusableKey::Malformed));
+    for nothing in [&[][..], &[0], &[0; 256]] {
+        assert_eq!(unusable(&modulus(nothing)), Some(UnusableKey::Malformed));
+    }
+}
+
+#[test]
+fn s09_leading_zero_octets_change_neither_a_key_nor_its_limits() {
+    let parse = |jwk: &Map<String, Value>| PublicKey::from_jwk(jwk, KeyUses::Signature).ok().unwrap();
+    let fine = jwk(&RSA);
+    let (n, e) = (encoding::decode(fine["n"].as_str().unwrap()).unwrap(), encoding::decode(fine["e"].as_str().unwrap()).unwrap());
+    let token = RSA.sign("JWT", b"{}").unwrap();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let signature = encoding::decode(signature).unwrap();
+    let zeros = |count: usize, octets: &[u8]| encoding::encode(&[&vec![0; count][..], octets].concat());
+    assert!(!parse(&fine).has_leading_zeros);
+    for (before_n, before_e) in [(1, 0), (0, 1), (1, 1), (2, 5), (300, 300)] {
+        let key = parse(&with(fine.clone(), &json!({"n": zeros(before_n, &n), "e": zeros(before_e, &e)})));
+        assert!(key.has_leading_zeros && key.has_material_of(&parse(&fine)), "{before_n} {before_e}");
+        assert!(key.verifies(SignatureAlgorithm::Rs256, message.as_bytes(), &signature), "{before_n} {before_e}");
+    }
+    // 256 octets, of which one is zero.
+    assert_eq!(unusable(&modulus(&[&[0], &odd_modulus(2040)[..]].concat())), Some(UnusableKey::Modulus));
+    assert_eq!(unusable(&modulus(&[&[0], &odd_modulus(8192)[..]].concat())), None);
+    assert_eq!(unusable(&modulus(&[&[0], &odd_modulus(8193)[..]].concat())), Some(UnusableKey::Modulus));
+    assert_eq!(unusable(&modulus(&[&[0], &roca::tests::vulnerable()[..]].concat())), Some(UnusableKey::Roca));
+    assert_eq!(unusable(&with(fine.clone(), &json!({"e": zeros(3, &[3])}))), Some(UnusableKey::Exponent));
+    // Coordinates have a fixed length, so a zero before one is another matter.
+    let ec = ec_key();
+    let x = encoding::decode(ec["x"].as_str().unwrap()).unwrap();
+    assert_eq!(unusable(&with(ec, &json!({"x": zeros(1, &x)}))), Some(UnusableKey::Point));
+}
+
+#[test]
+fn s43_keys_are_the_same_by_their_material_alone() {
+    let parse = |jwk: &Map<String, Value>| PublicKey::from_jwk(jwk, KeyUses::Signature).ok().unwrap();
+    let keys: Vec<_> =
+        [SignatureAlgorithm::Es256, SignatureAlgorithm::Es384, SignatureAlgorithm::EdDsa, SignatureAlgorithm::Rs256]
+            .into_iter()
+            .flat_map(|algorithm| match algorithm {
+                SignatureAlgorithm::Rs256 => vec![jwk(&RSA), with(jwk(&RSA), &json!({"e": "AQAD"})), modulus(&odd_modulus(2048))],
+                _ => vec![jwk(&key(algorithm)), jwk(&key(algorithm))],
+            })
+            .collect();
+    for (index, one) in keys.iter().enumerate() {
+        for (other_index, other) in keys.iter().enumerate() {
+            let renamed = with(other.clone(), &json!({"kid": "other", "alg": null, "use": null}));
+            assert_eq!(parse(one).has_material_of(&parse(&renamed)), index == other_index, "{index} {other_index}");
+        }
+    }
 }
 
 #[test]
@@ -122,8 +193,8 @@ fn s09_rsa_exponents_are_odd_and_at_least_65537() {
         assert_eq!(unusable(&exponent(value)), Some(UnusableKey::Exponent), "{value}");
     }
     assert_eq!(unusable(&with(jwk(&RSA), &json!({"e": encoding::encode(&[0xff; 256])}))), Some(UnusableKey::Exponent));
-    // 65537 with a leading zero, and nothing at all.
-    for e in ["AAEAAQ", "AA", ""] {
+    // Zeros alone, and nothing at all.
+    for e in ["AA", "AAAA", ""] {
         assert_eq!(unusable(&with(jwk(&RSA), &json!({"e": e}))), Some(UnusableKey::Malformed), "{e}");
     }
 }

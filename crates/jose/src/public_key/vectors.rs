@@ -161,13 +161,14 @@ fn s04_ecdsa_signatures_in_asn1_or_over_another_hash_never_verify() {
 
 #[test]
 fn s03_ed25519_signatures_under_both_names() {
-    for algorithm in [SignatureAlgorithm::EdDsa, SignatureAlgorithm::Ed25519] {
+    let algorithm = SignatureAlgorithm::EdDsa;
+    for name in [algorithm.as_str(), SignatureAlgorithm::ED25519] {
         let mut found = Tally::default();
         for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
-            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": encoding::encode(&group.key.pk)});
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": name, "x": encoding::encode(&group.key.pk)});
             found.run(&jwk, algorithm, Expected::Theirs, vectors!(group));
         }
-        assert_eq!(found, tally(88, 63, 0, 0), "{algorithm}");
+        assert_eq!(found, tally(88, 63, 0, 0), "{name}");
     }
 }
 

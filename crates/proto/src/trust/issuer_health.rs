@@ -50,6 +50,7 @@ impl From<&IssuerHealth> for wire::TrustedIssuerHealth {
             key_ids: texts(&health.keys.key_ids),
             ambiguous_key_ids: texts(&health.keys.ambiguous_key_ids),
             unusable_keys: count(health.keys.unusable),
+            is_internal: health.is_internal,
         }
     }
 }
@@ -67,6 +68,9 @@ fn problem(problem: IssuerProblem) -> (wire::TrustedIssuerProblem, u16) {
         IssuerProblem::JwksUriElsewhere => (Wire::JwksUriElsewhere, 0),
         IssuerProblem::KeySetStatus { status } => (Wire::KeySetStatus, status),
         IssuerProblem::KeySetInvalid => (Wire::KeySetInvalid, 0),
+        IssuerProblem::KeySetSingleKey => (Wire::KeySetSingleKey, 0),
+        IssuerProblem::KeySetWithoutKeys => (Wire::KeySetWithoutKeys, 0),
+        IssuerProblem::KeySetTooManyKeys => (Wire::KeySetTooManyKeys, 0),
         IssuerProblem::UploadedKeysExpired => (Wire::UploadedKeysExpired, 0),
     }
 }
@@ -91,6 +95,9 @@ fn read_problem(field: &str, health: &wire::TrustedIssuerHealth, violations: &mu
         Wire::JwksUriElsewhere => Some(IssuerProblem::JwksUriElsewhere),
         Wire::KeySetStatus => Some(IssuerProblem::KeySetStatus { status }),
         Wire::KeySetInvalid => Some(IssuerProblem::KeySetInvalid),
+        Wire::KeySetSingleKey => Some(IssuerProblem::KeySetSingleKey),
+        Wire::KeySetWithoutKeys => Some(IssuerProblem::KeySetWithoutKeys),
+        Wire::KeySetTooManyKeys => Some(IssuerProblem::KeySetTooManyKeys),
         Wire::UploadedKeysExpired => Some(IssuerProblem::UploadedKeysExpired),
     })
 }
@@ -126,6 +133,7 @@ fn read_health(field: &str, health: &wire::TrustedIssuerHealth, violations: &mut
         attempted_at: attempted_at?,
         succeeded_at: succeeded_at?,
         problem: problem?,
+        is_internal: health.is_internal,
         keys: HeldKeys { usable: usable?, key_ids: key_ids?, ambiguous_key_ids: ambiguous_key_ids?, unusable: unusable? },
     })
 }
@@ -151,6 +159,7 @@ mod tests {
                 attempted_at: Timestamp::from_second(20).unwrap(),
                 succeeded_at: problem.map(|_| Timestamp::from_second(10).unwrap()),
                 problem,
+                is_internal: problem.is_some(),
                 keys: HeldKeys {
                     usable: 2,
                     key_ids: vec!["a".parse().unwrap()],

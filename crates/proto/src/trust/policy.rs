@@ -331,6 +331,7 @@ mod tests {
     use countersign_domain::grant::Grant;
     use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
     use countersign_domain::key_source::KeySource;
+    use countersign_domain::token_type::TokenType;
     use countersign_domain::trusted_issuer::{ReplayPolicy, SignatureAlgorithm};
 
     use super::*;
@@ -358,7 +359,7 @@ mod tests {
                 key_source,
                 subject_audiences: vec!["a".parse().unwrap()],
                 algorithms: [SignatureAlgorithm::Rs512].into(),
-                token_types: [None, Some("JWS".to_owned())].into(),
+                token_types: [None, Some(TokenType::new("JWS"))].into(),
                 max_token_lifetime: Duration::from_mins(15),
                 clock_skew: Duration::ZERO,
                 replay_policy: ReplayPolicy::Reusable,

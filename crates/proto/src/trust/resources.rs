@@ -48,7 +48,7 @@ impl From<&TrustedIssuer> for wire::TrustedIssuer {
             health: None,
             subject_audiences: texts(&settings.subject_audiences),
             algorithms: settings.algorithms.iter().map(ToString::to_string).collect(),
-            token_types: settings.token_types.iter().map(|typ| typ.clone().unwrap_or_default()).collect(),
+            token_types: settings.token_types.iter().map(|typ| typ.clone().map(String::from).unwrap_or_default()).collect(),
             max_token_lifetime: Some(duration(settings.max_token_lifetime)),
             clock_skew: Some(duration(settings.clock_skew)),
             replay_policy: wire::ReplayPolicy::from(settings.replay_policy).into(),

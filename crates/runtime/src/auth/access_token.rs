@@ -14,6 +14,7 @@ use countersign_domain::name::AccessTokenSubject;
 use countersign_domain::permission::{Authorization, Reach};
 use countersign_domain::reason::Reason;
 use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::token_type::TokenType;
 use countersign_domain::workspace::WorkspaceState;
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError};
 use countersign_proto::status::Refusal;
@@ -51,7 +52,8 @@ impl From<StateUnknown> for Refusal {
 }
 
 static ALGORITHMS: LazyLock<BTreeSet<SignatureAlgorithm>> = LazyLock::new(|| [access_token::ALGORITHM].into());
-static TOKEN_TYPES: LazyLock<BTreeSet<Option<String>>> = LazyLock::new(|| [Some(access_token::TOKEN_TYPE.to_owned())].into());
+static TOKEN_TYPES: LazyLock<BTreeSet<Option<TokenType>>> =
+    LazyLock::new(|| [Some(TokenType::new(access_token::TOKEN_TYPE))].into());
 /// How far ahead of ours the clock of the service that signed may be.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 

@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
+use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport, IssuerProblem};
 use countersign_domain::key_source::KeySource;
 use countersign_domain::policy_feed::DirectoryEntry;
 use countersign_domain::time::Timestamp;
+use countersign_domain::token_type::TokenType;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
 use countersign_domain::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::workspace::{Workspace, WorkspaceState};
@@ -62,7 +63,7 @@ impl TryFrom<trusted_issuer::Model> for TrustedIssuer {
                 key_source: read_key_source(&row)?,
                 subject_audiences: read_json("list of audiences", &row.subject_audiences)?,
                 algorithms: read_json("list of algorithms", &row.algorithms)?,
-                token_types: read_json::<BTreeSet<Option<String>>>("list of token types", &row.token_types)?,
+                token_types: read_json::<BTreeSet<Option<TokenType>>>("list of token types", &row.token_types)?,
                 max_token_lifetime: read_seconds(row.max_token_lifetime)?,
                 clock_skew: read_seconds(row.clock_skew)?,
                 replay_policy: read_replay_policy(&row.replay_policy)?,
@@ -146,14 +147,30 @@ fn read_key_source(row: &trusted_issuer::Model) -> Result<KeySource, StoreError>
     })
 }
 
+/// A problem of an issuer, and whether it is for operators only. Those that do not say are.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct StoredFailure {
+    #[serde(flatten)]
+    problem: IssuerProblem,
+    #[serde(default = "yes")]
+    is_internal: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
 impl TryFrom<trusted_issuer_health::Model> for IssuerHealth {
     type Error = StoreError;
 
     fn try_from(row: trusted_issuer_health::Model) -> Result<Self, StoreError> {
+        let failure: Option<StoredFailure> =
+            row.problem.as_deref().map(|problem| read_json("problem of an issuer", problem)).transpose()?;
         Ok(Self {
             attempted_at: read_time(row.attempted_at)?,
             succeeded_at: row.succeeded_at.map(read_time).transpose()?,
-            problem: row.problem.as_deref().map(|problem| read_json("problem of an issuer", problem)).transpose()?,
+            problem: failure.as_ref().map(|failure| failure.problem),
+            is_internal: failure.is_some_and(|failure| failure.is_internal),
             keys: read_json("keys of an issuer", &row.keys)?,
         })
     }
@@ -163,12 +180,13 @@ impl TryFrom<&IssuerHealthReport> for trusted_issuer_health::Model {
     type Error = StoreError;
 
     fn try_from(report: &IssuerHealthReport) -> Result<Self, StoreError> {
-        let IssuerHealth { attempted_at, succeeded_at, problem, keys } = &report.health;
+        let IssuerHealth { attempted_at, succeeded_at, problem, is_internal, keys } = &report.health;
+        let failure = problem.map(|problem| StoredFailure { problem, is_internal: *is_internal });
         Ok(Self {
             trusted_issuer_id: report.trusted_issuer_id.to_string(),
             attempted_at: time(*attempted_at),
             succeeded_at: succeeded_at.map(time),
-            problem: problem.as_ref().map(|problem| json("problem of an issuer", problem)).transpose()?,
+            problem: failure.map(|failure| json("problem of an issuer", &failure)).transpose()?,
             keys: json("keys of an issuer", keys)?,
         })
     }

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use countersign_domain::exchange::ExchangeRequest;
+use countersign_domain::issuer_health::IssuerProblem;
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Clock as _;
 use countersign_domain::trusted_issuer::SignatureAlgorithm;
@@ -62,7 +63,11 @@ async fn every_refusal_is_explained_by_the_stage_at_which_it_happens() {
 
     let other_key = signer::Signer::new(SignatureAlgorithm::Es256, "key-2").sign(&claims);
     let explained = agrees(&world, &other_key, StageKind::Signature).await;
-    assert!(explained.summary.contains("kid `key-2`"), "{}", explained.summary);
+    assert!(
+        explained.summary.contains("no key with the token's kid \"key-2\"; its usable keys are \"key-1\""),
+        "{}",
+        explained.summary
+    );
     // Not a word of claims that are not verified.
     assert!(explained.candidates.is_empty() && !format!("{explained:?}").contains("token-1"));
     let forged = signer::Signer::new(SignatureAlgorithm::Es256, "key-1").sign(&claims);
@@ -100,9 +105,55 @@ async fn without_token_or_workspace_there_is_nothing_to_explain() {
 async fn keys_that_cannot_be_had_are_told_as_such() {
     let world = World::new();
     world.keys.fail();
+    *world.keys.problem.lock().unwrap() = Some(IssuerProblem::KeySetSingleKey);
     let explained = explained(&world, &world.token()).await;
     assert_eq!(explained.reason, "TEMPORARILY_UNAVAILABLE");
-    assert!(explained.summary.contains("keys"), "{}", explained.summary);
+    let issuer = policy(7, vec![]).issuer(ISSUER).unwrap().id.clone();
+    for words in ["single JSON Web Key", &format!("`countersign trusted-issuers check {issuer}`")] {
+        assert!(explained.summary.contains(words), "{}", explained.summary);
+    }
+}
+
+#[tokio::test]
+async fn s86_a_token_whose_signature_verifies_is_told_of_the_claim_that_is_wrong() {
+    let world = World::new();
+    for (claim, stage) in [
+        ("exp", StageKind::Times),
+        ("iat", StageKind::Times),
+        ("aud", StageKind::Audience),
+        ("sub", StageKind::Relationship),
+        ("jti", StageKind::TokenId),
+    ] {
+        let token = world.issuer_key.sign(&world.claims().with(claim, serde_json::Value::Null));
+        let explained = agrees(&world, &token, stage).await;
+        assert!(explained.summary.starts_with(&format!("{stage}: the claim {claim} must be ")), "{}", explained.summary);
+        let signature = explained.stages.iter().find(|stage| stage.name == StageKind::Signature.as_str()).unwrap();
+        assert_eq!(signature.verdict(), ExplainedVerdict::Passed, "{claim}");
+        assert_eq!(explained.reason, Reason::SubjectTokenClaimsInvalid.as_str());
+    }
+}
+
+#[tokio::test]
+async fn s86_a_header_that_is_refused_is_named_with_what_it_says() {
+    let world = World::new();
+    let wrong = signer::Signer::new(SignatureAlgorithm::Ps512, "key-1").sign(&world.claims());
+    let explained = agrees(&world, &wrong, StageKind::Signature).await;
+    assert!(explained.summary.contains("alg \"PS512\""), "{}", explained.summary);
+    let unsigned = format!("eyJhbGciOiJub25lIn0.{}.QUFB", world.token().split('.').nth(1).unwrap());
+    let explained = agrees(&world, &unsigned, StageKind::Token).await;
+    assert!(explained.summary.contains("alg \"none\", which is never accepted"), "{}", explained.summary);
+}
+
+#[tokio::test]
+async fn s86_a_refusal_without_an_event_is_said_to_be_counted() {
+    let world = World::new();
+    let forged = signer::Signer::new(SignatureAlgorithm::Es256, "key-1").sign(&world.claims());
+    world.pipeline().exchange(input(forged)).await.unwrap_err();
+    let refusal = past(&world, "request-1").await.unwrap_err();
+    assert_eq!(refusal.reason(), Reason::ResourceNotFound);
+    for words in ["request-1", "before the signature verifies", "counted by cause", "exchange-gateway"] {
+        assert!(refusal.message().contains(words), "{}", refusal.message());
+    }
 }
 
 async fn past(world: &World, request_id: &str) -> Result<ExplainExchangeResponse, Refusal> {

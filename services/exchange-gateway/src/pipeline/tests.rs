@@ -110,7 +110,7 @@ async fn s63_every_cause_before_the_signature_reads_the_same() {
     let pipeline = world.pipeline();
     let stranger = signer::Signer::new(SignatureAlgorithm::Es256, "key-1");
     let unknown_key = signer::Signer::new(SignatureAlgorithm::Es256, "key-2");
-    let other_algorithm = signer::Signer::new(SignatureAlgorithm::Ed25519, "key-1");
+    let other_algorithm = signer::Signer::new(SignatureAlgorithm::EdDsa, "key-1");
     let claims = world.claims();
     let mut header = world.issuer_key.header();
     header["typ"] = json!("at+jwt");
@@ -255,7 +255,7 @@ async fn s63_cut_off_from_the_policies_every_cause_before_the_signature_reads_th
     world.policies.cut_off.store(true, Ordering::SeqCst);
     let pipeline = world.pipeline();
     let stranger = signer::Signer::new(SignatureAlgorithm::Es256, "key-1");
-    let other_algorithm = signer::Signer::new(SignatureAlgorithm::Ed25519, "key-1");
+    let other_algorithm = signer::Signer::new(SignatureAlgorithm::EdDsa, "key-1");
     let inputs = [
         input(stranger.sign(&world.claims())),
         input(other_algorithm.sign(&world.claims())),

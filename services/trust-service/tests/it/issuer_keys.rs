@@ -83,7 +83,14 @@ async fn uploaded_keys_are_read_before_they_are_stored() {
     let fine = create(&operator, uploaded(&service, &workspace_id, &[key(), enc.clone()])).await.unwrap();
     assert_eq!(fine.jwks, get(&operator, &fine).await.jwks);
 
-    let twin = key();
+    let (one, mut other) = (key(), key());
+    other["kid"] = one["kid"].clone();
+    // One key twice is one key, with or without `alg`.
+    let mut again = one.clone();
+    again.as_object_mut().unwrap().remove("alg");
+    let mut twice = uploaded(&service, &workspace_id, &[one.clone(), again, one.clone()]);
+    twice.issuer_url = "https://github.example".to_owned();
+    create(&operator, twice).await.unwrap();
     // 1,008 bits.
     let weak = json!({ "kty": "RSA", "kid": "weak", "n": "_".repeat(168), "e": "AQAB" });
     let mut private = key();
@@ -92,7 +99,7 @@ async fn uploaded_keys_are_read_before_they_are_stored() {
         (vec![key(), private], vec!["trusted_issuer.jwks.keys[1]"]),
         (vec![json!({ "kty": "oct", "k": "AQAB" }), key()], vec!["trusted_issuer.jwks.keys[0]"]),
         (vec![weak, key(), json!(null)], vec!["trusted_issuer.jwks.keys[0]", "trusted_issuer.jwks.keys[2]"]),
-        (vec![twin.clone(), twin], vec!["trusted_issuer.jwks"]),
+        (vec![one, other], vec!["trusted_issuer.jwks"]),
         (vec![enc], vec!["trusted_issuer.jwks"]),
         (vec![], vec!["trusted_issuer.jwks"]),
     ] {
@@ -166,6 +173,26 @@ async fn a_check_that_finds_no_keys_is_an_answer_with_a_problem() {
     assert_eq!((health.problem(), health.http_status), (TrustedIssuerProblem::KeySetStatus, 503));
     assert_eq!((health.success_time, seen.keys.len()), (None, 0));
     assert_eq!(get(&operator, &issuer).await.health, Some(health));
+}
+
+#[tokio::test]
+async fn s42_what_an_internal_host_does_is_told_to_operators_alone_and_at_one_time() {
+    let service = service().await;
+    for behaviour in [Behaviour::Status(404), Behaviour::Close] {
+        let (provider, issuer) = behind_a_private_authority(&service).await;
+        provider.discovery_behaves(behaviour.clone());
+        let member =
+            service.member(&issuer.workspace_id, &["countersign:trusted_issuers.check", "countersign:trusted_issuers.get"]);
+        let began = std::time::Instant::now();
+        let seen = check(&member, &issuer).await.unwrap();
+        assert!(began.elapsed() >= std::time::Duration::from_millis(4_900), "{:?}", began.elapsed());
+        let health = seen.trusted_issuer.unwrap().health.unwrap();
+        assert_eq!((health.problem(), health.http_status), (TrustedIssuerProblem::HostRefused, 0), "{behaviour:?}");
+        assert!(!health.is_internal && seen.elapsed.is_none() && seen.jwks_uri.is_empty(), "{behaviour:?}");
+        assert_eq!(get(&member, &issuer).await.health, Some(health));
+        let operators = get(&service.operator(), &issuer).await.health.unwrap();
+        assert!(operators.is_internal && operators.problem() != TrustedIssuerProblem::HostRefused, "{behaviour:?}");
+    }
 }
 
 #[tokio::test]

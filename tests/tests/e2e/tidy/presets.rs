@@ -49,7 +49,7 @@ fn write_preset(text: &mut String, preset: &Preset) {
         PresetAudience::Fixed(template) => format!("`{template}`"),
     };
     let types: Vec<_> =
-        preset.token_types.iter().map(|one| one.as_deref().map_or("absent".to_owned(), |typ| format!("`{typ}`"))).collect();
+        preset.token_types.iter().map(|one| one.as_ref().map_or("absent".to_owned(), |typ| format!("`{typ}`"))).collect();
     let replay = match preset.replay_policy {
         ReplayPolicy::SingleUse => "single use",
         ReplayPolicy::RequireJti => "single use, with `jti`",

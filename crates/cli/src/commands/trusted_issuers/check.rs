@@ -21,7 +21,7 @@ pub(super) fn show(found: &CheckTrustedIssuerResponse, format: ListFormat, outpu
                 output.message(format!("Keys of {} at {}.", issuer.issuer_url, found.jwks_uri));
             }
             let rows: Vec<_> = found.keys.iter().map(row).collect();
-            output.table(["KEY", "ALGORITHMS", "PROBLEM"], &rows)?;
+            output.table(["KEY", "ALGORITHMS", "PROBLEM", "NOTE"], &rows)?;
         }
     }
     match advice(&issuer) {
@@ -30,12 +30,12 @@ pub(super) fn show(found: &CheckTrustedIssuerResponse, format: ListFormat, outpu
     }
 }
 
-fn row(key: &CheckedKey) -> [String; 3] {
-    [key.key_id.clone(), key.algorithms.join(" "), key.problem.clone()]
+fn row(key: &CheckedKey) -> [String; 4] {
+    [key.key_id.clone(), key.algorithms.join(" "), key.problem.clone(), key.notes.join("; ")]
 }
 
 fn as_json(found: &CheckTrustedIssuerResponse, issuer: &TrustedIssuer) -> Value {
-    let key = |key: &CheckedKey| json!({ "key_id": key.key_id, "algorithms": key.algorithms, "problem": key.problem });
+    let key = |key: &CheckedKey| json!({ "key_id": key.key_id, "algorithms": key.algorithms, "problem": key.problem, "notes": key.notes });
     json!({
         "trusted_issuer": trusted_issuer_json(issuer),
         "jwks_uri": found.jwks_uri,
@@ -51,7 +51,9 @@ fn advice(issuer: &TrustedIssuer) -> Option<String> {
         TrustedIssuerProblem::Unspecified if health.usable_keys == 0 => "its key set holds no key that verifies signatures",
         TrustedIssuerProblem::Unspecified => return None,
         TrustedIssuerProblem::HostRefused => {
-            "its host has no address, or a private one: the operator can allow networks with COUNTERSIGN_ISSUER_NETWORKS"
+            "its host has no address, or one that is not public: the operator must allow the network with \
+             COUNTERSIGN_ISSUER_NETWORKS; where the network is allowed, the host does not serve the keys, and the log of trust-service has \
+             the cause; give a private authority with --issuer-ca-file, or the keys with --jwks-file"
         }
         TrustedIssuerProblem::Unreachable => {
             "it does not answer in time; if it cannot be reached at all, give its keys with --jwks-file"
@@ -65,7 +67,9 @@ fn advice(issuer: &TrustedIssuer) -> Option<String> {
                 health.http_status
             ));
         }
-        TrustedIssuerProblem::DiscoveryDocumentInvalid => "its discovery document is longer than 100 KiB or not strict JSON",
+        TrustedIssuerProblem::DiscoveryDocumentInvalid => {
+            "its discovery document is longer than 100 KiB, not strict JSON or without issuer"
+        }
         TrustedIssuerProblem::DiscoveryIssuerMismatch => {
             "its discovery document names another issuer: the URL must be the same to the last byte, a trailing slash included"
         }
@@ -74,7 +78,13 @@ fn advice(issuer: &TrustedIssuer) -> Option<String> {
             "its keys are on another host: if that is right, give their URL with --jwks-url"
         }
         TrustedIssuerProblem::KeySetStatus => return Some(format!("its key set came with status {}", health.http_status)),
-        TrustedIssuerProblem::KeySetInvalid => "its key set is longer than 100 KiB, not strict JSON, or has more than 64 keys",
+        TrustedIssuerProblem::KeySetInvalid => "its key set is longer than 100 KiB or not strict JSON",
+        TrustedIssuerProblem::KeySetSingleKey => {
+            "its key set is a single JSON Web Key (JWK), not a JSON Web Key Set: the issuer must write {\"keys\":[…]} around it, or give \
+             the set with --jwks-file"
+        }
+        TrustedIssuerProblem::KeySetWithoutKeys => "its key set has no array named `keys`, so it is not a JSON Web Key Set",
+        TrustedIssuerProblem::KeySetTooManyKeys => "its key set has more than 64 keys",
         TrustedIssuerProblem::UploadedKeysExpired => {
             "its uploaded keys have ended; give new ones with --jwks-file and --jwks-expire-time"
         }

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use super::super::*;
 use crate::claim_condition::{ClaimCondition, ClaimTest, ClaimVerdict};
 use crate::issuer_url::{IssuerUrl, LoopbackHttp};
-use crate::policy::tests::{relationship, relationship_id, set_relationships, trusted_issuer, workspace_id};
 use crate::policy::Unmet;
+use crate::policy::tests::{relationship, relationship_id, set_relationships, trusted_issuer, workspace_id};
 use crate::policy_feed::PolicyChange;
 use crate::preset::Preset;
 use crate::trust_relationship::TrustRelationship;
@@ -59,6 +59,9 @@ struct Case {
     /// Claims that it lacks.
     #[serde(default)]
     without: Vec<String>,
+    /// Claims that it has as null, which TOML does not know.
+    #[serde(default)]
+    null: Vec<String>,
     /// When it is presented, in seconds behind its `iat`.
     #[serde(default = "a_minute")]
     presented_after: i64,
@@ -128,7 +131,10 @@ impl Relationship {
 
 /// What was explained, and of what.
 struct Explained {
-    explanation: Explanation,
+    /// `None`: the claims are not those of a token, and it did not come to a decision.
+    outcome: Option<Result<Box<Decision>, Refused>>,
+    stages: Vec<Stage>,
+    candidates: Vec<Candidate>,
     members: Map<String, Value>,
     relationships: Vec<TrustRelationship>,
     /// The ids by their names.
@@ -141,6 +147,13 @@ impl Case {
         let mut members = preset.samples[self.sample].clone();
         members.extend(self.claims.clone());
         members.retain(|name, _| !self.without.contains(name));
+        members.extend(self.null.iter().map(|name| (name.clone(), Value::Null)));
+        let problems = Claims::problems(&members);
+        if !problems.is_empty() {
+            let stages = explain_invalid_claims(&members, &problems);
+            let (candidates, relationships, ids) = Default::default();
+            return Explained { outcome: None, stages, candidates, members, relationships, ids };
+        }
         let claims = Claims::from_members(members.clone()).unwrap();
 
         let mut issuer = trusted_issuer(&claims.issuer);
@@ -165,24 +178,28 @@ impl Case {
         let deployment = DeploymentAudience::new(&url).unwrap();
         let now = claims.issued_at + SignedDuration::from_secs(self.presented_after);
         let token = PresentedToken { claims: &claims, signing_input_hash: [7; 32] };
-        let explanation = explain(token, &request, &policy, &deployment, now);
-        Explained { explanation, members, relationships, ids }
+        let Explanation { outcome, stages, candidates, .. } = explain(token, &request, &policy, &deployment, now);
+        Explained { outcome: Some(outcome), stages, candidates, members, relationships, ids }
     }
 }
 
 impl Explained {
     /// How what is told differs from what the expert says.
     fn differs_from(&self, case: &Case) -> Option<String> {
-        let Err(refused) = &self.explanation.outcome else { return Some("is accepted".to_owned()) };
+        let refused = match &self.outcome {
+            None => INVALID_CLAIMS.to_owned(),
+            Some(Err(refused)) => kind(refused),
+            Some(Ok(_)) => return Some("is accepted".to_owned()),
+        };
         let expert = &case.expert;
-        if kind(refused) != case.refused {
-            return Some(format!("is refused as {}", kind(refused)));
+        if refused != case.refused {
+            return Some(format!("is refused as {refused}"));
         }
-        let stage = self.explanation.stages.iter().find(|stage| stage.verdict == Verdict::Failed)?;
+        let stage = self.stages.iter().find(|stage| stage.verdict == Verdict::Failed)?;
         if stage.kind.as_str() != expert.stage {
             return Some(format!("fails at the {}: {}", stage.kind, stage.detail));
         }
-        let first = self.explanation.candidates.first();
+        let first = self.candidates.first();
         if let Some(name) = &expert.relationship
             && first.map(|first| &first.id) != self.ids.get(name)
         {
@@ -198,7 +215,7 @@ impl Explained {
 
     /// The condition that is named first, and how the token fares against it.
     fn condition(&self) -> Option<(&ClaimCondition, ClaimVerdict)> {
-        let first = self.explanation.candidates.first()?;
+        let first = self.candidates.first()?;
         let settings = &self.relationships.iter().find(|made| made.id == first.id)?.settings;
         let field = &first.failures().next()?.field;
         let place: usize = field.strip_prefix("claim_conditions[")?.strip_suffix(']')?.parse().ok()?;
@@ -232,8 +249,11 @@ fn kind_of(refused: &Refused) -> Option<String> {
     })
 }
 
-/// Every name that [`kind_of`] gives.
-const KINDS: [&str; 24] = [
+/// What the refusal of a token is called that comes to no decision.
+const INVALID_CLAIMS: &str = "InvalidClaims";
+
+/// Every name that [`kind_of`] gives, and [`INVALID_CLAIMS`].
+const KINDS: [&str; 25] = [
     "AttributesTooLong",
     "Attribute",
     "AudienceNotAccepted",
@@ -246,6 +266,7 @@ const KINDS: [&str; 24] = [
     "ClaimUnsatisfied",
     "ClaimWrongType",
     "Expired",
+    INVALID_CLAIMS,
     "IssuedInFuture",
     "LifetimeTooLong",
     "NeverValid",
@@ -313,5 +334,95 @@ const fn test_name(test: &ClaimTest) -> &'static str {
         ClaimTest::Glob(_) => "glob",
         ClaimTest::Contains(_) => "contains",
         ClaimTest::Exists => "exists",
+    }
+}
+
+/// A case of a preset's sample, with the first relationship accepting exactly these subjects.
+fn case_of(preset: &Preset, sample: usize, matches: &[&str]) -> (File, Case) {
+    let file = serde_json::json!({
+        "preset": preset.id.as_str(),
+        "relationships": [{ "name": "it", "subject_matches": matches }],
+        "cases": [{
+            "name": "a variation",
+            "sample": sample,
+            "issuer_audiences": ["https://gateway.example"],
+            "claims": { "aud": "https://gateway.example" },
+            "refused": "",
+            "expert": { "stage": "" },
+        }],
+    });
+    let mut file: File = serde_json::from_value(file).unwrap();
+    let case = file.cases.remove(0);
+    (file, case)
+}
+
+fn first_failure(explained: &Explained) -> &Stage {
+    explained.stages.iter().find(|stage| stage.verdict == Verdict::Failed).unwrap()
+}
+
+#[test]
+fn s86_a_registered_claim_that_is_missing_or_wrong_is_named_at_its_own_stage_for_every_preset() {
+    for preset in Preset::all() {
+        for (sample, members) in preset.samples.iter().enumerate() {
+            let subject = members["sub"].as_str().unwrap();
+            for (claim, stage) in
+                [("exp", "times"), ("iat", "times"), ("aud", "audience"), ("sub", "trust relationship"), ("jti", "token id")]
+            {
+                for value in [None, Some(Value::Null), Some(true.into()), Some("".into()), Some(serde_json::json!({}))] {
+                    // That there is no `jti` is no fault of the token.
+                    if claim == "jti" && value.is_none() {
+                        continue;
+                    }
+                    let (file, mut case) = case_of(preset, sample, &[subject]);
+                    match &value {
+                        None => {
+                            case.claims.remove(claim);
+                            case.without.push(claim.to_owned());
+                        }
+                        Some(value) => drop(case.claims.insert(claim.to_owned(), value.clone())),
+                    }
+                    let explained = case.explain(&file);
+                    let failure = first_failure(&explained);
+                    let what = format!("{} {claim} {value:?}: {}", preset.id, failure.detail);
+                    assert_eq!(failure.kind.as_str(), stage, "{what}");
+                    assert!(failure.detail.contains(&format!("the claim {claim} ")), "{what}");
+                    let shown = value.map_or_else(|| "is missing".to_owned(), |value| format!("the token has {value}"));
+                    assert!(failure.detail.contains(&shown), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn s86_a_subject_that_only_looks_like_the_expected_one_is_told_why_for_every_preset() {
+    for preset in Preset::all() {
+        for (sample, members) in preset.samples.iter().enumerate() {
+            let subject = members["sub"].as_str().unwrap();
+            let (middle, _) = subject.char_indices().nth(subject.chars().count() / 2).unwrap();
+            let (before, behind) = subject.split_at(middle);
+            for (expected, found, word) in [
+                (subject.to_owned(), format!(" {subject}"), "the token's text has white space around it"),
+                (subject.to_owned(), format!("{subject}\u{a0}"), "the token's text has white space around it"),
+                (format!("{subject} "), subject.to_owned(), "the expected text has white space around it"),
+                (
+                    subject.to_owned(),
+                    format!("{before}\u{200b}{behind}"),
+                    "the token's text contains the invisible character U+200B",
+                ),
+                (format!("{subject}\u{feff}"), subject.to_owned(), "the expected text contains the invisible character U+FEFF"),
+                (format!("{subject}\u{e9}"), format!("{subject}e\u{301}"), "NFC and NFD"),
+                (format!("{subject}e\u{301}*"), format!("{subject}\u{e9}"), "NFC and NFD"),
+                (format!("{subject}X"), format!("{subject}x"), "upper and lower case"),
+            ] {
+                let (file, mut case) = case_of(preset, sample, &[&expected]);
+                case.claims.insert("sub".to_owned(), found.clone().into());
+                let explained = case.explain(&file);
+                let failure = first_failure(&explained);
+                let what = format!("{} {expected:?} {found:?}: {}", preset.id, failure.detail);
+                assert_eq!(failure.kind, StageKind::Relationship, "{what}");
+                assert!(failure.detail.contains("subject_matches[0]") && failure.detail.contains(word), "{what}");
+            }
+        }
     }
 }

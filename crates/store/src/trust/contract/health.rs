@@ -19,6 +19,7 @@ fn report(issuer: &TrustedIssuer, second: u64, problem: Option<IssuerProblem>, s
             attempted_at: later(second),
             succeeded_at: success.map(later),
             problem,
+            is_internal: problem.is_some(),
             keys: HeldKeys { usable: 1, key_ids: vec![format!("key-{second}").parse().unwrap()], ..HeldKeys::default() },
         },
     }

@@ -120,7 +120,7 @@ fn registration(preset: &Preset, url: &IssuerUrl) -> TrustedIssuer {
         issuer_url: url.to_string(),
         jwks_url: preset.jwks_url_of(url).map(String::from).unwrap_or_default(),
         algorithms: preset.algorithms.iter().map(ToString::to_string).collect(),
-        token_types: preset.token_types.iter().map(|one| one.clone().unwrap_or_default()).collect(),
+        token_types: preset.token_types.iter().map(|one| one.clone().map(String::from).unwrap_or_default()).collect(),
         max_token_lifetime: Some(common::duration(preset.max_token_lifetime)),
         replay_policy: replay_policy.into(),
         ..TrustedIssuer::default()
