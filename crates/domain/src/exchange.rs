@@ -370,7 +370,12 @@ impl TokenIdentity {
 /// The `sub` of an access token, `<workspace id>/<trusted issuer id>/<external subject>`. No two external subjects give the same
 /// one: ids hold no slash (SECURITY 54).
 pub fn access_token_subject(decision: &Decision, subject: &Subject) -> String {
-    format!("{}/{}/{subject}", decision.workspace_id, decision.trusted_issuer_id)
+    format!("{}{subject}", access_token_subject_prefix(&decision.workspace_id, &decision.trusted_issuer_id))
+}
+
+/// What stands before the external subject in the `sub` of an access token.
+pub(crate) fn access_token_subject_prefix(workspace_id: &WorkspaceId, trusted_issuer_id: &TrustedIssuerId) -> String {
+    format!("{workspace_id}/{trusted_issuer_id}/")
 }
 
 /// Whether a text is the `sub` that an access token of this workspace could have.

@@ -43,6 +43,7 @@ pub mod presentation;
 pub mod preset;
 pub mod preview;
 pub mod profile;
+pub mod reachable_scopes;
 pub mod reason;
 pub mod relying_party;
 pub mod signing_key;

@@ -48,6 +48,14 @@ impl SubjectMatch {
         !self.0.contains('*')
     }
 
+    /// Whether it can accept a subject that begins with this.
+    pub fn can_begin_with(&self, start: &str) -> bool {
+        match self.0.split_once('*') {
+            None => self.0.starts_with(start),
+            Some((prefix, _)) => prefix.starts_with(start) || start.starts_with(prefix),
+        }
+    }
+
     /// The form that can be evaluated.
     pub fn compile(&self) -> CompiledMatch {
         let mut pieces = self.0.split('*');

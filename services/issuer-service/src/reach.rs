@@ -44,7 +44,7 @@ impl Reach {
             return Ok(());
         }
         let message = format!(
-            "trust relationships of the workspace grant `{}` to subjects of this issuer, which you do not hold; ask a caller who does",
+            "trust relationships of the workspace let subjects of this issuer obtain `{}`, which you do not hold; ask a caller who does",
             not_held.join("`, `")
         );
         Err(Refusal::new(Reason::GrantNotHeld, message))

@@ -62,7 +62,7 @@ pub(crate) fn write(error: WriteError, kind: Resource, id: &str, name: &str) -> 
         }
         WriteError::NotGrantable(scope) => Refusal::new(
             Reason::GrantNotHeld,
-            format!("a trust relationship of this issuer gives `{scope}`, which you do not hold"),
+            format!("`{scope}` can be obtained through this issuer, and you do not hold it; ask a caller who does"),
         ),
         WriteError::Referenced => {
             let message = match kind {

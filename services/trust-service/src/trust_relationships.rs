@@ -6,7 +6,9 @@ use countersign_domain::caller::Caller;
 use countersign_domain::etag::Etag;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::lint::Finding;
-use countersign_domain::permission::ScopeNotGrantable;
+use countersign_domain::name::Scope;
+use countersign_domain::permission::{self, Permission, ScopeNotGrantable};
+use countersign_domain::reachable_scopes::issues_own;
 use countersign_domain::reason::Reason;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
 use countersign_domain::violation::Violations;
@@ -165,6 +167,7 @@ impl TrustRelationships {
     ) -> Result<(TrustRelationship, Vec<Finding>), Refusal> {
         let issuer = self.issuer(&workspace_id, &trusted_issuer_id).await?;
         check_grantable(caller, None, &settings)?;
+        self.check_reachable(caller, &workspace_id, &trusted_issuer_id, &settings).await?;
         let findings = self.check_findings(&Linted { issuer: &issuer, id: None, settings: &settings }, None).await?;
         let id = TrustRelationshipId::from_random(self.0.entropy.bits128());
         let creator = caller.subject.clone();
@@ -196,6 +199,9 @@ impl TrustRelationships {
             let settings = current.settings.clone().update(draft, mask, self.0.now(), &mut violations);
             let settings = violations.into_result(settings).map_err(Refusal::invalid)?;
             check_grantable(caller, Some(&current.settings), &settings)?;
+            if !settings.only_takes_from(&current.settings) {
+                self.check_reachable(caller, workspace_id, &current.trusted_issuer_id, &settings).await?;
+            }
             let findings = if settings.only_takes_from(&current.settings) {
                 // Whatever else cannot be read, it can be disabled.
                 Vec::new()
@@ -214,6 +220,34 @@ impl TrustRelationships {
             }
         }
         Err(refusal(WriteError::Changed, id))
+    }
+
+    /// Checks that the caller holds what subjects of the issuer obtain with ID tokens for themselves, where they are granted these
+    /// (SECURITY 69).
+    async fn check_reachable(
+        &self,
+        caller: &Caller,
+        workspace_id: &WorkspaceId,
+        trusted_issuer_id: &TrustedIssuerId,
+        settings: &TrustRelationshipSettings,
+    ) -> Result<(), Refusal> {
+        if !issues_own(&settings.scopes) {
+            return Ok(());
+        }
+        let reached = self.0.store.reserved_scopes_from(workspace_id, trusted_issuer_id, &settings.scopes).await;
+        let holds =
+            |scope: &Scope| permission::check_grantable(scope, |authorization| caller.is_authorized(authorization)).is_ok();
+        match reached.map_err(refusals::store)?.into_iter().find(|scope| !holds(scope)) {
+            None => Ok(()),
+            Some(scope) => Err(Refusal::new(
+                Reason::GrantNotHeld,
+                format!(
+                    "`{}` lets subjects of this issuer obtain `{scope}` through an issuer of this deployment, and you do not hold it; ask \
+                     a caller who does",
+                    Permission::IdTokensIssueOwn
+                ),
+            )),
+        }
     }
 
     async fn delete(&self, workspace_id: &WorkspaceId, id: &TrustRelationshipId, etag: &str) -> Result<(), Refusal> {

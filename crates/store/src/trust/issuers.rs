@@ -7,6 +7,7 @@ use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::Scope;
 use countersign_domain::permission::RESERVED_SCOPE_PREFIX;
+use countersign_domain::reachable_scopes::{ReservedGrant, issues_own, reachable_scopes};
 use countersign_domain::time::Timestamp;
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
@@ -25,30 +26,53 @@ fn find(workspace_id: &WorkspaceId, id: &TrustedIssuerId) -> Select<trusted_issu
     trusted_issuer::Entity::find().filter(Column::WorkspaceId.eq(workspace_id.as_str())).filter(Column::Id.eq(id.as_str()))
 }
 
-/// Every scope that the relationships of a trusted issuer give and that begins with the reserved prefix.
+/// Every reserved scope that is obtained by whoever decides who the subjects of a trusted issuer are.
 async fn reserved_scopes_through<C: ConnectionTrait>(
-    transaction: &C,
+    connection: &C,
     workspace_id: &WorkspaceId,
     id: &TrustedIssuerId,
 ) -> Result<BTreeSet<Scope>, StoreError> {
+    let granted: Vec<Scope> =
+        reserved_grants(connection, workspace_id, Some(id)).await?.into_iter().flat_map(|grant| grant.scopes).collect();
+    reserved_scopes_from(connection, workspace_id, id, &granted).await
+}
+
+/// The same, when these scopes are granted to the subjects.
+async fn reserved_scopes_from<C: ConnectionTrait>(
+    connection: &C,
+    workspace_id: &WorkspaceId,
+    id: &TrustedIssuerId,
+    granted: &[Scope],
+) -> Result<BTreeSet<Scope>, StoreError> {
+    // Nothing else leads on.
+    let grants = if issues_own(granted) { reserved_grants(connection, workspace_id, None).await? } else { Vec::new() };
+    Ok(reachable_scopes(workspace_id, id, granted, &grants))
+}
+
+/// What relationships of a workspace, or of one of its trusted issuers, grant of the reserved scopes.
+async fn reserved_grants<C: ConnectionTrait>(
+    connection: &C,
+    workspace_id: &WorkspaceId,
+    id: Option<&TrustedIssuerId>,
+) -> Result<Vec<ReservedGrant>, StoreError> {
     use trust_relationship::Column;
-    // The list is JSON text: whatever holds the prefix anywhere is read, and nothing else.
-    let lists: Vec<String> = trust_relationship::Entity::find()
+    // The list is JSON text: whatever contains the prefix anywhere is read, and nothing else.
+    let mut query = trust_relationship::Entity::find()
         .filter(Column::WorkspaceId.eq(workspace_id.as_str()))
-        .filter(Column::TrustedIssuerId.eq(id.as_str()))
-        .filter(Column::Scopes.contains(RESERVED_SCOPE_PREFIX))
-        .select_only()
-        .column(Column::Scopes)
-        .distinct()
-        .into_tuple()
-        .all(transaction)
-        .await?;
-    let mut scopes = BTreeSet::new();
-    for list in lists {
-        let list: Vec<Scope> = rows::read_json("list of scopes", &list)?;
-        scopes.extend(list.into_iter().filter(|scope| scope.as_str().starts_with(RESERVED_SCOPE_PREFIX)));
+        .filter(Column::Scopes.contains(RESERVED_SCOPE_PREFIX));
+    if let Some(id) = id {
+        query = query.filter(Column::TrustedIssuerId.eq(id.as_str()));
     }
-    Ok(scopes)
+    let columns = query.select_only().column(Column::TrustedIssuerId).column(Column::SubjectMatches).column(Column::Scopes);
+    let rows: Vec<(String, String, String)> = columns.distinct().into_tuple().all(connection).await?;
+    let read = |(id, subject_matches, scopes): (String, String, String)| {
+        Ok(ReservedGrant {
+            trusted_issuer_id: rows::parse("trusted issuer id", &id)?,
+            subject_matches: rows::read_json("list of subject matches", &subject_matches)?,
+            scopes: rows::read_json("list of scopes", &scopes)?,
+        })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// Refuses key sets and certificates that would make those of the workspace too long. To be called under its lock.
@@ -129,6 +153,15 @@ impl TrustedIssuerStore for SeaTrustStore {
         let Some(row) = registered.one(&snapshot).await? else { return Ok(BTreeSet::new()) };
         let id = rows::parse("trusted issuer id", &row.id)?;
         reserved_scopes_through(&snapshot, workspace_id, &id).await
+    }
+
+    async fn reserved_scopes_from(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+        granted: &[Scope],
+    ) -> Result<BTreeSet<Scope>, StoreError> {
+        reserved_scopes_from(self.database.reader(), workspace_id, id, granted).await
     }
 
     async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError> {

@@ -176,20 +176,29 @@ pub trait TrustedIssuerStore: Send + Sync {
     /// Returns a trusted issuer.
     async fn trusted_issuer(&self, workspace_id: &WorkspaceId, id: &TrustedIssuerId)
     -> Result<Option<TrustedIssuer>, StoreError>;
-    /// Every scope below the reserved prefix that relationships of this workspace grant to subjects of the issuer with this URL,
-    /// whether or not a relationship or the issuer is enabled.
+    /// Every scope below the reserved prefix that is obtained by whoever decides who the subjects of the issuer with this URL are, in
+    /// this workspace, whether or not a relationship or the issuer is enabled ([`reachable_scopes`]).
+    ///
+    /// [`reachable_scopes`]: countersign_domain::reachable_scopes
     async fn reserved_scopes_behind(
         &self,
         workspace_id: &WorkspaceId,
         issuer_url: &IssuerUrl,
+    ) -> Result<BTreeSet<Scope>, StoreError>;
+    /// The same for a trusted issuer, when these scopes are granted to its subjects.
+    async fn reserved_scopes_from(
+        &self,
+        workspace_id: &WorkspaceId,
+        id: &TrustedIssuerId,
+        granted: &[Scope],
     ) -> Result<BTreeSet<Scope>, StoreError>;
     /// Lists a workspace's trusted issuers.
     async fn list_trusted_issuers(&self, workspace_id: &WorkspaceId, page: &Page) -> Result<Vec<TrustedIssuer>, StoreError>;
     /// Replaces the settings, but not the URL, of a trusted issuer that is at this revision.
     ///
     /// Unless the new settings only take from the current ones, the writer must be able to give every scope below the reserved
-    /// prefix that a relationship of the issuer gives at the commit: whoever decides whose keys an issuer's tokens are verified
-    /// with can make himself any of its subjects (SECURITY 69).
+    /// prefix that is reached through the issuer at the commit: whoever decides whose keys verify an issuer's tokens decides who its
+    /// subjects are (SECURITY 69).
     async fn update_trusted_issuer(
         &self,
         workspace_id: &WorkspaceId,

@@ -206,3 +206,44 @@ async fn s69_nobody_grants_what_he_does_not_hold() {
     member.issuers.update_trusted_issuer(taken_over(&["enabled"])).await.unwrap();
     operator.issuers.update_trusted_issuer(taken_over(&["jwks_url"])).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s69_nobody_obtains_through_id_tokens_for_oneself_what_he_does_not_hold() {
+    let service = service().await;
+    let Tenant { workspace, issuer: ci, .. } = service.tenant().await;
+    let mut operator = service.operator();
+    let mut member = service.member_without(&workspace.id, &["signing_keys.revoke"]);
+    let not_held = |status: &tonic::Status| assert_refused(status, Code::PermissionDenied, Reason::GrantNotHeld);
+
+    // Behind an issuer of ours, one subject of `ci` obtains what the member does not hold.
+    let ours = operator.issuer(&workspace.id, "https://id.example.com/acme").await;
+    let mut behind = new_relationship(&ours, &["countersign:signing_keys.revoke"]);
+    behind.trust_relationship.as_mut().unwrap().subject_matches = vec![format!("{}/{}/release", workspace.id, ci.id)];
+    operator.relationships.create_trust_relationship(behind).await.unwrap();
+
+    // Whoever writes this lets subjects of `ci` request ID tokens with that subject.
+    let own = new_relationship(&ci, &["countersign:id_tokens.issue_own"]);
+    let refused = member.relationships.create_trust_relationship(own.clone()).await.unwrap_err();
+    not_held(&refused);
+    assert!(refused.message().contains("countersign:signing_keys.revoke"), "{}", refused.message());
+    let other = operator.issuer(&workspace.id, "https://other.example").await;
+    let elsewhere = new_relationship(&other, &["countersign:id_tokens.issue_own"]);
+    member.relationships.create_trust_relationship(elsewhere).await.unwrap();
+
+    // Where somebody who holds it wrote it, the member cannot redirect it, and cannot take over the issuer to be that subject.
+    let own = operator.relationships.create_trust_relationship(own).await.unwrap().into_inner().trust_relationship.unwrap();
+    let redirected = TrustRelationship { subject_matches: vec!["org:*".to_owned()], ..own.clone() };
+    not_held(&member.relationships.update_trust_relationship(update(&redirected, &["subject_matches"])).await.unwrap_err());
+    let taken_over = |issuer: &TrustedIssuer| UpdateTrustedIssuerRequest {
+        trusted_issuer: Some(TrustedIssuer {
+            jwks_url: "https://mine.example/keys".to_owned(),
+            etag: String::new(),
+            ..issuer.clone()
+        }),
+        update_mask: Some(mask(&["jwks_url"])),
+    };
+    not_held(&member.issuers.update_trusted_issuer(taken_over(&ci)).await.unwrap_err());
+    member.issuers.update_trusted_issuer(taken_over(&other)).await.unwrap();
+    let stopped = TrustRelationship { enabled: false, etag: String::new(), ..own };
+    member.relationships.update_trust_relationship(update(&stopped, &["enabled"])).await.unwrap();
+}

@@ -307,14 +307,35 @@ async fn s69_the_reserved_scopes_behind_an_issuer_are_those_of_its_own_workspace
         async |workspace_id, url: &str| replicas.other.reserved_scopes_behind(workspace_id, &url.parse().unwrap()).await.unwrap();
     let url = issuer.settings.issuer_url.as_str();
     let [_, get, create] = scopes;
-    assert_eq!(behind(&workspace.id, url).await, [create, get].into());
+    assert_eq!(behind(&workspace.id, url).await, [create.clone(), get.clone()].into());
+    let nowhere = WorkspaceId::from_random([0xee; 16]);
     for (workspace_id, url) in [
         (&workspace.id, second.settings.issuer_url.as_str()),
         (&workspace.id, "https://nobody.example"),
         (&workspace.id, &format!("{url}/")),
         (&other.id, url),
-        (&WorkspaceId::from_random([0xee; 16]), url),
+        (&nowhere, url),
     ] {
         assert!(behind(workspace_id, url).await.is_empty(), "{url}");
     }
+
+    // ID tokens for oneself lead on to what is granted behind other issuers to the subjects that they can have.
+    let [own, revoke] =
+        ["countersign:id_tokens.issue_own", "countersign:signing_keys.revoke"].map(|text| text.parse::<Scope>().unwrap());
+    let mut further = replicas.new_relationship(&second);
+    further.settings.subject_matches = vec![format!("{}/{}/*", workspace.id, issuer.id).parse().unwrap()];
+    further.settings.scopes = vec![revoke.clone()];
+    replicas.one.create_trust_relationship(further, now()).await.unwrap();
+    assert_eq!(behind(&workspace.id, url).await, [create.clone(), get.clone()].into());
+    let from = async |issuer: &TrustedIssuer, granted: &Scope| {
+        let granted = std::slice::from_ref(granted);
+        replicas.other.reserved_scopes_from(&workspace.id, &issuer.id, granted).await.unwrap()
+    };
+    assert_eq!(from(&issuer, &own).await, [own.clone(), revoke.clone()].into());
+    assert_eq!(from(&second, &own).await, [own.clone()].into());
+    assert_eq!(from(&issuer, &get).await, [get.clone()].into());
+    let mut first = replicas.new_relationship(&issuer);
+    first.settings.scopes = vec![own.clone()];
+    replicas.one.create_trust_relationship(first, now()).await.unwrap();
+    assert_eq!(behind(&workspace.id, url).await, [create, get, own, revoke].into());
 }
