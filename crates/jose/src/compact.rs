@@ -204,6 +204,10 @@ mod tests {
         assert_eq!(refusal(&padded(MAX_TOKEN_BYTES + 1)), Some(MalformedToken::TooLong));
         // Were it decoded, it would be refused for its encoding.
         assert_eq!(refusal(&format!("{}.e30.QQ", "*".repeat(MAX_HEADER_BYTES + 1))), Some(MalformedToken::HeaderTooLong));
+        let header = |bytes: usize| format!(r#"{{"alg":"RS256","x":"{}"}}"#, "x".repeat(bytes - 22));
+        let of = |bytes: usize| format!("{}.e30.QQ", encoding::encode(header(bytes).as_bytes()));
+        assert_eq!((of(1536).find('.'), refusal(&of(1536))), (Some(2048), None));
+        assert_eq!((of(1537).find('.'), refusal(&of(1537))), (Some(2050), Some(MalformedToken::HeaderTooLong)));
         assert_eq!(refusal(&format!("{}.e30.QQ", "*".repeat(MAX_HEADER_BYTES))), Some(MalformedToken::Encoding));
     }
 

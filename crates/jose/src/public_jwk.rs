@@ -129,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixtures::key;
+    use crate::fixtures::{jwk, key};
     use crate::signer::Signer as _;
 
     #[test]
@@ -150,6 +150,36 @@ mod tests {
             y: "AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVySsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1".to_owned(),
         };
         assert_eq!(ec.thumbprint(), "dHri3SADZkrush5HU_50AoRhcKFryN-PI6jPBtPL55M");
+    }
+
+    #[test]
+    fn the_public_half_of_a_key_in_a_device_is_published_like_any_other() {
+        for algorithm in SignatureAlgorithm::ALL {
+            let key = key(algorithm);
+            let jwk = jwk(&key);
+            let member = |name: &str| encoding::decode(jwk[name].as_str().unwrap()).unwrap();
+            let others = SignatureAlgorithm::ALL.into_iter().filter(|other| jwk["kty"] != self::jwk(&self::key(*other))["kty"]);
+            let read = |algorithm, bytes: &[&[u8]]| match bytes {
+                [modulus, exponent] => PublicJwk::from_raw(algorithm, RawPublicKey::Rsa { modulus, exponent }),
+                point => PublicJwk::from_raw(algorithm, RawPublicKey::Point(&point.concat())),
+            };
+            let raw = match jwk["kty"].as_str().unwrap() {
+                // Devices pad numbers.
+                "RSA" => vec![[&[0, 0][..], &member("n")].concat(), [&[0][..], &member("e")].concat()],
+                "EC" => vec![[&[4][..], &member("x"), &member("y")].concat()],
+                _ => vec![member("x")],
+            };
+            let raw: Vec<&[u8]> = raw.iter().map(Vec::as_slice).collect();
+            assert_eq!(read(algorithm, &raw).as_ref(), Some(key.public_jwk()), "{algorithm}");
+            for other in others {
+                assert_eq!(read(other, &raw), None, "{algorithm} read as {other}");
+            }
+            if let [point] = *raw {
+                for wrong in [&point[1..], &[point, &[1]].concat(), &[]] {
+                    assert_eq!(read(algorithm, &[wrong]), None, "{algorithm}, {} octets", wrong.len());
+                }
+            }
+        }
     }
 
     #[test]

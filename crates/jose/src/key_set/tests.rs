@@ -77,12 +77,25 @@ fn s41_a_set_has_at_most_64_keys_and_100_kib() {
     assert_eq!(KeySet::parse(broken.as_bytes()).unwrap_err(), InvalidKeySet::TooManyKeys);
     let long = format!("{}{{\"keys\":[]}}", " ".repeat(KeySet::MAX_DOCUMENT_BYTES));
     assert_eq!(KeySet::parse(long.as_bytes()).unwrap_err(), InvalidKeySet::TooLong);
+    let longest = format!("{{\"keys\":[]{}}}", " ".repeat(100 * 1024 - 11));
+    assert_eq!((longest.len(), KeySet::parse(longest.as_bytes()).is_ok()), (KeySet::MAX_DOCUMENT_BYTES, true));
 }
 
 #[test]
 fn s44_what_is_not_a_key_set_is_an_error_and_an_empty_one_is_not() {
-    for text in ["{}", r#"{"keys":null}"#, r#"{"keys":{}}"#, r#"{"keys":"x"}"#, r#"{"Keys":[]}"#] {
+    for text in [
+        "{}",
+        r#"{"keys":null}"#,
+        r#"{"keys":{}}"#,
+        r#"{"keys":"x"}"#,
+        r#"{"Keys":[]}"#,
+        r#"{"kty":"RSA","keys":{}}"#,
+        r#"{"kty":1}"#,
+    ] {
         assert_eq!(KeySet::parse(text.as_bytes()).unwrap_err(), InvalidKeySet::NoKeys, "{text}");
+    }
+    for text in [r#"{"kty":"RSA"}"#, r#"{"kty":"EC","crv":"P-256","Keys":[]}"#] {
+        assert_eq!(KeySet::parse(text.as_bytes()).unwrap_err(), InvalidKeySet::SingleKey, "{text}");
     }
     for text in ["", "[]", "<html>", r#"{"keys":["#, r#"{"keys":[]} x"#] {
         assert!(matches!(KeySet::parse(text.as_bytes()).unwrap_err(), InvalidKeySet::Json(_)), "{text}");

@@ -243,6 +243,10 @@ fn s09_points_off_the_curve_or_of_another_length_are_unusable() {
     for crv in ["secp256k1", "P-192", "p-256", "Ed25519", ""] {
         assert_eq!(unusable(&with(ec_key(), &json!({"crv": crv}))), Some(UnusableKey::UnknownType), "{crv}");
     }
+    let octets = jwk(&key(SignatureAlgorithm::EdDsa));
+    for crv in ["X25519", "Ed448", "ed25519", "P-256", ""] {
+        assert_eq!(unusable(&with(octets.clone(), &json!({"crv": crv}))), Some(UnusableKey::UnknownType), "{crv}");
+    }
 }
 
 #[test]
