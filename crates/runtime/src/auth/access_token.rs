@@ -121,7 +121,9 @@ impl AccessTokens {
             && claims.audiences.iter().any(|audience| audience.as_str() == &*self.issuer)
             && now < claims.expires_at
             && claims.issued_at <= soon
-            && claims.not_before.is_none_or(|not_before| not_before <= soon);
+            && claims.not_before.is_none_or(|not_before| not_before <= soon)
+            // Nothing here asks for a proof of possession (SECURITY 79).
+            && !claims.is_bound_to_key();
         if !current {
             return None;
         }

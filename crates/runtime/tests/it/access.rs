@@ -229,7 +229,7 @@ async fn s69_a_method_that_nobody_classified_is_shut() {
 }
 
 #[tokio::test]
-async fn s69_only_a_valid_access_token_of_this_deployment_is_a_credential() {
+async fn s69_s79_only_a_valid_access_token_of_this_deployment_is_a_credential() {
     let deployment = Deployment::new();
     let other = Deployment::new();
     let service = deployment.service(Keys::known(&[&deployment.key]));
@@ -254,6 +254,8 @@ async fn s69_only_a_valid_access_token_of_this_deployment_is_a_credential() {
         ("an ID token", deployment.token_typed("JWT", |_| {})),
         ("no workspace", deployment.token(|claims| claims["workspace_id"] = Value::Null)),
         ("a scope of another type", deployment.token(|claims| claims["scope"] = json!(["countersign:workspaces.get"]))),
+        ("bound to a key", deployment.token(|claims| claims["cnf"] = json!({"jkt": "x"}))),
+        ("bound to a key that cannot be read", deployment.token(|claims| claims["cnf"] = Value::Null)),
         ("no token", "x".to_owned()),
     ];
     for (what, token) in bad {
