@@ -71,6 +71,12 @@ pub(crate) mod tests {
         let mut number = vulnerable();
         *number.last_mut().unwrap() += 2;
         assert!(!has_fingerprint(&number));
+        // Every byte counts.
+        for index in [0, 1, 100, 255] {
+            let mut number = vulnerable();
+            number[index] ^= 4;
+            assert!(!has_fingerprint(&number), "{index}");
+        }
         assert!(!has_fingerprint(&[0xff; 256]));
         // Divisible by 3: zero is no power of anything.
         assert!(!has_fingerprint(&[3]));

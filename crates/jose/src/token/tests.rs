@@ -421,3 +421,20 @@ proptest! {
         let _ = UnverifiedToken::parse(&format!("{header}.{}.QQ", encoding::encode(&payload)));
     }
 }
+
+#[test]
+fn a_token_tells_its_key_id_before_it_verifies_and_its_claims_after() {
+    let (ours, others) = (key(SignatureAlgorithm::Es256), key(SignatureAlgorithm::Es256));
+    let algorithms = BTreeSet::from([SignatureAlgorithm::Es256]);
+    let (jwt, none) = (BTreeSet::from([Some(TokenType::new("JWT"))]), BTreeSet::from([None]));
+    let policy = VerificationPolicy { algorithms: &algorithms, token_types: &jwt };
+    let token = UnverifiedToken::parse(&ours.sign("JWT", &payload()).unwrap()).unwrap();
+    assert_eq!(token.unverified_key_id(), Some(ours.key_id().as_str()));
+    assert_eq!(token.signed_members(&set_of(&ours), &policy).map(|members| &members["sub"]), Ok(&claims()["sub"]));
+    let twin = key_set(&[with(jwk(&others), &json!({"kid": ours.key_id()}))]);
+    assert_eq!(token.signed_members(&twin, &policy), Err(VerifyError::BadSignature));
+    let policy = VerificationPolicy { token_types: &none, ..policy };
+    assert_eq!(token.signed_members(&set_of(&ours), &policy), Err(VerifyError::TypeNotAllowed));
+    let nameless = ours.sign_with_header(br#"{"alg":"ES256"}"#, &payload()).unwrap();
+    assert_eq!(UnverifiedToken::parse(&nameless).unwrap().unverified_key_id(), None);
+}
