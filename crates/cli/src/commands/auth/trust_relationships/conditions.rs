@@ -54,7 +54,14 @@ impl ConditionArgs {
 }
 
 fn parse_condition(text: &str) -> Result<ClaimCondition, String> {
-    let draft: ClaimConditionDraft = serde_json::from_str(text).map_err(|error| text_file::problem(&error.to_string()))?;
+    let draft: ClaimConditionDraft = serde_json::from_str(text).map_err(|error| {
+        let problem = text_file::problem(&error.to_string());
+        // So large that the reader of JSON does not know which field it is in.
+        problem.replace(
+            "number out of range",
+            "whole numbers are from -9223372036854775808 to 9223372036854775807; the number is outside that range",
+        )
+    })?;
     ClaimCondition::try_from(draft).map_err(|error| error.to_string())
 }
 
@@ -76,7 +83,7 @@ mod tests {
             (r#""equals": 1.5"#, "equals must be"),
             (r#""equals": 20000000000000000001"#, "equals must be"),
             (r#""one_of": [1, 18446744073709551615]"#, "one_of[1] must be"),
-            (r#""contains": 1e400"#, "number out of range"),
+            (r#""contains": 1e400"#, "the number is outside that range at line 1 column"),
         ] {
             let refused = parse_condition(&format!(r#"{{"claim": "ref", {test}}}"#)).unwrap_err();
             assert!(refused.contains(field), "{refused}");
