@@ -13,15 +13,19 @@ use std::iter;
 use std::time::{Duration, Instant};
 
 use countersign_domain::claims::Claims;
-use countersign_domain::exchange::{DeploymentAudience, ExchangeRequest, PresentedToken, decide};
+use countersign_domain::deployment_audience::DeploymentAudience;
+use countersign_domain::exchange::{PresentedToken, decide};
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::key_source::KeySource;
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::{PolicyChange, PolicySnapshot};
+use countersign_domain::replay_policy::ReplayPolicy;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::workspace::WorkspaceState;
 use serde_json::json;
 

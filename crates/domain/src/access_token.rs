@@ -13,7 +13,7 @@ use crate::grant::Grant;
 use crate::lineage::Lineage;
 use crate::name::{Audience, Scope};
 use crate::policy::Attributes;
-use crate::trusted_issuer::SignatureAlgorithm;
+use crate::signature_algorithm::SignatureAlgorithm;
 
 /// The `typ` header of an access token (RFC 9068, section 2.1).
 pub const TOKEN_TYPE: &str = "at+jwt";

@@ -15,28 +15,17 @@ use jiff::SignedDuration;
 pub use refused::{NOT_TRUSTED, Refused};
 
 use crate::claims::{Claims, TimeRules};
+use crate::deployment_audience::DeploymentAudience;
+use crate::exchange_request::ExchangeRequest;
 use crate::grant::Grant;
 use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, Scope, Subject, TokenId};
 use crate::policy::{Attributes, CompiledRelationship, TokenView, WorkspacePolicy};
+use crate::replay_policy::ReplayPolicy;
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
-use crate::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerSettings};
+use crate::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use crate::workspace::WorkspaceState;
-
-/// What the holder of a token asks for. Every part can only narrow what a trust relationship gives.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExchangeRequest {
-    /// When given, this relationship alone decides.
-    pub trust_relationship_id: Option<TrustRelationshipId>,
-    /// The wished `aud`. Empty: the relationship's default.
-    pub audiences: Vec<Audience>,
-    /// The wished scopes. Empty: all that the relationship gives.
-    pub scopes: Vec<Scope>,
-    /// The wished lifetime. `None`: the relationship's.
-    pub duration: Option<Duration>,
-}
 
 /// A token whose signature was verified under a key of its issuer.
 #[derive(Debug, Clone, Copy)]
@@ -46,13 +35,6 @@ pub struct PresentedToken<'a> {
     /// SHA-256 of its signing input. It identifies a token without `jti`; the signature would not, being malleable
     /// (SECURITY 53).
     pub signing_input_hash: [u8; 32],
-}
-
-/// The audience that is unique to this deployment: the gateway's public URL (SECURITY 19).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeploymentAudience {
-    url: Audience,
-    without_scheme: Audience,
 }
 
 /// What a token gets.
@@ -104,38 +86,6 @@ pub enum TokenIdentity {
 
 /// How much longer than any clock skew that could ever be set a token is remembered (SECURITY 50).
 const REPLAY_MARGIN: Duration = Duration::from_mins(1);
-
-impl DeploymentAudience {
-    /// The audience of the deployment whose gateway has this public URL.
-    ///
-    /// # Errors
-    /// When the URL is longer than an audience may be, which no [`IssuerUrl`] is.
-    pub fn new(public_url: &IssuerUrl) -> Result<Self, crate::name::InvalidName> {
-        let url = public_url.as_str();
-        let without_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-        Ok(Self { url: url.parse()?, without_scheme: without_scheme.parse()? })
-    }
-
-    /// The form with the scheme, which is put into access tokens.
-    pub fn as_audience(&self) -> &Audience {
-        &self.url
-    }
-
-    /// Whether this is the deployment's audience, with its scheme or without.
-    pub fn is(&self, audience: &Audience) -> bool {
-        *audience == self.url || *audience == self.without_scheme
-    }
-
-    /// Whether an issuer of this URL is this deployment, a slash at the end or not.
-    pub fn is_issuer(&self, issuer_url: &str) -> bool {
-        issuer_url.trim_end_matches('/') == self.url.as_str().trim_end_matches('/')
-    }
-
-    /// Whether a list written by an operator holds this audience, either form of the deployment's standing for both.
-    pub fn is_in(&self, list: &[Audience], audience: &Audience) -> bool {
-        list.contains(audience) || self.is(audience) && list.iter().any(|listed| self.is(listed))
-    }
-}
 
 /// The trusted issuer whose keys may verify a token that claims this `iss`.
 ///

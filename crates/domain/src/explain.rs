@@ -16,15 +16,18 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use crate::claims::{Claims, InvalidClaims, TimeRules};
-use crate::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken, Refused};
+use crate::deployment_audience::DeploymentAudience;
+use crate::exchange::{self, Decision, PresentedToken, Refused};
+use crate::exchange_request::ExchangeRequest;
 use crate::hindsight::{Hindsight, Judgement};
 use crate::id::TrustRelationshipId;
 use crate::name::Audience;
 use crate::policy::WorkspacePolicy;
 use crate::presentation::Presentation;
+use crate::replay_policy::ReplayPolicy;
 use crate::text;
 use crate::time::Timestamp;
-use crate::trusted_issuer::{ReplayPolicy, TrustedIssuer};
+use crate::trusted_issuer::TrustedIssuer;
 
 use candidate::Eye;
 pub use candidate::{Candidate, Check};

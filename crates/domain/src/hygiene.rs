@@ -9,7 +9,6 @@ use crate::comparison::covers;
 use crate::issuer_health::IssuerHealth;
 use crate::lint::{Finding, Rule, Severity};
 use crate::name::Subject;
-use crate::preset::Preset;
 use crate::subject_match::SubjectMatch;
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationship;
@@ -196,7 +195,7 @@ fn too_wide(usage: &Usage<'_>, findings: &mut Vec<Finding>) {
 
 fn unused_pattern(usage: &Usage<'_>, pattern: &SubjectMatch, field: &str, findings: &mut Vec<Finding>) {
     let since = usage.window.since;
-    let preset = Preset::of(&usage.issuer.settings);
+    let preset = usage.issuer.settings.known_preset();
     let old_form = preset.and_then(|preset| {
         let mut forms = preset.forms.iter().filter(|form| form.can_match(pattern)).peekable();
         forms.peek()?;

@@ -13,8 +13,8 @@ use crate::issuer_url::IssuerUrl;
 use crate::lineage::Lineage;
 use crate::name::{Audience, Subject};
 use crate::profile::{Identity, IdentityContext, NotBefore, Profile};
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::time::Timestamp;
-use crate::trusted_issuer::SignatureAlgorithm;
 use crate::violation::Violations;
 
 /// The `typ` header of an ID token.
@@ -22,9 +22,6 @@ pub const ID_TOKEN_TYPE: &str = "JWT";
 
 /// The most audiences one token can name.
 pub const MAX_AUDIENCES: usize = 10;
-
-/// The registered claims of an ID token, for the discovery document. `nbf` is left out where the issuer's profile says so.
-pub const ID_TOKEN_CLAIMS: [&str; 7] = ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"];
 
 /// What a token says, but for its times and its id. Made by [`IdTokenWish::within`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,7 +297,7 @@ mod tests {
             })
         );
         let names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(names, ID_TOKEN_CLAIMS);
+        assert_eq!(names, crate::profile::ID_TOKEN_CLAIMS);
     }
 
     #[test]

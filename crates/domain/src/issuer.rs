@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::draft::{self, Given, Mask};
 use crate::id::{IssuerId, WorkspaceId};
+use crate::id_token_durations;
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, DisplayName};
 use crate::profile::{Profile, ProfileDefinition, SubjectChange};
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::signing_key::RotationPolicy;
 use crate::time::Timestamp;
-use crate::trusted_issuer::{SignatureAlgorithm, TrustedIssuerSettings};
+use crate::trusted_issuer::TrustedIssuerSettings;
 use crate::violation::Violations;
 use crate::workspace;
 
@@ -239,9 +241,9 @@ impl Issuer {
 
 impl IssuerSettings {
     /// The shortest a token may be made to live.
-    pub const MIN_TOKEN_DURATION: Duration = Duration::from_mins(1);
+    pub const MIN_TOKEN_DURATION: Duration = id_token_durations::MIN;
     /// The largest `max_token_duration` that can be set.
-    pub const MAX_TOKEN_DURATION_LIMIT: Duration = Duration::from_hours(24);
+    pub const MAX_TOKEN_DURATION_LIMIT: Duration = id_token_durations::MAX_LIMIT;
     /// Either duration when neither issuer nor profile says anything.
     pub const DEFAULT_TOKEN_DURATION: Duration = Duration::from_hours(1);
     /// The most allowed audiences.

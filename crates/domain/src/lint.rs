@@ -17,7 +17,7 @@ mod provider;
 
 use std::fmt;
 
-use crate::exchange::DeploymentAudience;
+use crate::deployment_audience::DeploymentAudience;
 use crate::id::TrustRelationshipId;
 use crate::preset::Preset;
 use crate::time::Timestamp;
@@ -161,7 +161,7 @@ pub struct Finding {
 /// The findings that a change of a trusted issuer causes: those that are not found under its former settings. `input` has the new
 /// ones.
 pub fn caused(input: &LintInput<'_>, former: &TrustedIssuerSettings) -> Vec<Finding> {
-    let before = lint(&LintInput { issuer: former, preset: Preset::of(former), ..*input });
+    let before = lint(&LintInput { issuer: former, preset: former.known_preset(), ..*input });
     let is_new = |finding: &Finding| {
         !before
             .iter()

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
-use crate::exchange::ExchangeRequest;
+use crate::exchange_request::ExchangeRequest;
 use crate::inexact::InexactNumbers;
 use crate::issuer_url::IssuerUrl;
 use crate::name::{Audience, KeyId, Scope, Subject, TokenId};

@@ -19,9 +19,10 @@ use crate::claim_path::ClaimPath;
 use crate::issuer_url::IssuerUrl;
 use crate::key_source::KeyUses;
 use crate::name::PresetId;
+use crate::replay_policy::ReplayPolicy;
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::subject_match::SubjectMatch;
 use crate::token_type::TokenType;
-use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuerSettings};
 use grammar::Grammar;
 
 pub use build::{InvalidPart, PartProblem};
@@ -224,12 +225,6 @@ impl Preset {
     /// The preset whose issuers alone have such a URL.
     pub fn of_issuer(url: &IssuerUrl) -> Option<&'static Self> {
         Self::all().iter().find(|preset| preset.issuer.recognises(url))
-    }
-
-    /// The preset that an issuer's URL tells, or else the one that an operator chose. What the URL tells cannot be chosen away: a
-    /// preset of other issuers knows nothing of who shares this one.
-    pub fn of(issuer: &TrustedIssuerSettings) -> Option<&'static Self> {
-        Self::of_issuer(&issuer.issuer_url).or_else(|| Self::find(issuer.preset.as_ref()?.as_str()))
     }
 
     /// The form of a subject, and the names and values of its parts in order.

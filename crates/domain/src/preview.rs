@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::exchange::{Decision, DeploymentAudience};
+use crate::deployment_audience::DeploymentAudience;
+use crate::exchange::Decision;
 use crate::hindsight::{Hindsight, Judgement};
 use crate::id::TrustRelationshipId;
 use crate::name::Subject;

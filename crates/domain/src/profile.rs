@@ -34,10 +34,12 @@ pub use definition::{AttributeDefinition, ClaimDefinition, ProfileDefinition, Su
 pub use render::{Identity, IdentityContext};
 
 use crate::cel::CelExpression;
-use crate::id_token::ID_TOKEN_CLAIMS;
 use crate::violation::Violations;
 use check::Checked;
 use template::Template;
+
+/// The registered claims of an ID token, for the discovery document. `nbf` is left out where the issuer's profile says so.
+pub const ID_TOKEN_CLAIMS: [&str; 7] = ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"];
 
 /// A profile that was checked. Equal names and definitions are equal profiles; cloning is cheap.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ mod doctor;
 use std::fmt;
 
 use crate::issuer_url::IssuerUrl;
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::subject_match::SubjectMatch;
-use crate::trusted_issuer::SignatureAlgorithm;
 
 pub use doctor::{Diagnosis, Document, Finding, OwnVerdict, SeenIssuer, examine};
 

@@ -15,8 +15,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::name::KeyId;
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::time::Timestamp;
-use crate::trusted_issuer::SignatureAlgorithm;
 
 pub use outlook::{KeyWait, Outlook};
 pub use plan::{

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use countersign_domain::name::KeyId;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::text;
 use countersign_domain::token_type::TokenType;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
 use crate::compact::MalformedToken;

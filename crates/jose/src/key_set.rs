@@ -4,7 +4,7 @@ use std::fmt;
 
 use countersign_domain::key_source::KeyUses;
 use countersign_domain::name::KeyId;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use serde_json::Value;
 
 use crate::explain;

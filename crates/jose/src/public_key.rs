@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaPublicKeyComponents};
 use countersign_domain::key_source::KeyUses;
 use countersign_domain::name::KeyId;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
 use crate::algorithm::{Curve, RsaScheme, Scheme, scheme};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use countersign_domain::name::KeyId;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
 use crate::compact::MAX_TOKEN_BYTES;

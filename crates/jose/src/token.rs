@@ -6,8 +6,8 @@ use std::fmt;
 use countersign_domain::claims::{Claims, InvalidClaims};
 use countersign_domain::inexact::InexactNumbers;
 use countersign_domain::name::{AccessTokenSubject, KeyId, Subject};
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::token_type::TokenType;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
 use crate::compact::{CompactJws, Header, MalformedToken};

@@ -5,16 +5,17 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use countersign_domain::exchange::{
-    Decision, DeploymentAudience, ExchangeRequest, PresentedToken, Refused, TokenIdentity, decide,
-};
+use countersign_domain::deployment_audience::DeploymentAudience;
+use countersign_domain::exchange::{Decision, PresentedToken, Refused, TokenIdentity, decide};
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::policy::WorkspacePolicy;
 use countersign_domain::policy_feed::PolicySnapshot;
+use countersign_domain::replay_policy::ReplayPolicy;
 use countersign_domain::time::Timestamp;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
+use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
 use countersign_domain::violation::Violations;
 use countersign_domain::workspace::WorkspaceState;
 use countersign_jose::{KeySet, UnverifiedToken, VerificationPolicy, VerifyError};

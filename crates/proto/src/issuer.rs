@@ -166,8 +166,8 @@ impl From<SigningKeyState> for wire::SigningKeyState {
 mod tests {
     use countersign_domain::id::WorkspaceId;
     use countersign_domain::issuer::IssuerSettings;
+    use countersign_domain::signature_algorithm::SignatureAlgorithm;
     use countersign_domain::signing_key::Retirement;
-    use countersign_domain::trusted_issuer::SignatureAlgorithm;
     use countersign_domain::violation::Violations;
 
     use super::*;

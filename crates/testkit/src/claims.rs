@@ -80,8 +80,8 @@ impl ClaimSet {
 mod tests {
     use countersign_domain::claims::Claims;
     use countersign_domain::preset::{Preset, TokenIds};
+    use countersign_domain::replay_policy::ReplayPolicy;
     use countersign_domain::token_type::TokenType;
-    use countersign_domain::trusted_issuer::ReplayPolicy;
 
     use super::*;
 

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use countersign_domain::access_token::{AccessTokenClaims, AccessTokenId};
 use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, ReplayMark};
-use countersign_domain::exchange::{self, Decision, DeploymentAudience, ExchangeRequest, PresentedToken, TokenIdentity};
+use countersign_domain::deployment_audience::DeploymentAudience;
+use countersign_domain::exchange::{self, Decision, PresentedToken, TokenIdentity};
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
 use countersign_domain::name::{Audience, DisplayName, Scope};
 use countersign_domain::policy::WorkspacePolicy;

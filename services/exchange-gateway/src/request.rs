@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use countersign_domain::exchange::ExchangeRequest;
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::reason::Reason;

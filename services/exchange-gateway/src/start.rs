@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use axum::Router;
-use countersign_domain::exchange::DeploymentAudience;
+use countersign_domain::deployment_audience::DeploymentAudience;
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::preset::Preset;
 use countersign_domain::time::{Clock, Entropy};

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use countersign_domain::access_token;
 use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::id_token::ID_TOKEN_CLAIMS;
 use countersign_domain::issuer::{Issuer, KeyCustody};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
+use countersign_domain::profile::ID_TOKEN_CLAIMS;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
 use countersign_domain::time::Timestamp;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_jose::{DeviceError, KeySet, Signer};
 use countersign_store::issuer::{ChangedIssuer, IssuerChanges, IssuerIdentity, SealedSigningKey};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_discovery::Discovery;
 use countersign_domain::caller::Caller;
-use countersign_domain::exchange::DeploymentAudience;
+use countersign_domain::deployment_audience::DeploymentAudience;
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::time::{Clock, Entropy, Timestamp};

@@ -5,7 +5,6 @@
 use countersign_domain::comparison;
 use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
 use countersign_domain::lint::{self, Finding, LintInput};
-use countersign_domain::preset::Preset;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
 use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
 use countersign_domain::violation::Violations;
@@ -49,7 +48,7 @@ impl Context {
         LintInput {
             relationship,
             issuer,
-            preset: Preset::of(issuer),
+            preset: issuer.known_preset(),
             is_own_issuer: self.issuer_keys.is_own_issuer(&issuer.issuer_url),
             others: &[],
             deployment: &self.deployment,

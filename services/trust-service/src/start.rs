@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_discovery::Discovery;
-use countersign_domain::exchange::DeploymentAudience;
+use countersign_domain::deployment_audience::DeploymentAudience;
 use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_domain::preset::Preset;
 use countersign_domain::time::{Clock, Entropy};

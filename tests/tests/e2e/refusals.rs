@@ -113,7 +113,7 @@ async fn s63_before_the_signature_verifies_every_cause_looks_the_same() {
     let scene = Scene::in_deployment(shared()).await;
     let stranger = IdentityProvider::start();
     let claims = scene.claims().with("iss", scene.provider.issuer_url());
-    let unpublished = scene.provider.rotate_unpublished(countersign_domain::trusted_issuer::SignatureAlgorithm::Es256);
+    let unpublished = scene.provider.rotate_unpublished(countersign_domain::signature_algorithm::SignatureAlgorithm::Es256);
     let (input, _) = scene.token().rsplit_once('.').map(|(input, signature)| (input.to_owned(), signature.to_owned())).unwrap();
     let unknown_workspace = "ws_00000000000000000000000000".to_owned();
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_jose::KeySet;
 use countersign_store::key_set_cache::KeySetCache;
 use countersign_testkit::clock::SeededEntropy;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::issuer_url::LoopbackHttp;
+use crate::issuer_url::{IssuerUrl, LoopbackHttp};
 use crate::policy::Unmet;
 use crate::policy::tests as fixture;
 use crate::policy::tests::{issuer_id, relationship, relationship_id, set_relationships, workspace_id};

@@ -7,7 +7,7 @@ use crate::cel::CelExpression;
 use crate::claim_condition::{ClaimTest, ClaimValue, ClaimVerdict, CompiledCondition};
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
-use crate::exchange::DeploymentAudience;
+use crate::deployment_audience::DeploymentAudience;
 use crate::id::TrustRelationshipId;
 use crate::inexact::escaped;
 use crate::policy::{CompiledRelationship, TokenView, WorkspacePolicy};
@@ -117,7 +117,7 @@ impl Eye<'_> {
 /// first, then the nearest.
 pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Candidate>, usize) {
     let Eye { claims, issuer, policy, .. } = eye;
-    let (token, preset) = (TokenView::new(claims), Preset::of(&issuer.settings));
+    let (token, preset) = (TokenView::new(claims), issuer.settings.known_preset());
     let examined = |relationship: &CompiledRelationship| candidate(relationship, eye, &token);
     if let Some(id) = named {
         let relationship = policy.relationship(id).filter(|relationship| relationship.trusted_issuer_id == issuer.id);

@@ -65,7 +65,7 @@ fn found_beside(
     let ids: Vec<TrustRelationshipId> = (0..others.len()).map(id).collect();
     let others: Vec<_> = ids.iter().zip(others).collect();
     let deployment = deployment();
-    let preset = Preset::of(issuer);
+    let preset = issuer.known_preset();
     lint(&LintInput {
         relationship,
         issuer,
@@ -98,7 +98,7 @@ fn s27_what_a_change_of_the_issuer_causes_is_told_from_what_was_there_before() {
     };
     let relationship = relationship(&["eu-west-1:*"]);
     let caused_by = |new: &TrustedIssuerSettings, former: &TrustedIssuerSettings| {
-        let preset = Preset::of(new);
+        let preset = new.known_preset();
         let input = LintInput {
             relationship: &relationship,
             issuer: new,

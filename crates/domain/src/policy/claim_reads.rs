@@ -10,7 +10,6 @@ use crate::cel::CelExpression;
 use crate::claim_path::ClaimPath;
 use crate::claims::Claims;
 use crate::presentation::KeptClaims;
-use crate::preset::Preset;
 use crate::trusted_issuer::TrustedIssuer;
 
 /// The claims that are read of one issuer's tokens.
@@ -86,6 +85,6 @@ impl CompiledRelationship {
 
 /// The claims that say whose tokens the issuer's are.
 pub(super) fn of_issuer(issuer: &TrustedIssuer) -> Vec<ClaimPath> {
-    let preset = Preset::of(&issuer.settings);
+    let preset = issuer.settings.known_preset();
     preset.map(|preset| preset.tenant_claims.iter().map(|tenant| tenant.claim.clone()).collect()).unwrap_or_default()
 }

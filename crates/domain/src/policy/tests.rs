@@ -7,10 +7,12 @@ use super::*;
 use crate::claim_condition::ClaimVerdict;
 use crate::issuer_url::{IssuerUrl, LoopbackHttp};
 use crate::key_source::KeySource;
+use crate::replay_policy::ReplayPolicy;
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::subject_match::SubjectMatch;
 use crate::time::Timestamp;
 use crate::trust_relationship::TrustRelationshipSettings;
-use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm, TrustedIssuerSettings};
+use crate::trusted_issuer::TrustedIssuerSettings;
 
 pub(crate) fn workspace_id() -> WorkspaceId {
     WorkspaceId::from_random([1; 16])

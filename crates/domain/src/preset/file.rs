@@ -12,8 +12,9 @@ use super::{
 };
 use crate::key_source::KeyUses;
 use crate::name::PresetId;
+use crate::replay_policy::ReplayPolicy;
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::token_type::TokenType;
-use crate::trusted_issuer::{ReplayPolicy, SignatureAlgorithm};
 
 macro_rules! sources {
     ($($name:literal)+) => { &[$(include_str!(concat!("../../presets/", $name, ".toml"))),+] };

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::claims::Claims;
+use crate::trusted_issuer::TrustedIssuerSettings;
 
 /// What is wrong with a value that a claim has, if anything.
 fn has_kind(kind: ClaimKind, value: &Value) -> bool {

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::claims::Claims;
-use crate::exchange::ExchangeRequest;
+use crate::exchange_request::ExchangeRequest;
 use crate::issuer_url::{IssuerUrl, LoopbackHttp};
 use crate::policy::tests::{relationship, relationship_id, set_relationships, trusted_issuer, workspace_id};
 use crate::policy_feed::PolicyChange;

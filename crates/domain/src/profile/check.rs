@@ -11,7 +11,7 @@ use super::template::Template;
 use super::{ClaimSource, NotBefore};
 use crate::cel::CelExpression;
 use crate::claim_path::ClaimPath;
-use crate::issuer::IssuerSettings;
+use crate::id_token_durations;
 use crate::lineage::Lineage;
 use crate::subject_match::SubjectMatch;
 use crate::violation::Violations;
@@ -384,7 +384,7 @@ impl Checker<'_> {
     }
 
     fn durations(&mut self, definition: &ProfileDefinition) -> (Option<Duration>, Duration) {
-        let (least, most) = (IssuerSettings::MIN_TOKEN_DURATION, IssuerSettings::MAX_TOKEN_DURATION_LIMIT);
+        let (least, most) = (id_token_durations::MIN, id_token_durations::MAX_LIMIT);
         let mut read = |path: &str, seconds: u32| {
             let duration = Duration::from_secs(seconds.into());
             if seconds != 0 && !(least..=most).contains(&duration) {

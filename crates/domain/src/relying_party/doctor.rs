@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::RelyingParty;
-use crate::trusted_issuer::SignatureAlgorithm;
+use crate::signature_algorithm::SignatureAlgorithm;
 
 /// AWS gives up on the keys after so long.
 const AWS_LIMIT: Duration = Duration::from_secs(5);

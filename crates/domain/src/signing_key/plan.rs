@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Retirement, SigningKeyRecord, SigningKeyStage, SigningKeyState, default_signer, published, signer};
-use crate::issuer::IssuerSettings;
+use crate::id_token_durations;
 use crate::name::KeyId;
+use crate::signature_algorithm::SignatureAlgorithm;
 use crate::time::Timestamp;
-use crate::trusted_issuer::{SignatureAlgorithm, TrustedIssuerSettings};
+use crate::trusted_issuer::TrustedIssuerSettings;
 
 /// From how many published keys of an issuer on a wish for another one is refused. Verifiers bound the sets they read, ours at 64
 /// keys (SECURITY 41).
@@ -153,7 +154,7 @@ impl KeyPolicies {
         let others = self.served.iter().filter(|served| served.until > now).map(|served| served.policy.staleness_limit);
         let tail = others
             .fold(self.own.staleness_limit, Duration::max)
-            .saturating_add(IssuerSettings::MAX_TOKEN_DURATION_LIMIT)
+            .saturating_add(id_token_durations::MAX_LIMIT)
             .saturating_add(TrustedIssuerSettings::CLOCK_SKEW_LIMIT);
         later(now, tail)
     }

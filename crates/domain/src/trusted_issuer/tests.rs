@@ -231,9 +231,9 @@ fn an_issuer_of_development_can_play_any_preset() {
     let draft = TrustedIssuerDraft { issuer_url: "http://localhost:7401/rwx".to_owned(), preset: "rwx".to_owned(), ..draft() };
     let mut violations = Violations::new();
     let settings = TrustedIssuerSettings::create(&draft, LoopbackHttp::Allowed, &mut violations).unwrap();
-    assert_eq!(Preset::of(&settings).unwrap().id.as_str(), "rwx");
+    assert_eq!(settings.known_preset().unwrap().id.as_str(), "rwx");
     let unnamed = TrustedIssuerSettings { preset: None, ..settings };
-    assert_eq!(Preset::of(&unnamed), None, "no URL of development tells a preset");
+    assert_eq!(unnamed.known_preset(), None, "no URL of development tells a preset");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use countersign_domain::audit::{
     AllowedExchange, AuditEvent, AuditedDecision, CountedRefusals, NewRefusal, Refusals, RefusedExchange,
 };
 use countersign_domain::commit::ExchangeAudit;
-use countersign_domain::exchange::ExchangeRequest;
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::presentation::{KeptClaims, Presentation};
 use countersign_domain::violation::Violations;
 

@@ -158,7 +158,7 @@ fn read_audit(path: &str, audit: wire::ExchangeAudit, violations: &mut Violation
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::exchange::ExchangeRequest;
+    use countersign_domain::exchange_request::ExchangeRequest;
     use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
     use countersign_domain::presentation::Presentation;
     use countersign_domain::time::Timestamp;

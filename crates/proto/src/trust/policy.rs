@@ -331,8 +331,9 @@ mod tests {
     use countersign_domain::grant::Grant;
     use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
     use countersign_domain::key_source::KeySource;
+    use countersign_domain::replay_policy::ReplayPolicy;
+    use countersign_domain::signature_algorithm::SignatureAlgorithm;
     use countersign_domain::token_type::TokenType;
-    use countersign_domain::trusted_issuer::{ReplayPolicy, SignatureAlgorithm};
 
     use super::*;
 

@@ -4,8 +4,9 @@ use countersign_domain::claim_condition::{ClaimCondition, ClaimConditionDraft, C
 use countersign_domain::draft::{Given, Unreadable};
 use countersign_domain::etag::Etag;
 use countersign_domain::key_source::KeySource;
+use countersign_domain::replay_policy::ReplayPolicy;
 use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft};
-use countersign_domain::trusted_issuer::{ReplayPolicy, TrustedIssuer, TrustedIssuerDraft};
+use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft};
 use countersign_domain::workspace::{Workspace, WorkspaceDraft, WorkspaceState};
 
 use crate::common::{duration, given_duration, given_timestamp, text, texts, timestamp};

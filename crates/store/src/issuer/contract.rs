@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use countersign_domain::issuer::{FormerSubjects, IssuerDraft, IssuerSettings};
 use countersign_domain::profile::Profile;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::signing_key::RotationPolicy;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_domain::violation::Violations;
 use countersign_testkit::postgres::Postgres;
 use sea_orm::ConnectionTrait as _;

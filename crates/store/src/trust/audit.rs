@@ -8,7 +8,7 @@ use countersign_domain::audit::{
     AllowedExchange, AuditEvent, AuditedDecision, CountedRefusals, NewRefusal, Refusals, RefusedExchange,
 };
 use countersign_domain::commit::{ExchangeAudit, ExchangeCommit};
-use countersign_domain::exchange::ExchangeRequest;
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
 use countersign_domain::name::{Audience, Scope};
 use countersign_domain::presentation::{KeptClaims, Presentation};

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use countersign_domain::reason::Reason;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_testkit::signer;
 use countersign_testkit::wait::until;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_domain::id::WorkspaceId;
 use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
-use countersign_domain::trusted_issuer::SignatureAlgorithm::{self, EdDsa, Es256};
+use countersign_domain::signature_algorithm::SignatureAlgorithm::{self, EdDsa, Es256};
 use countersign_domain::violation::Violations;
 use countersign_jose::sealed::KeyEncryptionKey;
 use countersign_store::issuer::SeaIssuerStore;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use countersign_domain::id::IssuerId;
 use countersign_domain::issuer::KeyCustody;
 use countersign_domain::name::KeyId;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused, ServedKeySets};
 use countersign_domain::time::Timestamp;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
 use countersign_store::issuer::{ChangeKeysOutcome, ChangedIssuer, IssuerIdentity, KeyChange, SealedSigningKey};
 use tokio::time::Instant;
 

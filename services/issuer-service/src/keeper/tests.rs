@@ -9,9 +9,9 @@ use countersign_domain::id::WorkspaceId;
 use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::name::KeyId;
+use countersign_domain::signature_algorithm::SignatureAlgorithm::Es256;
 use countersign_domain::signing_key::{ServedKeySets, SigningKeyState, signer};
 use countersign_domain::time::{Entropy, Timestamp};
-use countersign_domain::trusted_issuer::SignatureAlgorithm::Es256;
 use countersign_domain::violation::Violations;
 use countersign_jose::sealed::KeyEncryptionKey;
 use countersign_store::issuer::{

@@ -1,7 +1,7 @@
 //! Keys that are stored with trusted issuers, checks of issuers, and their health.
 
 use countersign_domain::reason::Reason;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::common::timestamp;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit};
-use countersign_domain::exchange::ExchangeRequest;
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::presentation::{KeptClaims, Presentation};
 use countersign_domain::reason::Reason;
 use countersign_domain::time::Clock as _;

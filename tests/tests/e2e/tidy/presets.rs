@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use countersign_domain::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
-use countersign_domain::trusted_issuer::ReplayPolicy;
+use countersign_domain::replay_policy::ReplayPolicy;
 
 use super::root;
 

@@ -2,8 +2,8 @@
 
 use countersign_domain::issuer_url::IssuerUrl;
 use countersign_domain::relying_party::{Obstacle, RelyingParty, Trusted};
+use countersign_domain::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::subject_match::SubjectMatch;
-use countersign_domain::trusted_issuer::SignatureAlgorithm;
 
 use super::trusted_side::TrustedSide;
 

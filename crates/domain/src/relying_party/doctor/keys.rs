@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Diagnosis, Finding, OwnVerdict};
 use crate::relying_party::RelyingParty;
-use crate::trusted_issuer::SignatureAlgorithm;
+use crate::signature_algorithm::SignatureAlgorithm;
 
 const WHAT: &str = "key set";
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_domain::commit::{ExchangeAudit, ReplayMark};
-use countersign_domain::exchange::ExchangeRequest;
+use countersign_domain::exchange_request::ExchangeRequest;
 use countersign_domain::grant::Grant;
 use countersign_domain::issuer_url::LoopbackHttp;
 use countersign_domain::key_source::KeySource;
