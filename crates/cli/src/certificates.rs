@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::time::Timestamp;
 use countersign_runtime::disclosure::FileName;
 use jiff::{Span, tz::TimeZone};
 use rcgen::{

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_discovery::Authorities;
-use countersign_domain::time::Clock;
+use countersign_domain::values::time::Clock;
 use countersign_runtime::disclosure::{self, Concealed, FileName, SecretShape};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -344,7 +344,7 @@ impl Interceptor for Bearer {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::time::Timestamp;
+    use countersign_domain::values::time::Timestamp;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_domain::time::Entropy;
+use countersign_domain::values::time::Entropy;
 
 use crate::private_file;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::time::Timestamp;
 use countersign_proto::common;
 
 /// Reads a duration: whole numbers with the units `s`, `m`, `h`, `d`, largest first or in any order.

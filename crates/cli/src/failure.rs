@@ -5,7 +5,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 
 use crate::output::{Output, printable};
@@ -144,8 +144,8 @@ failed_from!(anyhow::Error, std::io::Error, crate::context::ContextError, crate:
 mod tests {
     use std::time::Duration;
 
-    use countersign_domain::permission::Permission;
-    use countersign_domain::violation::Violations;
+    use countersign_domain::access::permission::Permission;
+    use countersign_domain::values::violation::Violations;
 
     use super::*;
 

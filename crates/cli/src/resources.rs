@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use countersign_domain::claim_condition::ClaimConditionDraft;
-use countersign_domain::profile::ProfileDefinition;
+use countersign_domain::issuing::profile::ProfileDefinition;
+use countersign_domain::trust::claim_condition::ClaimConditionDraft;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::issuer_v1::{FormerSubjectForms, Issuer, KeyCustody, SigningKey, SigningKeyWait};
 use countersign_proto::trust_v1::{
@@ -197,11 +197,11 @@ impl<'a> From<&'a Grant> for GrantJson<'a> {
 /// # Errors
 /// A sentence that says what is accepted.
 pub(crate) fn parse_grant(text: &str) -> Result<Grant, String> {
-    let grant: countersign_domain::grant::Grant = serde_json::from_str(text).map_err(|error| {
+    let grant: countersign_domain::values::grant::Grant = serde_json::from_str(text).map_err(|error| {
         let problem = text_file::problem(&error.to_string());
         format!(r#"is not a grant: {problem}; write {{"resource_type":"vault","resource_id":"deploy-vault","actions":["read"]}}"#)
     })?;
-    let countersign_domain::grant::Grant { resource_type, resource_id, actions } = grant;
+    let countersign_domain::values::grant::Grant { resource_type, resource_id, actions } = grant;
     Ok(Grant { resource_type, resource_id, actions })
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_domain::time::Entropy;
+use countersign_domain::values::time::Entropy;
 use zeroize::Zeroizing;
 
 use crate::certificates::{Files, SERVICES};

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::private_file::{self, Reserved};

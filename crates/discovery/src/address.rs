@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::values::issuer_url::LoopbackHttp;
 
 use crate::network::Network;
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::time::Entropy;
-use countersign_domain::violation::Violations;
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::time::Entropy;
+use countersign_domain::values::violation::Violations;
 use countersign_jose::KeySet;
 use countersign_jose::hash::sha256;
 use countersign_store::key_set_cache::KeySetCache;

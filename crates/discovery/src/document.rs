@@ -1,6 +1,6 @@
 //! Reading a discovery document (OpenID Connect Discovery 1.0, section 3).
 
-use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, KeySetUrl, LoopbackHttp};
+use countersign_domain::values::issuer_url::{InvalidUrl, IssuerUrl, KeySetUrl, LoopbackHttp};
 use countersign_jose::json::{self, InvalidJson};
 use serde_json::Value;
 use url::Url;

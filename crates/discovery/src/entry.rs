@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::issuer_url::KeySetUrl;
-use countersign_domain::key_source::KeySource;
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::trust::key_source::KeySource;
+use countersign_domain::values::issuer_url::KeySetUrl;
 use countersign_jose::KeySet;
 use tokio::sync::watch;
 use tokio::time::Instant;

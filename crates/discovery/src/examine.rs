@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::issuer_url::KeySetUrl;
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::values::issuer_url::KeySetUrl;
 use countersign_jose::KeySet;
 use tokio::time::{Instant, timeout};
 

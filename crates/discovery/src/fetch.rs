@@ -65,7 +65,7 @@ pub(crate) enum Stored {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("the url may not be fetched")]
-    Url(#[from] countersign_domain::issuer_url::InvalidUrl),
+    Url(#[from] countersign_domain::values::issuer_url::InvalidUrl),
     #[error("the url's host may not be dialled")]
     Address(#[from] RefusedAddress),
     #[error("the request failed")]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a target says that something does not hold")]
 
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
 use serde_json::Value;
 use url::Url;
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::issuer_url::{InvalidUrl, KeySetUrl};
+use countersign_domain::values::issuer_url::{InvalidUrl, KeySetUrl};
 use futures::future::{Either, select};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, USER_AGENT};
 use http::{Request, Response, StatusCode};

@@ -6,8 +6,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::relying_party::{Document, OwnVerdict, SeenIssuer};
+use countersign_domain::issuing::relying_party::{Document, OwnVerdict, SeenIssuer};
+use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_jose::{KeySet, hash, json};
 use serde_json::Value;
 use tokio::time::Instant;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use countersign_domain::issuer_health::HeldKeys;
-use countersign_domain::key_source::KeySource;
-use countersign_domain::time::Timestamp;
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::trust::issuer_health::HeldKeys;
+use countersign_domain::trust::key_source::KeySource;
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::time::Timestamp;
 use countersign_jose::{InvalidKeySet, KeySet};
 
 use crate::authorities::InvalidAuthorities;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use countersign_domain::issuer_health::IssuerProblem;
+use countersign_domain::trust::issuer_health::IssuerProblem;
 
 use crate::address::RefusedAddress;
 use crate::fetch::FetchError;

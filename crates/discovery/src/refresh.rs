@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::issuer_url::KeySetUrl;
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::values::issuer_url::KeySetUrl;
 use countersign_jose::InvalidKeySet;
 use countersign_jose::hash::sha256;
 use countersign_store::key_set_cache::{Document, FetchTurn, KeySetCache, Slot};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl};
-use countersign_domain::key_source::{KeySource, KeyUses};
+use countersign_domain::trust::key_source::{KeySource, KeyUses};
+use countersign_domain::values::issuer_url::{IssuerUrl, KeySetUrl};
 use countersign_jose::hash::sha256;
 use countersign_jose::{InvalidKeySet, KeySet};
 

@@ -123,7 +123,7 @@ fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+    use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
 
     use super::*;
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Authorities, Discovery, DiscoverySettings, EgressProxy, KeySetSource};
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_testkit::clock::SeededEntropy;
 use countersign_testkit::identity_provider::{Behaviour, CertificateAuthority, IdentityProvider, Leaf};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};

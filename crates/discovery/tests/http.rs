@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings, KeySetSource, KeysUnavailable};
-use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
+use countersign_domain::values::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
 use countersign_testkit::clock::SeededEntropy;
 use countersign_testkit::identity_provider::{Behaviour, IdentityProvider};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,7 +66,7 @@ async fn a_rotated_key_is_found() {
     let provider = IdentityProvider::start();
     let (discovery, source) = (in_development(), source(provider.issuer_url()));
     discovery.key_set(&source).await.unwrap();
-    let signer = provider.rotate(countersign_domain::signature_algorithm::SignatureAlgorithm::Es256);
+    let signer = provider.rotate(countersign_domain::values::signature_algorithm::SignatureAlgorithm::Es256);
     let key_set = discovery.refresh_for_unknown_key(&source, Some(signer.key_id())).await.unwrap();
     assert!(key_set.key_ids().any(|key_id| key_id.as_str() == signer.key_id()));
 }

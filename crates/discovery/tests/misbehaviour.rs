@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings, KeySetSource, KeysUnavailable};
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_testkit::clock::SeededEntropy;
 use countersign_testkit::hostile_keys;
 use countersign_testkit::identity_provider::{

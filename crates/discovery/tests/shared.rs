@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings, KeySetSource};
-use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_jose::secret::DeploymentSecret;
 use countersign_store::key_set_cache::RedisKeySetCache;
 use countersign_store::redis_link::RedisLink;

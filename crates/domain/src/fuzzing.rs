@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::cel::{Assertion, CelExpression};
-use crate::claim_condition::{ClaimCondition, ClaimTest, ClaimValue, ClaimVerdict};
-use crate::claims::Claims;
-use crate::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use crate::policy::WorkspacePolicy;
-use crate::policy_feed::PolicyChange;
-use crate::subject_match::SubjectMatch;
-use crate::time::Timestamp;
-use crate::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
-use crate::workspace::WorkspaceState;
+use crate::exchange::claims::Claims;
+use crate::trust::cel::{Assertion, CelExpression};
+use crate::trust::claim_condition::{ClaimCondition, ClaimTest, ClaimValue, ClaimVerdict};
+use crate::trust::policy::WorkspacePolicy;
+use crate::trust::policy_feed::PolicyChange;
+use crate::trust::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use crate::trust::workspace::WorkspaceState;
+use crate::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use crate::values::subject_match::SubjectMatch;
+use crate::values::time::Timestamp;
 
 /// The most patterns that are tried at once.
 const MAX_PATTERNS: usize = 64;
@@ -170,7 +170,7 @@ fn relationship_id(number: usize) -> TrustRelationshipId {
 }
 
 /// The claims of a token of this subject, with these members besides the registered ones.
-fn claims(mut members: Map<String, Value>, subject: &str) -> Result<Claims, crate::claims::InvalidClaims> {
+fn claims(mut members: Map<String, Value>, subject: &str) -> Result<Claims, crate::exchange::claims::InvalidClaims> {
     for (name, value) in [("iss", json!("https://issuer.example")), ("sub", subject.into()), ("aud", "a".into())] {
         members.insert(name.to_owned(), value);
     }

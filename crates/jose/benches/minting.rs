@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::id_token::{Holder, ID_TOKEN_TYPE, IdTokenWish};
-use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
-use countersign_domain::profile::Profile;
-use countersign_domain::time::Timestamp;
-use countersign_domain::violation::Violations;
+use countersign_domain::issuing::id_token::{Holder, ID_TOKEN_TYPE, IdTokenWish};
+use countersign_domain::issuing::issuer::{Issuer, IssuerDraft, IssuerSettings};
+use countersign_domain::issuing::profile::Profile;
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 use countersign_jose::Signer as _;
 use countersign_jose::{SignatureAlgorithm, SigningKey};
 

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA256,
     RSA_PSS_SHA384, RSA_PSS_SHA512, RsaParameters, RsaSignatureEncoding,
 };
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 
 /// The primitive behind an algorithm name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The compact serialisation of a JWS (RFC 7515, section 7.1) and its header, before anything is verified.
 
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
 use crate::encoding;

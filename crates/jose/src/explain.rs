@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::text;
-use countersign_domain::token_type::TokenType;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::text;
+use countersign_domain::values::token_type::TokenType;
 use serde_json::{Map, Value};
 
 use crate::compact::MalformedToken;

@@ -4,7 +4,7 @@ use crate::signer::Signer as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
 

@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use countersign_domain::claims::Claims;
-use countersign_domain::name::{Audience, KeyId, TokenId};
-use countersign_domain::time::Timestamp;
-use countersign_domain::token_type::TokenType;
+use countersign_domain::exchange::claims::Claims;
+use countersign_domain::values::name::{Audience, KeyId, TokenId};
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::token_type::TokenType;
 use serde_json::{Map, Value};
 
 use crate::compact::{CompactJws, Header, MAX_HEADER_BYTES, MAX_TOKEN_BYTES};

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512, digest};
 
 use crate::algorithm::{Curve, Scheme, scheme};
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 
 /// The SHA-256 of a list of parts, each preceded by its length, so that no two lists are hashed alike.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {

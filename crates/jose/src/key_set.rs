@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use countersign_domain::key_source::KeyUses;
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::trust::key_source::KeyUses;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use serde_json::Value;
 
 use crate::explain;

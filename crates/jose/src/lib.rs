@@ -29,7 +29,7 @@ mod signing_key;
 mod token;
 
 pub use compact::MalformedToken;
-pub use countersign_domain::signature_algorithm::SignatureAlgorithm;
+pub use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 pub use explain::WrittenHeader;
 pub use key_set::{DescribedKey, InvalidKeySet, KeyNote, KeySet, SkippedKey};
 pub use public_jwk::{PublicJwk, PublicJwkSet, RawPublicKey};

@@ -1,7 +1,7 @@
 //! Our public keys as the world reads them (RFC 7517), with their thumbprints (RFC 7638).
 
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use serde::Serialize;
 
 use crate::algorithm::{Curve, Scheme, scheme};

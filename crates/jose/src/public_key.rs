@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaPublicKeyComponents};
-use countersign_domain::key_source::KeyUses;
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::trust::key_source::KeyUses;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use serde_json::{Map, Value};
 
 use crate::algorithm::{Curve, RsaScheme, Scheme, scheme};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
 use crate::compact::MAX_TOKEN_BYTES;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use countersign_domain::claims::{Claims, InvalidClaims};
-use countersign_domain::inexact::InexactNumbers;
-use countersign_domain::name::{AccessTokenSubject, KeyId, Subject};
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::token_type::TokenType;
+use countersign_domain::exchange::claims::{Claims, InvalidClaims};
+use countersign_domain::values::inexact::InexactNumbers;
+use countersign_domain::values::name::{AccessTokenSubject, KeyId, Subject};
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::token_type::TokenType;
 use serde_json::{Map, Value};
 
 use crate::compact::{CompactJws, Header, MalformedToken};

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use countersign_domain::token_type::TokenType;
+use countersign_domain::values::token_type::TokenType;
 use countersign_jose::Signer as _;
 use countersign_jose::{KeySet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy};
 use jsonwebtoken::jwk::Jwk;

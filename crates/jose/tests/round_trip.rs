@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_domain::token_type::TokenType;
+use countersign_domain::values::token_type::TokenType;
 use countersign_jose::Signer as _;
 use countersign_jose::{
     KeySet, PublicJwkSet, SignatureAlgorithm, SigningKey, UnverifiedToken, VerificationPolicy, verify_signature,

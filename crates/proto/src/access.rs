@@ -3,7 +3,7 @@
 //! A method that is not in the table cannot be called at all, so a new one stays shut until somebody classifies it, and a test
 //! fails until then (SECURITY 69).
 
-use countersign_domain::permission::{Access, Permission};
+use countersign_domain::access::permission::{Access, Permission};
 
 /// What it takes to call the method at this path, `/package.Service/Method`. `None`: there is no such method.
 pub fn access_of(path: &str) -> Option<Access> {

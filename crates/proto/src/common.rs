@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use countersign_domain::draft::{Given, Unreadable};
-use countersign_domain::grant::Grant;
-use countersign_domain::time::Timestamp;
-use countersign_domain::violation::Violations;
+use countersign_domain::values::draft::{Given, Unreadable};
+use countersign_domain::values::grant::Grant;
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 
 use crate::common_v1;
 
@@ -155,7 +155,7 @@ mod tests {
     fn a_list_reports_every_bad_element() {
         let mut violations = Violations::new();
         let written = ["a", "", "b c"].map(str::to_owned);
-        assert_eq!(read_list::<countersign_domain::name::Scope>("scopes", &written, &mut violations), None);
+        assert_eq!(read_list::<countersign_domain::values::name::Scope>("scopes", &written, &mut violations), None);
         let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["scopes[1]", "scopes[2]"]);
     }

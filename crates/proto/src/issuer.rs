@@ -4,14 +4,14 @@
 
 mod profile;
 
-use countersign_domain::draft::{Given, Unreadable};
-use countersign_domain::etag::Etag;
-use countersign_domain::id::IssuerId;
-use countersign_domain::id_token::{Holder, IdTokenWish};
-use countersign_domain::issuer::{FormerSubjects, Issuer, IssuerDraft, KeyCustody};
-use countersign_domain::profile::SubjectChange;
-use countersign_domain::signing_key::{KeyWait, Outlook, SigningKeyRecord, SigningKeyState};
-use countersign_domain::time::Timestamp;
+use countersign_domain::issuing::id_token::{Holder, IdTokenWish};
+use countersign_domain::issuing::issuer::{FormerSubjects, Issuer, IssuerDraft, KeyCustody};
+use countersign_domain::issuing::profile::SubjectChange;
+use countersign_domain::issuing::signing_key::{KeyWait, Outlook, SigningKeyRecord, SigningKeyState};
+use countersign_domain::values::draft::{Given, Unreadable};
+use countersign_domain::values::etag::Etag;
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::time::Timestamp;
 
 use crate::common::{duration, given_duration, text, texts, timestamp};
 use crate::issuer_v1 as wire;
@@ -164,11 +164,11 @@ impl From<SigningKeyState> for wire::SigningKeyState {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::id::WorkspaceId;
-    use countersign_domain::issuer::IssuerSettings;
-    use countersign_domain::signature_algorithm::SignatureAlgorithm;
-    use countersign_domain::signing_key::Retirement;
-    use countersign_domain::violation::Violations;
+    use countersign_domain::issuing::issuer::IssuerSettings;
+    use countersign_domain::issuing::signing_key::Retirement;
+    use countersign_domain::values::id::WorkspaceId;
+    use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+    use countersign_domain::values::violation::Violations;
 
     use super::*;
 

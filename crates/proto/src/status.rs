@@ -1,7 +1,7 @@
 //! Refusals on the wire: the one place where a [`Reason`] becomes a gRPC status, an OAuth error or an HTTP status.
 //!
 //! ```
-//! use countersign_domain::reason::Reason;
+//! use countersign_domain::values::reason::Reason;
 //! use countersign_proto::status::{OAuthGrant, Refusal};
 //!
 //! let refusal = Refusal::new(Reason::SubjectTokenExpired, "the subject token has expired");
@@ -22,9 +22,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use countersign_domain::permission::Permission;
-use countersign_domain::reason::Reason;
-use countersign_domain::violation::{Violation, Violations};
+use countersign_domain::access::permission::Permission;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::violation::{Violation, Violations};
 use http::StatusCode;
 use serde::Serialize;
 use tonic::{Code, Status};

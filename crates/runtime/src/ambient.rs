@@ -1,6 +1,6 @@
 //! The system's clock and randomness: the only place that reads either. Everybody else takes them as parameters.
 
-use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_domain::values::time::{Clock, Entropy, Timestamp};
 use rand::Rng as _;
 
 /// The system's wall clock.

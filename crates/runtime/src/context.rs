@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use countersign_domain::time::Entropy;
+use countersign_domain::values::time::Entropy;
 use tokio::time::Instant;
 
 tokio::task_local! {

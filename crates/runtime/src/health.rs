@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use futures::stream::{self, Stream, StreamExt as _};
 use http::{StatusCode, header};

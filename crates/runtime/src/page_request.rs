@@ -6,9 +6,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Timestamp;
-use countersign_domain::violation::Violations;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::status::Refusal;
 
 use crate::page_token::PageTokens;

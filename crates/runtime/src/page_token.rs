@@ -13,7 +13,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_jose::secret::MacKey;
 use countersign_proto::status::Refusal;
 

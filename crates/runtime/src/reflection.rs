@@ -1,6 +1,6 @@
 //! Server reflection, so that `grpcurl` needs no files: of the services on this very surface, and no internal ones.
 
-use countersign_domain::permission::Access;
+use countersign_domain::access::permission::Access;
 use countersign_proto::access::TABLE;
 use tonic_reflection::server::{Builder, Error};
 

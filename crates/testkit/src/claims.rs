@@ -10,7 +10,7 @@ mod platforms;
 
 use std::time::Duration;
 
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::time::Timestamp;
 use serde_json::{Map, Value};
 
 pub use self::clouds::{COGNITO_ISSUER, aks, azure, cognito, google, kubernetes, sts};
@@ -78,10 +78,10 @@ impl ClaimSet {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::claims::Claims;
-    use countersign_domain::preset::{Preset, TokenIds};
-    use countersign_domain::replay_policy::ReplayPolicy;
-    use countersign_domain::token_type::TokenType;
+    use countersign_domain::exchange::claims::Claims;
+    use countersign_domain::trust::preset::{Preset, TokenIds};
+    use countersign_domain::values::replay_policy::ReplayPolicy;
+    use countersign_domain::values::token_type::TokenType;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::time::{Clock, Entropy, Timestamp};
+use countersign_domain::values::time::{Clock, Entropy, Timestamp};
 
 /// A clock set by hand. Clones show the same time.
 #[derive(Debug, Clone)]

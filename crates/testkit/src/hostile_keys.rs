@@ -1,6 +1,6 @@
 //! Members of a key set that no honest issuer publishes.
 
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use serde_json::{Value, json};
 
 use crate::signer::Signer;

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 

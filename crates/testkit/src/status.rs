@@ -1,6 +1,6 @@
 //! Asserts on refusals: always the code and the reason, never the wording.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use countersign_domain::claims::Untimely;
-use countersign_domain::exchange::{NOT_TRUSTED, Refused};
-use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::reason::Reason;
+use countersign_domain::exchange::claims::Untimely;
+use countersign_domain::exchange::decision::{NOT_TRUSTED, Refused};
+use countersign_domain::values::id::TrustRelationshipId;
+use countersign_domain::values::reason::Reason;
 use countersign_jose::{MalformedToken, VerifyError};
 use countersign_proto::status::Refusal;
 

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::values::issuer_url::IssuerUrl;
 use countersign_jose::KeySet;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::GetJsonWebKeySetRequest;

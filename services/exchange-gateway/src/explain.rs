@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use countersign_domain::audit::{NewRefusal, Refusals};
-use countersign_domain::claims::Claims;
-use countersign_domain::exchange;
-use countersign_domain::exchange::{Decision, PresentedToken, Refused};
-use countersign_domain::explain::{self, Candidate, Check, Explanation, Stage, StageKind, Verdict};
-use countersign_domain::hindsight::{Judgement, Unknown};
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::reason::Reason;
-use countersign_domain::text;
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::exchange::audit::{NewRefusal, Refusals};
+use countersign_domain::exchange::claims::Claims;
+use countersign_domain::exchange::decision;
+use countersign_domain::exchange::decision::{Decision, PresentedToken, Refused};
+use countersign_domain::insight::explain::{self, Candidate, Check, Explanation, Stage, StageKind, Verdict};
+use countersign_domain::insight::judgement::{Judgement, Unknown};
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::text;
 use countersign_jose::{UnverifiedToken, VerifiedToken, WrittenHeader};
 use countersign_proto::common::timestamp;
 use countersign_proto::exchange_v1::{
@@ -150,7 +150,7 @@ impl Pipeline {
         };
         stages.push(Stage::passed(StageKind::Token, "a compact JWS with claims"));
         let issuer_url = text::visible(token.unverified_issuer(), explain::MAX_SHOWN);
-        let issuer = match exchange::trusted_issuer(policy, token.unverified_issuer(), &self.parts().deployment) {
+        let issuer = match decision::trusted_issuer(policy, token.unverified_issuer(), &self.parts().deployment) {
             Ok(issuer) => Arc::clone(issuer),
             Err(refused) => {
                 let hint = explain::issuer_hint(policy, token.unverified_issuer());

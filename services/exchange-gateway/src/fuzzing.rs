@@ -2,9 +2,9 @@
 
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a target says that something does not hold")]
 
-use countersign_domain::access_token::scope_text;
-use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::exchange::granted_claims::scope_text;
+use countersign_domain::values::id::TrustRelationshipId;
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
 use http::HeaderMap;
 
 use crate::request::Addresses;

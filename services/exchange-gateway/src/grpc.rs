@@ -1,9 +1,9 @@
 //! `countersign.exchange.v1.ExchangeService`.
 
 use async_trait::async_trait;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::name::{Audience, DisplayName, Scope};
-use countersign_domain::presentation::Presentation;
+use countersign_domain::exchange::presentation::Presentation;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::name::{Audience, DisplayName, Scope};
 use countersign_proto::common;
 use countersign_proto::exchange_v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use countersign_proto::exchange_v1::{

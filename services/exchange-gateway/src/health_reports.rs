@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::id::TrustedIssuerId;
-use countersign_domain::issuer_health::{IssuerHealthReport, MAX_REPORTS};
+use countersign_domain::trust::issuer_health::{IssuerHealthReport, MAX_REPORTS};
+use countersign_domain::values::id::TrustedIssuerId;
 use countersign_proto::trust::issuer_health::report_request;
 use countersign_proto::trust_v1::issuer_health_service_client::IssuerHealthServiceClient;
 use countersign_runtime::client::PeerChannel;

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use countersign_discovery::{Discovery, KeyOrigin, SourceHealth, held_keys};
-use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem};
-use countersign_domain::time::{Clock, Timestamp};
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::trust::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem};
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_jose::KeySet;
 use tokio::time::Instant;
 

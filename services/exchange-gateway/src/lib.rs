@@ -5,7 +5,7 @@
 //! know how trust is written or stored, how keys are fetched, or any private key.
 //!
 //! Start at [`start`], then `pipeline`, which is one exchange from end to end; the decision itself is
-//! `countersign_domain::exchange::decide`.
+//! `countersign_domain::exchange::decision::decide`.
 
 mod batch;
 mod budget;

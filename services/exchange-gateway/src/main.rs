@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use countersign_discovery::Discovery;
-use countersign_domain::time::{Clock, Entropy};
+use countersign_domain::values::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;

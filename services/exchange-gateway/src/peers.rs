@@ -4,9 +4,9 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::audit::NewRefusal;
-use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
-use countersign_domain::id::WorkspaceId;
+use countersign_domain::exchange::audit::NewRefusal;
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::values::id::WorkspaceId;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;
 use countersign_proto::issuer_v1::signed_access_token::Result as Signed;
@@ -204,17 +204,17 @@ fn describe(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::reason::Reason;
+    use countersign_domain::values::reason::Reason;
     use countersign_runtime::client::PeerAddress;
     use countersign_testkit::ports;
 
     use super::*;
 
     fn commit() -> ExchangeCommit {
-        use countersign_domain::commit::ExchangeAudit;
-        use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-        use countersign_domain::presentation::Presentation;
-        use countersign_domain::time::Timestamp;
+        use countersign_domain::exchange::commit::ExchangeAudit;
+        use countersign_domain::exchange::presentation::Presentation;
+        use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+        use countersign_domain::values::time::Timestamp;
         ExchangeCommit {
             workspace_id: WorkspaceId::from_random([1; 16]),
             trusted_issuer_id: TrustedIssuerId::from_random([1; 16]),

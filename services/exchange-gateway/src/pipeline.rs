@@ -13,17 +13,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::access_token::{AccessTokenClaims, AccessTokenId};
-use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, ReplayMark};
-use countersign_domain::deployment_audience::DeploymentAudience;
-use countersign_domain::exchange::{self, Decision, PresentedToken, TokenIdentity};
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
-use countersign_domain::name::{Audience, DisplayName, Scope};
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::presentation::Presentation;
-use countersign_domain::time::{Clock, Entropy, Timestamp};
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::exchange::access_token::{AccessTokenClaims, AccessTokenId};
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, ReplayMark};
+use countersign_domain::exchange::decision::{self, Decision, PresentedToken, TokenIdentity};
+use countersign_domain::exchange::presentation::Presentation;
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::deployment_audience::DeploymentAudience;
+use countersign_domain::values::id::{TrustRelationshipId, WorkspaceId};
+use countersign_domain::values::name::{Audience, DisplayName, Scope};
+use countersign_domain::values::time::{Clock, Entropy, Timestamp};
 use countersign_jose::{KeySet, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, hash};
 use countersign_proto::status::Refusal;
 use countersign_store::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
@@ -221,7 +221,7 @@ impl Pipeline {
         let token = Arc::new(self.verify(token, &policy).await?);
         met.verified = Some((Arc::clone(&token), Arc::clone(&policy)));
         let presented = PresentedToken { claims: token.claims(), signing_input_hash: token.signing_input_hash() };
-        let decision = exchange::decide(presented, &input.request, &policy, &self.0.deployment, self.0.clock.now())
+        let decision = decision::decide(presented, &input.request, &policy, &self.0.deployment, self.0.clock.now())
             .map_err(Cause::Refused)?;
         met.trust_relationship_id = Some(decision.trust_relationship_id.clone());
         Ok(Decided { token, policy, decision })
@@ -266,7 +266,7 @@ impl Pipeline {
 
     pub(crate) async fn verify(&self, token: UnverifiedToken, policy: &WorkspacePolicy) -> Result<VerifiedToken, Cause> {
         let issuer =
-            exchange::trusted_issuer(policy, token.unverified_issuer(), &self.0.deployment).map_err(Cause::IssuerRefused)?;
+            decision::trusted_issuer(policy, token.unverified_issuer(), &self.0.deployment).map_err(Cause::IssuerRefused)?;
         let keys = self.keys_for(&token, issuer).await?;
         token.verify(&keys, &rules(issuer)).map_err(|error| match error {
             VerifyError::Malformed(malformed) => Cause::Malformed(malformed),

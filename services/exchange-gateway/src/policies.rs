@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::name::DisplayName;
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::workspace::{STATE_STALENESS_LIMIT, WorkspaceState};
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::workspace::{STATE_STALENESS_LIMIT, WorkspaceState};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::name::DisplayName;
 use countersign_runtime::auth::{StateUnknown, WorkspaceStates};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;

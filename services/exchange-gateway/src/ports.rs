@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::audit::NewRefusal;
-use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::name::DisplayName;
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::time::Timestamp;
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::exchange::audit::NewRefusal;
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::name::DisplayName;
+use countersign_domain::values::time::Timestamp;
 use countersign_jose::KeySet;
 
 /// The policies of all workspaces, as fresh as trust-service keeps them.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::id::WorkspaceId;
+use countersign_domain::values::id::WorkspaceId;
 use countersign_runtime::shutdown::Shutdown;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 

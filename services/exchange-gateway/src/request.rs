@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::reason::Reason;
-use countersign_domain::violation::Violations;
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::values::id::{TrustRelationshipId, WorkspaceId};
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::status::Refusal;
 
 use crate::client::AUTHORIZATION;

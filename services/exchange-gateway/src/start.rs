@@ -4,10 +4,10 @@ use std::future::pending;
 use std::sync::Arc;
 
 use axum::Router;
-use countersign_domain::deployment_audience::DeploymentAudience;
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::preset::Preset;
-use countersign_domain::time::{Clock, Entropy};
+use countersign_domain::trust::preset::Preset;
+use countersign_domain::values::deployment_audience::DeploymentAudience;
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::time::{Clock, Entropy};
 use countersign_runtime::auth::Authenticator;
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::health::{Condition, Readiness};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::issuer_v1::key_set_service_server::{KeySetService, KeySetServiceServer};
@@ -281,7 +281,7 @@ async fn an_audience_below_the_gateways_url_names_workspace_and_relationship() {
     let elsewhere = format!("{GATEWAY}/workspaces/{}", other_workspace_id());
     let answer = gateway.exchange(&[("audience", &elsewhere)]).await;
     answer.refused(StatusCode::BAD_REQUEST, "invalid_request", Reason::SubjectTokenNotTrusted);
-    let other = countersign_domain::id::TrustRelationshipId::from_random([9; 16]);
+    let other = countersign_domain::values::id::TrustRelationshipId::from_random([9; 16]);
     let malformed = |answer: Answer| {
         answer.refused(StatusCode::BAD_REQUEST, "invalid_target", Reason::InvalidTarget);
         answer.names(&["audience"]);
@@ -298,7 +298,7 @@ async fn s28_client_id_names_the_relationship_that_alone_decides() {
     let gateway = Gateway::new().await;
     let answer = gateway.exchange(&[("client_id", relationship_id().as_str())]).await;
     assert_eq!(answer.status, StatusCode::OK);
-    let other = countersign_domain::id::TrustRelationshipId::from_random([9; 16]);
+    let other = countersign_domain::values::id::TrustRelationshipId::from_random([9; 16]);
     let refused = gateway.exchange(&[("client_id", other.as_str())]).await;
     refused.refused(StatusCode::BAD_REQUEST, "invalid_client", Reason::InvalidClient);
     for unknown in ["client", "ws_1", workspace_id().as_str(), "tr_", "tr_1", " "] {
@@ -519,7 +519,7 @@ async fn s84_the_longest_refusal_fits_what_clients_read() {
     let left_out = tonic_types::StatusExt::get_details_error_info(&status).unwrap().metadata["violations_left_out"]
         .parse::<usize>()
         .unwrap();
-    assert_eq!(violated_fields(&status).len() + left_out, countersign_domain::violation::Violations::MAX);
+    assert_eq!(violated_fields(&status).len() + left_out, countersign_domain::values::violation::Violations::MAX);
     assert!(status.details().len() <= 3 * 1024, "{}", status.details().len());
 }
 
@@ -528,7 +528,7 @@ async fn grpc_codes_follow_the_reasons() {
     let gateway = Gateway::new().await;
     let world = &gateway.world;
     let sign = |name: &str, value: Value| world.issuer_key.sign(&world.claims().with(name, value));
-    let now = countersign_domain::time::Clock::now(&world.clock).as_second();
+    let now = countersign_domain::values::time::Clock::now(&world.clock).as_second();
     let cases = [
         (String::new(), Code::Unauthenticated, Reason::SubjectTokenMissing),
         ("x".to_owned(), Code::Unauthenticated, Reason::SubjectTokenMalformed),

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_jose::sealed::KeyEncryptionKey;
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::issuer_v1 as wire;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::KeyCustody;
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::signing_key::SigningKeyRecord;
-use countersign_domain::time::Timestamp;
+use countersign_domain::issuing::issuer::KeyCustody;
+use countersign_domain::issuing::signing_key::SigningKeyRecord;
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::time::Timestamp;
 use countersign_jose::sealed::{KeyEncryptionKeyId, KeyEncryptionKeys, SealError};
 use countersign_jose::{DeviceError, DeviceKeyId, KeyDevice, Signer, SigningError, SigningKey, device_key_salt, hash};
 use countersign_store::issuer::SealedSigningKey;
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_key_comes_back_as_it_was_made() {
-        for algorithm in countersign_domain::issuer::IssuerSettings::ALGORITHMS {
+        for algorithm in countersign_domain::issuing::issuer::IssuerSettings::ALGORITHMS {
             let sealed = make(algorithm);
             let opened = custody(1).open(&issuer(1), &sealed).unwrap();
             assert_eq!((opened.key_id(), opened.algorithm()), (&sealed.record.key_id, algorithm));

@@ -7,15 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::access_token;
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::issuer::{Issuer, KeyCustody};
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::name::KeyId;
-use countersign_domain::profile::ID_TOKEN_CLAIMS;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::signing_key::{self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord};
-use countersign_domain::time::Timestamp;
+use countersign_domain::exchange::access_token;
+use countersign_domain::issuing::issuer::{Issuer, KeyCustody};
+use countersign_domain::issuing::profile::ID_TOKEN_CLAIMS;
+use countersign_domain::issuing::signing_key::{
+    self, KeyPolicies, KeyPolicy, Keyring, RotationPolicy, ServedKeySets, SigningKeyRecord,
+};
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::time::Timestamp;
 use countersign_jose::{DeviceError, KeySet, Signer};
 use countersign_store::issuer::{ChangedIssuer, IssuerChanges, IssuerIdentity, SealedSigningKey};
 

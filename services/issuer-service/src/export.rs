@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::IssuerNamespace;
-use countersign_domain::name::KeyId;
+use countersign_domain::issuing::issuer::IssuerNamespace;
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::name::KeyId;
 use countersign_runtime::outage::Outage;
 use futures::StreamExt as _;
 use tokio::time::Instant;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use countersign_domain::signing_key::{KeyPolicy, KeyWait, SigningKeyStage, SigningKeyState};
-use countersign_domain::time::Timestamp;
+use countersign_domain::issuing::signing_key::{KeyPolicy, KeyWait, SigningKeyStage, SigningKeyState};
+use countersign_domain::values::time::Timestamp;
 
 use crate::directory::Directory;
 

@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::KeyCustody;
-use countersign_domain::signing_key::{KeyPolicies, KeyPolicy};
-use countersign_domain::time::Clock;
+use countersign_domain::issuing::issuer::KeyCustody;
+use countersign_domain::issuing::signing_key::{KeyPolicies, KeyPolicy};
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::time::Clock;
 use countersign_jose::KeySet;
 use countersign_jose::sealed::KeyEncryptionKeyId;
 use countersign_runtime::auth::{KeySource, StateUnknown};

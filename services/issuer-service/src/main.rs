@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use countersign_domain::issuer::KeyCustody;
-use countersign_domain::workspace;
+use countersign_domain::issuing::issuer::KeyCustody;
+use countersign_domain::trust::workspace;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;

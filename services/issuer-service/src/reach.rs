@@ -7,12 +7,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign_domain::caller::Caller;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::name::Scope;
-use countersign_domain::permission::check_grantable;
-use countersign_domain::reason::Reason;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::access::permission::check_grantable;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::name::Scope;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::ListReachableScopesRequest;
 use countersign_proto::trust_v1::reachable_scope_service_client::ReachableScopeServiceClient;

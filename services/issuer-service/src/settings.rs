@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use countersign_domain::issuer::{HostBase, InvalidHostBase};
-use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
+use countersign_domain::issuing::issuer::{HostBase, InvalidHostBase};
+use countersign_domain::values::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
     self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, Peer, Problems, Telemetry,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::{HostBase, IssuerBases, IssuerNamespace, KeyCustody};
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
-use countersign_domain::signing_key::KeyPolicy;
-use countersign_domain::time::{Clock, Entropy};
-use countersign_domain::workspace;
+use countersign_domain::issuing::issuer::{HostBase, IssuerBases, IssuerNamespace, KeyCustody};
+use countersign_domain::issuing::signing_key::KeyPolicy;
+use countersign_domain::trust::workspace;
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::values::time::{Clock, Entropy};
 use countersign_jose::KeyDevice;
 use countersign_jose::sealed::KeyEncryptionKeys;
 use countersign_jose::secret::DeploymentSecret;

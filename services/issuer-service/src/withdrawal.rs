@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::issuer::Issuer;
-use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::issuing::issuer::Issuer;
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_runtime::outage::Outage;
 use countersign_store::issuer::IssuerStore;
 

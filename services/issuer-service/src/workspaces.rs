@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::caller::Caller;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::time::Entropy;
-use countersign_domain::workspace::{WorkspaceState, WorkspaceUnusable, WorkspaceUse};
+use countersign_domain::access::caller::Caller;
+use countersign_domain::trust::workspace::{WorkspaceState, WorkspaceUnusable, WorkspaceUse};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::time::Entropy;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust::workspace_state::WorkspaceStateEvent;
 use countersign_proto::trust_v1::WatchWorkspacesRequest;
@@ -86,7 +86,7 @@ enum StreamEnd {
     #[error("does not answer")]
     Silent,
     #[error("contains a message that cannot be read: {0}")]
-    Unreadable(countersign_domain::violation::Violations),
+    Unreadable(countersign_domain::values::violation::Violations),
 }
 
 // ===== Workspaces =====

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use countersign_domain::audit::{AuditEvent, AuditedDecision, NewRefusal, Refusals};
-use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
-use countersign_domain::time::Timestamp;
-use countersign_domain::violation::Violations;
+use countersign_domain::exchange::audit::{AuditEvent, AuditedDecision, NewRefusal, Refusals};
+use countersign_domain::values::id::{TrustRelationshipId, WorkspaceId};
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{read, read_optional, read_timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust::audit::read_append_request;

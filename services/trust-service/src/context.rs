@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use countersign_discovery::Discovery;
-use countersign_domain::caller::Caller;
-use countersign_domain::deployment_audience::DeploymentAudience;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::time::{Clock, Entropy, Timestamp};
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::deployment_audience::DeploymentAudience;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::time::{Clock, Entropy, Timestamp};
 use countersign_proto::status::Refusal;
 use countersign_runtime::auth;
 use countersign_runtime::page_token::PageTokens;

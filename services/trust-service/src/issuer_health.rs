@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_discovery::{Discovery, Examination, KeyOrigin, NotExamined, held_keys};
-use countersign_domain::caller::Caller;
-use countersign_domain::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem};
-use countersign_domain::reason::Reason;
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::trust::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem};
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::reason::Reason;
 use countersign_jose::{DescribedKey, KeySet};
 use countersign_proto::common::duration;
 use countersign_proto::status::Refusal;

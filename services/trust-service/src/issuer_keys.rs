@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use countersign_domain::issuer::{HostBase, IssuerBases};
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::issuing::issuer::{HostBase, IssuerBases};
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::KeySet;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
 use countersign_proto::issuer_v1::{GetJsonWebKeySetRequest, GetJsonWebKeySetResponse};

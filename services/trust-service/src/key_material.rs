@@ -1,9 +1,9 @@
 //! Reads the keys and certificates that somebody wants to store with a trusted issuer.
 
 use countersign_discovery::Authorities;
-use countersign_domain::key_source::{KeySource, KeyUses, UploadedKeySet};
-use countersign_domain::trusted_issuer::TrustedIssuerSettings;
-use countersign_domain::violation::Violations;
+use countersign_domain::trust::key_source::{KeySource, KeyUses, UploadedKeySet};
+use countersign_domain::trust::trusted_issuer::TrustedIssuerSettings;
+use countersign_domain::values::violation::Violations;
 use countersign_jose::{KeySet, UnusableKey};
 
 const KEY_SET: &str = "trusted_issuer.jwks";

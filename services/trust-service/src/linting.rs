@@ -2,12 +2,12 @@
 //!
 //! A write is compared with fewer others than a question, as overlap refuses nothing and every write would pay for it.
 
-use countersign_domain::comparison;
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::lint::{self, Finding, LintInput};
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
-use countersign_domain::violation::Violations;
+use countersign_domain::insight::comparison;
+use countersign_domain::insight::lint::{self, Finding, LintInput};
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::{self as wire, LintTrustRelationshipRequest, LintTrustRelationshipResponse};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use countersign_discovery::Discovery;
-use countersign_domain::time::Entropy;
+use countersign_domain::values::time::Entropy;
 use countersign_runtime::ambient::{SystemClock, SystemEntropy};
 use countersign_runtime::client::PeerChannel;
 use countersign_runtime::process::{self, Program};

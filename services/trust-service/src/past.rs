@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use countersign_domain::audit::{AuditEvent, AuditedDecision};
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::time::Timestamp;
+use countersign_domain::exchange::audit::{AuditEvent, AuditedDecision};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::time::Timestamp;
 use countersign_proto::status::Refusal;
 use countersign_store::trust::{TrustStore, Which};
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry};
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry};
+use countersign_domain::values::id::WorkspaceId;
 use countersign_runtime::health::Condition;
 use countersign_runtime::outage::Outage;
 use countersign_store::trust::{FeedChanges, FeedPosition, FollowedChange, TrustStore};

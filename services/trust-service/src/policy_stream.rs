@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::policy_feed::{PolicyChange, PolicySnapshot};
-use countersign_domain::trust_relationship::TrustRelationship;
-use countersign_domain::trusted_issuer::TrustedIssuer;
+use countersign_domain::trust::policy_feed::{PolicyChange, PolicySnapshot};
+use countersign_domain::trust::trust_relationship::TrustRelationship;
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::id::WorkspaceId;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust::policy::{PolicyEvent, PolicyRequest};
 use countersign_proto::trust_v1::policy_service_server::{PolicyService, PolicyServiceServer};
@@ -83,7 +83,7 @@ struct Loaded {
 impl Stream {
     async fn run(
         mut self,
-        directory: Vec<countersign_domain::policy_feed::DirectoryEntry>,
+        directory: Vec<countersign_domain::trust::policy_feed::DirectoryEntry>,
         mut requests: Streaming<WatchPoliciesRequest>,
         mut batches: broadcast::Receiver<Arc<Batch>>,
         shutdown: Shutdown,

@@ -3,17 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use countersign_domain::audit::AuditedDecision;
-use countersign_domain::draft::Given;
-use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::policy_feed::{PolicyChange, PolicySnapshot};
-use countersign_domain::presentation::Presentation;
-use countersign_domain::preview::{Affected, Effect, Preview, Previewer};
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Timestamp;
-use countersign_domain::trust_relationship::TrustRelationship;
-use countersign_domain::violation::Violations;
+use countersign_domain::exchange::audit::AuditedDecision;
+use countersign_domain::exchange::presentation::Presentation;
+use countersign_domain::insight::preview::{Affected, Effect, Preview, Previewer};
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::policy_feed::{PolicyChange, PolicySnapshot};
+use countersign_domain::trust::trust_relationship::TrustRelationship;
+use countersign_domain::values::draft::Given;
+use countersign_domain::values::id::TrustRelationshipId;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{given_duration, mask_paths, timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1 as wire;
@@ -61,7 +61,7 @@ impl TrustRelationships {
             check_grantable(&caller, proposed.current.as_ref().map(|current| &current.settings), &proposed.settings)?;
             let id = proposed.current.as_ref().map(|current| &current.id);
             let linted = Linted { issuer: &issuer, id, settings: &proposed.settings };
-            findings = self.findings(&linted, countersign_domain::lint::MAX_OTHERS).await?;
+            findings = self.findings(&linted, countersign_domain::insight::lint::MAX_OTHERS).await?;
         }
         let now = self.0.now();
         let since = now.checked_sub(window).unwrap_or(Timestamp::MIN);

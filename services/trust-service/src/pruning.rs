@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_store::database::StoreError;
 use countersign_store::trust::TrustStore;
 use tokio::time::{MissedTickBehavior, interval, sleep};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::violation::Violations;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::read;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::reachable_scope_service_server::{ReachableScopeService, ReachableScopeServiceServer};

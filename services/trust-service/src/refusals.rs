@@ -2,8 +2,8 @@
 
 use std::error::Error as _;
 
-use countersign_domain::reason::Reason;
-use countersign_domain::violation::Violations;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common;
 use countersign_proto::status::Refusal;
 use countersign_store::database::StoreError;

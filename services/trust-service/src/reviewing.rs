@@ -3,14 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use countersign_domain::audit::AuditedDecision;
-use countersign_domain::hygiene::{self, Seen, Usage, Window};
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer_health::IssuerHealth;
-use countersign_domain::time::Timestamp;
-use countersign_domain::trust_relationship::TrustRelationship;
-use countersign_domain::trusted_issuer::TrustedIssuer;
-use countersign_domain::violation::Violations;
+use countersign_domain::exchange::audit::AuditedDecision;
+use countersign_domain::insight::review::{self, Seen, Usage, Window};
+use countersign_domain::trust::issuer_health::IssuerHealth;
+use countersign_domain::trust::trust_relationship::TrustRelationship;
+use countersign_domain::trust::trusted_issuer::TrustedIssuer;
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{given_duration, read, text, timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1 as wire;
@@ -74,7 +74,7 @@ impl TrustRelationships {
                 key: text(relationship.settings.key.as_ref()),
                 last_use_time: last_used_at.map(timestamp),
                 exchanges: i64::try_from(seen.exchanges()).unwrap_or(i64::MAX),
-                findings: hygiene::review(&usage).into_iter().map(Into::into).collect(),
+                findings: review::review(&usage).into_iter().map(Into::into).collect(),
             })
         });
         let reviews = reviews.collect();

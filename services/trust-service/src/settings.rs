@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use countersign_discovery::DiscoverySettings;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_runtime::config::{
     self, Database, InternalTls, InvalidDeploymentSecret, InvalidPublicUrl, Listen, OptionalUrl, Peer, Problems, SecretText,

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_discovery::Discovery;
-use countersign_domain::deployment_audience::DeploymentAudience;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
-use countersign_domain::preset::Preset;
-use countersign_domain::time::{Clock, Entropy};
+use countersign_domain::trust::preset::Preset;
+use countersign_domain::values::deployment_audience::DeploymentAudience;
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::values::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
 use countersign_proto::trust_v1::audit_service_server::AuditServiceServer;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipServiceServer;

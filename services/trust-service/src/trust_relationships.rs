@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use countersign_domain::caller::Caller;
-use countersign_domain::etag::Etag;
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::lint::Finding;
-use countersign_domain::name::Scope;
-use countersign_domain::permission::{self, Permission, ScopeNotGrantable};
-use countersign_domain::reachable_scopes::issues_own;
-use countersign_domain::reason::Reason;
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
-use countersign_domain::violation::Violations;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::access::permission::{self, Permission, ScopeNotGrantable};
+use countersign_domain::access::reachable_scopes::issues_own;
+use countersign_domain::insight::lint::Finding;
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
+use countersign_domain::values::etag::Etag;
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::name::Scope;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{mask_paths, read, read_optional, timestamp};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::trust_relationship_service_server::TrustRelationshipService;

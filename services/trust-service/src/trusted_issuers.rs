@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use countersign_domain::caller::Caller;
-use countersign_domain::etag::Etag;
-use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
-use countersign_domain::name::Scope;
-use countersign_domain::permission::check_grantable;
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
-use countersign_domain::violation::Violations;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::access::permission::check_grantable;
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
+use countersign_domain::values::etag::Etag;
+use countersign_domain::values::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::name::Scope;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::trusted_issuer_service_server::TrustedIssuerService;

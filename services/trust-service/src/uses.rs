@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
-use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::values::id::TrustRelationshipId;
+use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_store::database::StoreError;
 use countersign_store::trust::TrustStore;

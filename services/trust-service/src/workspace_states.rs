@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry};
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry};
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::WorkspaceId;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust::workspace_state::WorkspaceStateEvent;
 use countersign_proto::trust_v1::workspace_state_service_server::{WorkspaceStateService, WorkspaceStateServiceServer};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use countersign_domain::caller::Caller;
-use countersign_domain::etag::Etag;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::violation::Violations;
-use countersign_domain::workspace::{Workspace, WorkspaceDraft, WorkspaceSettings};
+use countersign_domain::access::caller::Caller;
+use countersign_domain::trust::workspace::{Workspace, WorkspaceDraft, WorkspaceSettings};
+use countersign_domain::values::etag::Etag;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::mask_paths;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::workspace_service_server::WorkspaceService;

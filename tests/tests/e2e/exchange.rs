@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
 use countersign_proto::issuer_v1::IssueIdTokenRequest;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;

@@ -1,6 +1,6 @@
 //! Why a token was refused, asked of a real gateway.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::exchange_v1::ExplainExchangeRequest;
 use countersign_proto::trust_v1::claim_condition::Test;
 use countersign_proto::trust_v1::claim_value::Kind;

@@ -1,7 +1,7 @@
 //! Tokens made to be looked at: what they say before their signature verifies leads nowhere and is repeated nowhere.
 
-use countersign_domain::reason::Reason;
-use countersign_domain::signature_algorithm::SignatureAlgorithm::Es256;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm::Es256;
 use countersign_testkit::claims::ClaimSet;
 use countersign_testkit::hostile_keys;
 use countersign_testkit::identity_provider::{Behaviour, IdentityProvider};

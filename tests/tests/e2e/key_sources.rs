@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_testkit::claims::{self, ClaimSet};
 use countersign_testkit::clock::system_time;
 use countersign_testkit::identity_provider::{Behaviour, CertificateAuthority, IdentityProvider, Leaf};
@@ -115,7 +115,7 @@ async fn s17_an_issuer_whose_keys_are_uploaded_is_never_contacted() {
 
     let answer = team.present(&cluster.sign(&pod())).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    cluster.rotate(countersign_domain::signature_algorithm::SignatureAlgorithm::Es256);
+    cluster.rotate(countersign_domain::values::signature_algorithm::SignatureAlgorithm::Es256);
     let unknown_key = team.present(&cluster.sign(&pod().with("jti", "another"))).await;
     assert_eq!(unknown_key.reason(), Some(wire_name(Reason::SubjectTokenNotTrusted).as_str()), "{}", unknown_key.body);
     assert_eq!(cluster.connections(), 0);

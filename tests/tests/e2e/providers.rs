@@ -3,7 +3,7 @@
 //! Every provider is imitated by an issuer of its own, at the path and with the key set, the header and the claims that the real
 //! one has. All of them are trusted by one workspace each, of one deployment.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::common::duration;
 use countersign_proto::trust_v1::{ReplayPolicy, TrustRelationship, TrustedIssuer};
 use countersign_testkit::claims::{ClaimSet, Layout, layouts};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
 use countersign_proto::trust_v1::TrustRelationship;
 use countersign_testkit::identity_provider::IdentityProvider;
@@ -113,7 +113,8 @@ async fn s63_before_the_signature_verifies_every_cause_looks_the_same() {
     let scene = Scene::in_deployment(shared()).await;
     let stranger = IdentityProvider::start();
     let claims = scene.claims().with("iss", scene.provider.issuer_url());
-    let unpublished = scene.provider.rotate_unpublished(countersign_domain::signature_algorithm::SignatureAlgorithm::Es256);
+    let unpublished =
+        scene.provider.rotate_unpublished(countersign_domain::values::signature_algorithm::SignatureAlgorithm::Es256);
     let (input, _) = scene.token().rsplit_once('.').map(|(input, signature)| (input.to_owned(), signature.to_owned())).unwrap();
     let unknown_workspace = "ws_00000000000000000000000000".to_owned();
 

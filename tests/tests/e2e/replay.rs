@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
 use countersign_testkit::redis::sentinel::SentinelRedis;
 use countersign_testkit::status::wire_name;

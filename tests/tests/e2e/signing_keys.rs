@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use countersign_domain::permission::Permission::{ExchangesExplain, IssuersGet, TrustedIssuersGet};
+use countersign_domain::access::permission::Permission::{ExchangesExplain, IssuersGet, TrustedIssuersGet};
 use countersign_proto::exchange_v1::ExplainExchangeRequest;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::issuer_v1::ListIssuersRequest;

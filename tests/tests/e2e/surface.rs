@@ -1,6 +1,6 @@
 //! What a client with nothing but an address can find out, and what it cannot reach.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::exchange_v1::ExchangeTokenRequest;
 use countersign_proto::issuer_v1::SignAccessTokensRequest;

@@ -1,5 +1,6 @@
 //! Rules of the source tree that no compiler checks: which crate may know which, and where files belong.
 
+mod circles;
 mod presets;
 mod statements;
 

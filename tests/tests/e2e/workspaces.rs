@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use countersign_domain::permission::{Permission, Reach};
+use countersign_domain::access::permission::{Permission, Reach};
 use countersign_proto::exchange_v1::ExplainExchangeRequest;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::issuer_v1 as issuer;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use countersign_domain::time::{Clock as _, Timestamp};
+use countersign_domain::values::time::{Clock as _, Timestamp};
 use countersign_proto::common;
 use countersign_proto::trust_v1::audit_service_client::AuditServiceClient;
 use countersign_proto::trust_v1::{AuditDecision, AuditEvent, ListAuditEventsRequest, Presentation};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use countersign_domain::time::Clock as _;
+use countersign_domain::values::time::Clock as _;
 use countersign_runtime::ambient::SystemClock;
 
 use crate::certificates::{self, CertsError, Files, SERVICES};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use countersign_domain::profile::{Profile, ProfileDefinition};
+use countersign_domain::issuing::profile::{Profile, ProfileDefinition};
 use countersign_proto::common;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
 use countersign_proto::issuer_v1::{CreateIssuerRequest, DeleteIssuerRequest, Issuer, KeyCustody, ListIssuersRequest};

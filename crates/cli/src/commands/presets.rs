@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
-use countersign_domain::key_source::KeyUses;
-use countersign_domain::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
-use countersign_domain::token_type::TokenType;
+use countersign_domain::trust::key_source::KeyUses;
+use countersign_domain::trust::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
+use countersign_domain::values::token_type::TokenType;
 use countersign_runtime::disclosure::is_plain_word;
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use countersign_domain::reason::Reason;
-use countersign_domain::token_type::TokenType;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::token_type::TokenType;
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy};
 use countersign_proto::issuer_v1::IssueIdTokenRequest;
 use countersign_proto::issuer_v1::token_service_client::TokenServiceClient;

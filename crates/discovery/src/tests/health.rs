@@ -1,6 +1,6 @@
 //! What operators are shown of a source.
 
-use countersign_domain::issuer_health::IssuerProblem;
+use countersign_domain::trust::issuer_health::IssuerProblem;
 use tokio::time::Instant;
 
 use super::*;

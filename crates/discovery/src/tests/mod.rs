@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_jose::KeySet;
 use countersign_store::key_set_cache::KeySetCache;
 use countersign_testkit::clock::SeededEntropy;

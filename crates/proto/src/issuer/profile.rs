@@ -1,6 +1,6 @@
 //! Definitions of profiles. What is wrong with one is for the domain to say: the wire can hold nothing that it cannot read.
 
-use countersign_domain::profile::{AttributeDefinition, ClaimDefinition, ProfileDefinition, SubjectFormDefinition};
+use countersign_domain::issuing::profile::{AttributeDefinition, ClaimDefinition, ProfileDefinition, SubjectFormDefinition};
 
 use crate::issuer_v1 as wire;
 use crate::issuer_v1::profile_claim::Source;
@@ -116,7 +116,7 @@ impl From<ClaimDefinition> for wire::ProfileClaim {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::profile::Profile;
+    use countersign_domain::issuing::profile::Profile;
 
     use super::*;
 

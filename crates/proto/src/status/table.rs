@@ -1,6 +1,6 @@
 //! The table of reasons: what each is called in protobuf, gRPC, OAuth and HTTP.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use http::StatusCode;
 use tonic::Code;
 

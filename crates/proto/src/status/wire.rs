@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use countersign_domain::reason::Reason;
-use countersign_domain::violation::Violation;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::violation::Violation;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -106,8 +106,8 @@ impl Refusal {
 mod tests {
     use std::time::Duration;
 
-    use countersign_domain::permission::Permission;
-    use countersign_domain::violation::Violations;
+    use countersign_domain::access::permission::Permission;
+    use countersign_domain::values::violation::Violations;
 
     use super::*;
 

@@ -1,12 +1,12 @@
 //! The audit log: gateways write refusals and read one back, trust-service reads and answers, operators read everything.
 
-use countersign_domain::audit::{
+use countersign_domain::exchange::audit::{
     AllowedExchange, AuditEvent, AuditedDecision, CountedRefusals, NewRefusal, Refusals, RefusedExchange,
 };
-use countersign_domain::commit::ExchangeAudit;
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::presentation::{KeptClaims, Presentation};
-use countersign_domain::violation::Violations;
+use countersign_domain::exchange::commit::ExchangeAudit;
+use countersign_domain::exchange::presentation::{KeptClaims, Presentation};
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::values::violation::Violations;
 
 use crate::common::{duration, read, read_duration, read_list, read_optional, read_time, text, texts, timestamp};
 use crate::trust_v1 as wire;
@@ -252,9 +252,9 @@ impl From<&AuditEvent> for wire::AuditEvent {
 mod tests {
     use std::time::Duration;
 
-    use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-    use countersign_domain::reason::Reason;
-    use countersign_domain::time::Timestamp;
+    use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+    use countersign_domain::values::reason::Reason;
+    use countersign_domain::values::time::Timestamp;
     use serde_json::json;
 
     use super::*;

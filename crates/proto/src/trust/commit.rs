@@ -1,7 +1,7 @@
 //! The commit point: gateways write the request, trust-service reads it, and the outcomes go back.
 
-use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, MAX_BATCH, ReplayMark};
-use countersign_domain::violation::Violations;
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, MAX_BATCH, ReplayMark};
+use countersign_domain::values::violation::Violations;
 
 use super::audit::{read_hash, read_presentation, read_request_id};
 use crate::common::{read, read_list, read_time, texts, timestamp};
@@ -158,10 +158,10 @@ fn read_audit(path: &str, audit: wire::ExchangeAudit, violations: &mut Violation
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::exchange_request::ExchangeRequest;
-    use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-    use countersign_domain::presentation::Presentation;
-    use countersign_domain::time::Timestamp;
+    use countersign_domain::exchange::presentation::Presentation;
+    use countersign_domain::exchange::request::ExchangeRequest;
+    use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+    use countersign_domain::values::time::Timestamp;
 
     use super::*;
 

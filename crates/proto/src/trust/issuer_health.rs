@@ -1,7 +1,7 @@
 //! How the keys of trusted issuers fare: gateways report it, trust-service stores and answers it.
 
-use countersign_domain::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem, MAX_REPORTS};
-use countersign_domain::violation::Violations;
+use countersign_domain::trust::issuer_health::{HeldKeys, IssuerHealth, IssuerHealthReport, IssuerProblem, MAX_REPORTS};
+use countersign_domain::values::violation::Violations;
 
 use crate::common::{read, read_list, read_time, read_timestamp, texts, timestamp};
 use crate::trust_v1 as wire;
@@ -145,8 +145,8 @@ fn count(number: u32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
-    use countersign_domain::time::Timestamp;
+    use countersign_domain::values::id::{TrustedIssuerId, WorkspaceId};
+    use countersign_domain::values::time::Timestamp;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What the linter found.
 
-use countersign_domain::lint::{Finding, Severity};
+use countersign_domain::insight::lint::{Finding, Severity};
 
 use crate::trust_v1 as wire;
 

@@ -2,14 +2,14 @@
 //!
 //! What a gateway cannot read it must not guess: one unreadable resource makes the whole message an error.
 
-use countersign_domain::draft::{Given, Unreadable};
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
-use countersign_domain::time::Timestamp;
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
-use countersign_domain::violation::Violations;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipDraft, TrustRelationshipSettings};
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft, TrustedIssuerSettings};
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::draft::{Given, Unreadable};
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::violation::Violations;
 
 use super::resources::read_state;
 use crate::common::{read, read_list, read_time, texts};
@@ -21,9 +21,9 @@ use wire::watch_policies_response::Response;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyRequest {
     /// A workspace's policy, and its changes from then on.
-    Load(countersign_domain::id::WorkspaceId),
+    Load(countersign_domain::values::id::WorkspaceId),
     /// No more of a workspace's changes.
-    Forget(countersign_domain::id::WorkspaceId),
+    Forget(countersign_domain::values::id::WorkspaceId),
     /// A barrier, answered by [`PolicyEvent::Synced`] with the same number.
     Sync(u64),
 }
@@ -48,7 +48,7 @@ pub enum PolicyEvent {
         last: bool,
     },
     /// The answer to [`PolicyRequest::Load`] of a workspace that does not exist.
-    NoSuchWorkspace(countersign_domain::id::WorkspaceId),
+    NoSuchWorkspace(countersign_domain::values::id::WorkspaceId),
     /// A change of a loaded workspace.
     PolicyChange(PolicyChange),
     /// Everything committed before the server received the barrier has been sent.
@@ -328,12 +328,12 @@ fn violation(field: &str, description: &str) -> Violations {
 mod tests {
     use std::time::Duration;
 
-    use countersign_domain::grant::Grant;
-    use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-    use countersign_domain::key_source::KeySource;
-    use countersign_domain::replay_policy::ReplayPolicy;
-    use countersign_domain::signature_algorithm::SignatureAlgorithm;
-    use countersign_domain::token_type::TokenType;
+    use countersign_domain::trust::key_source::KeySource;
+    use countersign_domain::values::grant::Grant;
+    use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+    use countersign_domain::values::replay_policy::ReplayPolicy;
+    use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+    use countersign_domain::values::token_type::TokenType;
 
     use super::*;
 

@@ -1,13 +1,13 @@
 //! Workspaces, trusted issuers and trust relationships.
 
-use countersign_domain::claim_condition::{ClaimCondition, ClaimConditionDraft, ClaimTest, ClaimValue};
-use countersign_domain::draft::{Given, Unreadable};
-use countersign_domain::etag::Etag;
-use countersign_domain::key_source::KeySource;
-use countersign_domain::replay_policy::ReplayPolicy;
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipDraft};
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft};
-use countersign_domain::workspace::{Workspace, WorkspaceDraft, WorkspaceState};
+use countersign_domain::trust::claim_condition::{ClaimCondition, ClaimConditionDraft, ClaimTest, ClaimValue};
+use countersign_domain::trust::key_source::KeySource;
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipDraft};
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerDraft};
+use countersign_domain::trust::workspace::{Workspace, WorkspaceDraft, WorkspaceState};
+use countersign_domain::values::draft::{Given, Unreadable};
+use countersign_domain::values::etag::Etag;
+use countersign_domain::values::replay_policy::ReplayPolicy;
 
 use crate::common::{duration, given_duration, given_timestamp, text, texts, timestamp};
 use crate::trust_v1 as wire;

@@ -1,8 +1,8 @@
 //! The state of workspaces: trust-service writes, issuer-service reads.
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::violation::Violations;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::violation::Violations;
 
 use super::policy::required_state;
 use crate::common::read;

@@ -5,17 +5,17 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use countersign_domain::access_token;
-use countersign_domain::caller::{Authority, Caller};
-use countersign_domain::claims::Claims;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::lineage::Lineage;
-use countersign_domain::name::AccessTokenSubject;
-use countersign_domain::permission::{Authorization, Reach};
-use countersign_domain::reason::Reason;
-use countersign_domain::time::{Clock, Timestamp};
-use countersign_domain::token_type::TokenType;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::access::caller::{Authority, Caller};
+use countersign_domain::access::permission::{Authorization, Reach};
+use countersign_domain::exchange::access_token;
+use countersign_domain::exchange::claims::Claims;
+use countersign_domain::exchange::lineage::Lineage;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::name::AccessTokenSubject;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::{Clock, Timestamp};
+use countersign_domain::values::token_type::TokenType;
 use countersign_jose::{KeySet, SignatureAlgorithm, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError};
 use countersign_proto::status::Refusal;
 

@@ -6,7 +6,7 @@
 //! ```
 //! # use countersign_runtime::auth;
 //! # use countersign_proto::status::Refusal;
-//! # use countersign_domain::id::WorkspaceId;
+//! # use countersign_domain::values::id::WorkspaceId;
 //! # struct GetWorkspaceRequest;
 //! fn get(request: &tonic::Request<GetWorkspaceRequest>, id: &WorkspaceId) -> Result<(), Refusal> {
 //!     let caller = auth::caller(request)?;
@@ -23,10 +23,10 @@ use std::sync::Arc;
 
 use access_token::AccessTokens;
 pub use access_token::{KeySource, StateUnknown, WorkspaceStates};
-use countersign_domain::caller::{Authority, Caller};
-use countersign_domain::permission::Permission;
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Clock;
+use countersign_domain::access::caller::{Authority, Caller};
+use countersign_domain::access::permission::Permission;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Clock;
 use countersign_proto::status::Refusal;
 use http::{HeaderMap, header};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use countersign_domain::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
+use countersign_domain::values::issuer_url::{InvalidUrl, IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::{DeploymentSecret, SecretTooShort};
 
 use crate::disclosure::FileName;

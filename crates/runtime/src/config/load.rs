@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use countersign_domain::violation::Violation;
+use countersign_domain::values::violation::Violation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};

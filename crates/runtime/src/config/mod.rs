@@ -5,7 +5,7 @@
 //!
 //! ```
 //! # use std::path::PathBuf;
-//! # use countersign_domain::issuer_url::LoopbackHttp;
+//! # use countersign_domain::values::issuer_url::LoopbackHttp;
 //! # use countersign_runtime::config::{self, Database, InternalTls, Listen, Peer, Problems, Settings, Telemetry};
 //! # use serde::{Deserialize, Serialize};
 //! #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::middleware::Next;
 use axum::response::Response;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use http::Request;
 use tonic::{Code, Status};

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use futures::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, Request};

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::{BOOTSTRAP_TOKEN, Keys, Service, bootstrap, call};
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::permission::{Access, Permission, Reach};
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Clock as _;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::access::permission::{Access, Permission, Reach};
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Clock as _;
 use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::access::TABLE;

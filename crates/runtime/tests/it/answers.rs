@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1::GetJsonWebKeySetRequest;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
 use countersign_proto::status::Refusal;

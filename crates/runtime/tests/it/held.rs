@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use countersign_runtime::concurrency::Share;
 use countersign_runtime::server::Limits;

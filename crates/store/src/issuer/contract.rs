@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::issuer::{FormerSubjects, IssuerDraft, IssuerSettings};
-use countersign_domain::profile::Profile;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::signing_key::RotationPolicy;
-use countersign_domain::violation::Violations;
+use countersign_domain::issuing::issuer::{FormerSubjects, IssuerDraft, IssuerSettings};
+use countersign_domain::issuing::profile::Profile;
+use countersign_domain::issuing::signing_key::RotationPolicy;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::violation::Violations;
 use countersign_testkit::postgres::Postgres;
 use sea_orm::ConnectionTrait as _;
 

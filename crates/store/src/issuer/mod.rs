@@ -15,12 +15,12 @@ mod sea;
 mod contract;
 
 use async_trait::async_trait;
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::issuer::Issuer;
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::name::KeyId;
-use countersign_domain::signing_key::{Retirement, ServedKeySets, SigningKeyRecord};
-use countersign_domain::time::Timestamp;
+use countersign_domain::issuing::issuer::Issuer;
+use countersign_domain::issuing::signing_key::{Retirement, ServedKeySets, SigningKeyRecord};
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::time::Timestamp;
 
 use crate::database::StoreError;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::time::Clock;
+use countersign_domain::values::time::Clock;
 use countersign_jose::secret::MacKey;
 use data_encoding::BASE64URL_NOPAD;
 

@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_domain::audit::{
+use countersign_domain::exchange::audit::{
     AllowedExchange, AuditEvent, AuditedDecision, CountedRefusals, NewRefusal, Refusals, RefusedExchange,
 };
-use countersign_domain::commit::{ExchangeAudit, ExchangeCommit};
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::id::{TrustRelationshipId, WorkspaceId};
-use countersign_domain::name::{Audience, Scope};
-use countersign_domain::presentation::{KeptClaims, Presentation};
-use countersign_domain::time::Timestamp;
+use countersign_domain::exchange::commit::{ExchangeAudit, ExchangeCommit};
+use countersign_domain::exchange::presentation::{KeptClaims, Presentation};
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::values::id::{TrustRelationshipId, WorkspaceId};
+use countersign_domain::values::name::{Audience, Scope};
+use countersign_domain::values::time::Timestamp;
 use sea_orm::ActiveValue::NotSet;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, OnConflict};
 use sea_orm::{

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
-use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
-use countersign_domain::time::Timestamp;
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::values::time::Timestamp;
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
@@ -141,7 +141,7 @@ impl Revisions {
 }
 
 fn judge(decided_on: Revisions, found: &Found, now: Timestamp) -> CommitOutcome {
-    let active = rows::state(countersign_domain::workspace::WorkspaceState::Active);
+    let active = rows::state(countersign_domain::trust::workspace::WorkspaceState::Active);
     let live = found.state.as_deref() == Some(active)
         && found.issuer_enabled == Some(true)
         && found.relationship_enabled == Some(true)

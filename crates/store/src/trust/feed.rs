@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
-use countersign_domain::time::Timestamp;
-use countersign_domain::workspace::Workspace;
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
+use countersign_domain::trust::workspace::Workspace;
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::time::Timestamp;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _,

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
+use countersign_domain::trust::issuer_health::{IssuerHealth, IssuerHealthReport};
+use countersign_domain::values::id::{TrustedIssuerId, WorkspaceId};
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QuerySelect as _,

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use countersign_domain::id::{TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::name::Scope;
-use countersign_domain::permission::RESERVED_SCOPE_PREFIX;
-use countersign_domain::reachable_scopes::{ReservedGrant, issues_own, reachable_scopes};
-use countersign_domain::time::Timestamp;
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::access::permission::RESERVED_SCOPE_PREFIX;
+use countersign_domain::access::reachable_scopes::{ReservedGrant, issues_own, reachable_scopes};
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::values::id::{TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::name::Scope;
+use countersign_domain::values::time::Timestamp;
 use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,

@@ -26,17 +26,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use countersign_domain::audit::{AuditEvent, NewRefusal};
-use countersign_domain::commit::{CommitOutcome, ExchangeCommit};
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport};
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::name::Scope;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
-use countersign_domain::time::Timestamp;
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
-use countersign_domain::workspace::{Workspace, WorkspaceSettings};
+use countersign_domain::exchange::audit::{AuditEvent, NewRefusal};
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
+use countersign_domain::trust::issuer_health::{IssuerHealth, IssuerHealthReport};
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::trust::workspace::{Workspace, WorkspaceSettings};
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::name::Scope;
+use countersign_domain::values::time::Timestamp;
 
 use sea_orm::{DatabaseTransaction, EntityTrait, Select};
 
@@ -179,7 +179,7 @@ pub trait TrustedIssuerStore: Send + Sync {
     /// Every scope below the reserved prefix that is obtained by whoever decides who the subjects of the issuer with this URL are, in
     /// this workspace, whether or not a relationship or the issuer is enabled ([`reachable_scopes`]).
     ///
-    /// [`reachable_scopes`]: countersign_domain::reachable_scopes
+    /// [`reachable_scopes`]: countersign_domain::access::reachable_scopes
     async fn reserved_scopes_behind(
         &self,
         workspace_id: &WorkspaceId,

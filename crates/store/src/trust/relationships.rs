@@ -1,9 +1,9 @@
 //! Trust relationships.
 
 use async_trait::async_trait;
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::time::Timestamp;
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::time::Timestamp;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqlErr,

@@ -5,15 +5,15 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use countersign_domain::issuer_health::{IssuerHealth, IssuerHealthReport, IssuerProblem};
-use countersign_domain::key_source::KeySource;
-use countersign_domain::policy_feed::DirectoryEntry;
-use countersign_domain::replay_policy::ReplayPolicy;
-use countersign_domain::time::Timestamp;
-use countersign_domain::token_type::TokenType;
-use countersign_domain::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
-use countersign_domain::workspace::{Workspace, WorkspaceState};
+use countersign_domain::trust::issuer_health::{IssuerHealth, IssuerHealthReport, IssuerProblem};
+use countersign_domain::trust::key_source::KeySource;
+use countersign_domain::trust::policy_feed::DirectoryEntry;
+use countersign_domain::trust::trust_relationship::{TrustRelationship, TrustRelationshipSettings};
+use countersign_domain::trust::trusted_issuer::{TrustedIssuer, TrustedIssuerSettings};
+use countersign_domain::trust::workspace::{Workspace, WorkspaceState};
+use countersign_domain::values::replay_policy::ReplayPolicy;
+use countersign_domain::values::time::Timestamp;
+use countersign_domain::values::token_type::TokenType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -1,9 +1,9 @@
 //! Workspaces.
 
 use async_trait::async_trait;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::time::Timestamp;
-use countersign_domain::workspace::{Workspace, WorkspaceSettings};
+use countersign_domain::trust::workspace::{Workspace, WorkspaceSettings};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::time::Timestamp;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,

@@ -1,7 +1,7 @@
 //! Writes that bear on exchanges.
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::time::Timestamp;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, DatabaseTransaction, DbErr, EntityTrait as _,

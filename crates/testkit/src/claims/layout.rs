@@ -1,7 +1,7 @@
 //! Whole tokens of real providers: header, key and claims.
 
-use countersign_domain::signature_algorithm::SignatureAlgorithm::{self, Es256, Es384, Rs256, Rs512};
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm::{self, Es256, Es384, Rs256, Rs512};
+use countersign_domain::values::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::delivery::CIRCLECI_ORGANIZATION;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::time::Timestamp;
 use serde_json::json;
 
 use super::ClaimSet;

@@ -1,10 +1,10 @@
 use std::sync::atomic::Ordering;
 
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::issuer_health::IssuerProblem;
-use countersign_domain::reason::Reason;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::time::Clock as _;
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::trust::issuer_health::IssuerProblem;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::time::Clock as _;
 use countersign_testkit::signer;
 
 use super::*;

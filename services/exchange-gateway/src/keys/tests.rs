@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use countersign_discovery::DiscoverySettings;
 use countersign_discovery::address::AddressRules;
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::key_source::KeySource;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::trusted_issuer::{TrustedIssuerDraft, TrustedIssuerSettings};
-use countersign_domain::violation::Violations;
+use countersign_domain::trust::key_source::KeySource;
+use countersign_domain::trust::trusted_issuer::{TrustedIssuerDraft, TrustedIssuerSettings};
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::violation::Violations;
 use countersign_testkit::clock::{SeededEntropy, TestClock};
 use countersign_testkit::identity_provider::{Behaviour, IdentityProvider};
 use countersign_testkit::signer::Signer;

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
-use countersign_domain::reason::Reason;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_testkit::signer;
 use countersign_testkit::wait::until;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ trait KeyIdText {
     fn text(&self) -> &str;
 }
 
-impl KeyIdText for countersign_domain::name::KeyId {
+impl KeyIdText for countersign_domain::values::name::KeyId {
     fn text(&self) -> &str {
         self.as_str()
     }
@@ -134,9 +134,9 @@ async fn s63_every_cause_before_the_signature_reads_the_same() {
     let mut disabled = trusted_issuer();
     disabled.settings.enabled = false;
     let mut with_disabled = policy(8, vec![relationship(SUBJECT)]);
-    with_disabled.apply(countersign_domain::policy_feed::PolicyChange {
+    with_disabled.apply(countersign_domain::trust::policy_feed::PolicyChange {
         workspace_id: workspace_id(),
-        state: countersign_domain::workspace::WorkspaceState::Active,
+        state: countersign_domain::trust::workspace::WorkspaceState::Active,
         policy_revision: 9,
         trusted_issuers: vec![disabled],
         trust_relationships: vec![],

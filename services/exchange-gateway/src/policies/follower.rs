@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry};
-use countersign_domain::time::Entropy;
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::time::Entropy;
 use countersign_proto::trust::policy::{PolicyEvent, PolicyRequest};
 use countersign_proto::trust_v1::WatchPoliciesRequest;
 use countersign_proto::trust_v1::policy_service_client::PolicyServiceClient;
@@ -80,7 +80,7 @@ enum StreamEnd {
     #[error("does not answer")]
     Silent,
     #[error("said what cannot be read: {0}")]
-    Unreadable(countersign_domain::violation::Violations),
+    Unreadable(countersign_domain::values::violation::Violations),
     /// Nobody needs policies any more.
     #[error("is not needed any more")]
     Abandoned,

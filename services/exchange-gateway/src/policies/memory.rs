@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::name::DisplayName;
-use countersign_domain::policy::WorkspacePolicy;
-use countersign_domain::policy_feed::{DirectoryEntry, PolicyChange};
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::policy::WorkspacePolicy;
+use countersign_domain::trust::policy_feed::{DirectoryEntry, PolicyChange};
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::name::DisplayName;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

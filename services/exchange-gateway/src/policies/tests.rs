@@ -1,9 +1,9 @@
 //! Through a real client on an in-process channel, against a trust-service that is played by the test.
 
 use async_trait::async_trait;
-use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange, PolicySnapshot};
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::TrustRelationshipId;
 use countersign_proto::trust::policy::{PolicyEvent, PolicyRequest};
 use countersign_proto::trust_v1::policy_service_server::{PolicyService, PolicyServiceServer};
 use countersign_proto::trust_v1::{WatchPoliciesRequest, WatchPoliciesResponse};
@@ -131,7 +131,7 @@ fn snapshot(revision: i64, relationships: usize) -> PolicySnapshot {
         trust_relationships: (0..relationships)
             .map(|number| {
                 let id = TrustRelationshipId::from_random((number as u128 + 100).to_be_bytes());
-                countersign_domain::trust_relationship::TrustRelationship { id, ..relationship(&format!("s{number}")) }
+                countersign_domain::trust::trust_relationship::TrustRelationship { id, ..relationship(&format!("s{number}")) }
             })
             .collect(),
     }

@@ -1,6 +1,6 @@
 //! What is told of refusals, and how much of it.
 
-use countersign_domain::exchange_request::ExchangeRequest;
+use countersign_domain::exchange::request::ExchangeRequest;
 use serde_json::{Value, json};
 
 use super::*;
@@ -96,8 +96,10 @@ async fn a_replayed_token_is_told_with_the_relationship_that_would_have_decided(
 #[tokio::test]
 async fn s63_what_does_not_verify_is_counted_by_cause_and_not_kept() {
     let world = World::new();
-    let stranger =
-        countersign_testkit::signer::Signer::new(countersign_domain::signature_algorithm::SignatureAlgorithm::Es256, "key-1");
+    let stranger = countersign_testkit::signer::Signer::new(
+        countersign_domain::values::signature_algorithm::SignatureAlgorithm::Es256,
+        "key-1",
+    );
     for number in 0..3 {
         let forged = stranger.sign(&world.claims());
         world.pipeline().exchange(input(forged, &format!("req-{number}"))).await.unwrap_err();

@@ -3,8 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_domain::id::TrustRelationshipId;
-use countersign_domain::trust_relationship::TrustRelationship;
+use countersign_domain::trust::trust_relationship::TrustRelationship;
+use countersign_domain::values::id::TrustRelationshipId;
 use countersign_proto::status::Refusal;
 use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
 

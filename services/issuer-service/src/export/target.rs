@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use countersign_domain::name::KeyId;
+use countersign_domain::values::name::KeyId;
 use countersign_runtime::disclosure::{is_plain_word, repeats};
 use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;

@@ -5,10 +5,10 @@ use std::sync::PoisonError;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
-use countersign_domain::signature_algorithm::SignatureAlgorithm::{self, EdDsa, Es256};
-use countersign_domain::violation::Violations;
+use countersign_domain::issuing::issuer::{Issuer, IssuerDraft, IssuerSettings};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm::{self, EdDsa, Es256};
+use countersign_domain::values::violation::Violations;
 use countersign_jose::sealed::KeyEncryptionKey;
 use countersign_store::issuer::SeaIssuerStore;
 use countersign_testkit::clock::TestClock;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::id::IssuerId;
-use countersign_domain::signing_key::KeyStep;
-use countersign_domain::time::Timestamp;
+use countersign_domain::issuing::signing_key::KeyStep;
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::time::Timestamp;
 use countersign_runtime::outage::Outage;
 use tokio::time::Instant;
 
@@ -123,7 +123,7 @@ impl Keeper {
 
     /// Whether no call makes the first keys of an issuer any more: its creator was killed or failed, or was of an older version.
     fn is_abandoned(&self, issuer: &LoadedIssuer, now: Timestamp) -> bool {
-        let since = |issuer: &countersign_domain::issuer::Issuer| issuer.created_at.checked_add(ABANDONED);
+        let since = |issuer: &countersign_domain::issuing::issuer::Issuer| issuer.created_at.checked_add(ABANDONED);
         let is_old = issuer.of_workspace().is_some_and(|issuer| since(issuer).is_ok_and(|at| at <= now));
         is_old && !self.makes_first_keys_of(issuer.identity.id())
     }

@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::id::IssuerId;
+use countersign_domain::values::id::IssuerId;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 

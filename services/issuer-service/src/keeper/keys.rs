@@ -1,18 +1,18 @@
 //! What is done to the keys of issuers: the first ones made, what is due written, one followed by another, one revoked.
 //!
-//! Everything is planned by [`Keyring`](countersign_domain::signing_key::Keyring), a pure function of the picture and the time,
+//! Everything is planned by [`Keyring`](countersign_domain::issuing::signing_key::Keyring), a pure function of the picture and the time,
 //! and written in one transaction, which the database refuses where the issuer changed since. So of two replicas that do the same
 //! thing one does it, and whoever is killed leaves all of it done or nothing.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::KeyCustody;
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::signing_key::{KeyStep, Rotation, RotationRefused, ServedKeySets};
-use countersign_domain::time::Timestamp;
+use countersign_domain::issuing::issuer::KeyCustody;
+use countersign_domain::issuing::signing_key::{KeyStep, Rotation, RotationRefused, ServedKeySets};
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::time::Timestamp;
 use countersign_store::issuer::{ChangeKeysOutcome, ChangedIssuer, IssuerIdentity, KeyChange, SealedSigningKey};
 use tokio::time::Instant;
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use countersign_domain::id::WorkspaceId;
+use countersign_domain::values::id::WorkspaceId;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// The owner of an issuer: a workspace, or the deployment itself.

@@ -5,14 +5,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm::Es256;
-use countersign_domain::signing_key::{ServedKeySets, SigningKeyState, signer};
-use countersign_domain::time::{Entropy, Timestamp};
-use countersign_domain::violation::Violations;
+use countersign_domain::issuing::issuer::{Issuer, IssuerDraft, IssuerSettings};
+use countersign_domain::issuing::signing_key::{ServedKeySets, SigningKeyState, signer};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm::Es256;
+use countersign_domain::values::time::{Entropy, Timestamp};
+use countersign_domain::values::violation::Violations;
 use countersign_jose::sealed::KeyEncryptionKey;
 use countersign_store::issuer::{
     ChangeKeysOutcome, CreateOutcome, IssuerChanges, IssuerPosition, KeyChange, SeaIssuerStore, WriteOutcome,

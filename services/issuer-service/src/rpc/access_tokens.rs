@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use countersign_domain::access_token;
-use countersign_domain::access_token_check::CheckedAccessToken;
-use countersign_domain::commit::MAX_BATCH;
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::exchange::access_token;
+use countersign_domain::exchange::access_token_check::CheckedAccessToken;
+use countersign_domain::exchange::commit::MAX_BATCH;
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_jose::{Signer, SigningError, json};
 use countersign_proto::common::{read_duration, timestamp};
 use countersign_proto::issuer_v1 as wire;

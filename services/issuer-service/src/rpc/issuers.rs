@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::caller::Caller;
-use countersign_domain::etag::Etag;
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSettings};
-use countersign_domain::profile::SubjectChange;
-use countersign_domain::time::{Clock, Entropy, Timestamp};
-use countersign_domain::violation::Violations;
-use countersign_domain::workspace::WorkspaceUse;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::issuing::issuer::{Issuer, IssuerDraft, IssuerNamespace, IssuerSettings};
+use countersign_domain::issuing::profile::SubjectChange;
+use countersign_domain::trust::workspace::WorkspaceUse;
+use countersign_domain::values::etag::Etag;
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::time::{Clock, Entropy, Timestamp};
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::{mask_paths, read};
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::issuer_service_server::IssuerService;

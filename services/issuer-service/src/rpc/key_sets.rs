@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_domain::issuer::IssuerBases;
-use countersign_domain::issuer_url::IssuerUrl;
+use countersign_domain::issuing::issuer::IssuerBases;
+use countersign_domain::values::issuer_url::IssuerUrl;
 use countersign_proto::common::duration;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::key_set_service_server::KeySetService;

@@ -9,8 +9,8 @@ pub(crate) mod tokens;
 use std::fmt::Display;
 use std::time::Duration;
 
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::violation::Violations;
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::read;
 use countersign_proto::status::Refusal;
 use countersign_store::database::StoreError;

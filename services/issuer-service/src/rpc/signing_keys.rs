@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use countersign_domain::caller::Caller;
-use countersign_domain::id::{IssuerId, WorkspaceId};
-use countersign_domain::name::KeyId;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::signing_key::{self, RotationRefused, SigningKeyRecord};
-use countersign_domain::time::{Clock, Timestamp};
-use countersign_domain::violation::Violations;
-use countersign_domain::workspace::WorkspaceUse;
+use countersign_domain::access::caller::Caller;
+use countersign_domain::issuing::signing_key::{self, RotationRefused, SigningKeyRecord};
+use countersign_domain::trust::workspace::WorkspaceUse;
+use countersign_domain::values::id::{IssuerId, WorkspaceId};
+use countersign_domain::values::name::KeyId;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::time::{Clock, Timestamp};
+use countersign_domain::values::violation::Violations;
 use countersign_proto::common::read;
 use countersign_proto::issuer;
 use countersign_proto::issuer_v1 as wire;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::permission::{Access, Permission, Reach};
-use countersign_domain::reason::Reason;
+use countersign_domain::access::permission::{Access, Permission, Reach};
+use countersign_domain::values::reason::Reason;
 use countersign_proto::access;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::access_token_service_client::AccessTokenServiceClient;

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use countersign_domain::issuer::KeyCustody;
-use countersign_domain::reason::Reason;
+use countersign_domain::issuing::issuer::KeyCustody;
+use countersign_domain::values::reason::Reason;
 use countersign_jose::{DeviceError, DeviceKeyId, KeyDevice, PublicJwk, SignatureAlgorithm, Signer, SigningError, SigningKey};
 use countersign_pkcs11::{Token, TokenSettings};
 use countersign_proto::issuer_v1 as wire;

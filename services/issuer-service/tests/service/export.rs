@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::{SigningKeyState as State, SigningKeyWait as Wait};
 use countersign_testkit::status::assert_refused;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use countersign_domain::id::IssuerId;
-use countersign_domain::issuer::{Issuer, IssuerDraft, IssuerSettings};
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Clock as _;
-use countersign_domain::violation::Violations;
+use countersign_domain::issuing::issuer::{Issuer, IssuerDraft, IssuerSettings};
+use countersign_domain::values::id::IssuerId;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Clock as _;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::key_set_service_client::KeySetServiceClient;
 use countersign_store::issuer::{CreateOutcome, IssuerQuotas, IssuerStore as _, SeaIssuerStore};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::id::{IssuerId, TrustRelationshipId, TrustedIssuerId, WorkspaceId};
-use countersign_domain::issuer::{HostBase, KeyCustody};
-use countersign_domain::issuer_url::LoopbackHttp;
+use countersign_domain::issuing::issuer::{HostBase, KeyCustody};
+use countersign_domain::values::id::{IssuerId, TrustRelationshipId, TrustedIssuerId, WorkspaceId};
+use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_jose::KeyDevice;
 use countersign_jose::sealed::{KeyEncryptionKey, KeyEncryptionKeys};
 use countersign_jose::secret::DeploymentSecret;
@@ -86,7 +86,7 @@ impl Ground {
             access_token_key_custody: KeyCustody::Sealed,
             export: None,
             trust: PlayedTrustService::with_active(1..=9),
-            workspace_staleness_limit: countersign_domain::workspace::STATE_STALENESS_LIMIT,
+            workspace_staleness_limit: countersign_domain::trust::workspace::STATE_STALENESS_LIMIT,
             folder: None,
         }
     }

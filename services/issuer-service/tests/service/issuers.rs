@@ -1,6 +1,6 @@
 //! Issuers as a resource.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::{assert_refused, violated_fields};
 use tonic::Code;

@@ -3,7 +3,7 @@
 use countersign_jose::Signer as _;
 use std::collections::BTreeSet;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::assert_refused;
 use countersign_testkit::wait;

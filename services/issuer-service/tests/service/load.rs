@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign_domain::time::{Clock as _, Timestamp};
+use countersign_domain::values::time::{Clock as _, Timestamp};
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::clock::TestClock;
 use countersign_testkit::wait;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use countersign_domain::profile::{Profile, ProfileDefinition};
-use countersign_domain::reason::Reason;
+use countersign_domain::issuing::profile::{Profile, ProfileDefinition};
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::{assert_refused, violated_fields};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! What a caller must hold to decide which subjects an issuer signs (SECURITY 69).
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::assert_refused;
 use tonic::{Code, Status};

@@ -1,6 +1,6 @@
 //! Changing the key that seals private keys.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::assert_refused;
 use tonic::Code;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use countersign_domain::permission::Permission;
-use countersign_domain::reason::Reason;
-use countersign_domain::time::{Clock as _, Timestamp};
+use countersign_domain::access::permission::Permission;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::{Clock as _, Timestamp};
 use countersign_proto::common::timestamp;
 use countersign_proto::issuer_v1 as wire;
 use countersign_proto::issuer_v1::{SigningKeyState as State, SigningKeyWait as Wait};

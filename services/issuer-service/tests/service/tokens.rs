@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::status::{assert_refused, violated_fields};
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::WorkspaceId;
 use countersign_proto::trust::workspace_state::WorkspaceStateEvent;
 use countersign_proto::trust_v1::reachable_scope_service_server::{ReachableScopeService, ReachableScopeServiceServer};
 use countersign_proto::trust_v1::workspace_state_service_server::{WorkspaceStateService, WorkspaceStateServiceServer};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use countersign_domain::issuer::Issuer;
-use countersign_domain::permission::{Access, Permission};
-use countersign_domain::reason::Reason;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::access::permission::{Access, Permission};
+use countersign_domain::issuing::issuer::Issuer;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::access;
 use countersign_proto::issuer_v1 as wire;
 use countersign_testkit::methods::call_with_empty_message;

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::issuer_v1::key_set_service_server::{KeySetService, KeySetServiceServer};

@@ -1,9 +1,9 @@
 //! The audit log over the wire.
 
-use countersign_domain::audit::{CountedRefusals, NewRefusal, Refusals, RefusedExchange};
-use countersign_domain::presentation::Presentation;
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Clock as _;
+use countersign_domain::exchange::audit::{CountedRefusals, NewRefusal, Refusals, RefusedExchange};
+use countersign_domain::exchange::presentation::Presentation;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Clock as _;
 use countersign_proto::trust::audit::append_request;
 use countersign_proto::trust_v1::{AuditDecision, GetRefusalRequest, ListAuditEventsRequest, ListAuditEventsResponse};
 use countersign_testkit::status::{assert_refused, violated_fields};

@@ -1,8 +1,8 @@
 //! Who may call, and what exists for him.
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::permission::Access;
-use countersign_domain::reason::Reason;
+use countersign_domain::access::permission::Access;
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::access;
 use countersign_proto::trust_v1::commit_service_client::CommitServiceClient;
 use countersign_proto::trust_v1::{

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use countersign_domain::commit::CommitOutcome::{self, Committed, Disabled, Replayed, Stale};
-use countersign_domain::commit::{ExchangeAudit, ExchangeCommit, ReplayMark};
-use countersign_domain::presentation::Presentation;
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Clock as _;
+use countersign_domain::exchange::commit::CommitOutcome::{self, Committed, Disabled, Replayed, Stale};
+use countersign_domain::exchange::commit::{ExchangeAudit, ExchangeCommit, ReplayMark};
+use countersign_domain::exchange::presentation::Presentation;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Clock as _;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust::commit::{commit_request, read_commit_response};
 use countersign_proto::trust_v1::{CommitExchangesRequest, TrustRelationship, UpdateTrustRelationshipRequest};

@@ -1,7 +1,7 @@
 //! Keys that are stored with trusted issuers, checks of issuers, and their health.
 
-use countersign_domain::reason::Reason;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_proto::common::timestamp;
@@ -23,7 +23,7 @@ fn key() -> Value {
 
 /// An issuer whose keys are these and end in an hour.
 fn uploaded(service: &Service, workspace_id: &str, keys: &[Value]) -> TrustedIssuer {
-    use countersign_domain::time::Clock as _;
+    use countersign_domain::values::time::Clock as _;
     let end = service.clock.now() + std::time::Duration::from_hours(1);
     TrustedIssuer {
         workspace_id: workspace_id.to_owned(),

@@ -1,6 +1,6 @@
 //! What the linter says, and what it refuses.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::trust_v1::{
     ClaimCondition, ClaimValue, CreateTrustRelationshipRequest, LintFinding, LintSeverity, LintTrustRelationshipRequest,
     TrustRelationship, TrustedIssuer, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest, claim_condition, claim_value,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use countersign_domain::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit};
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::presentation::{KeptClaims, Presentation};
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Clock as _;
+use countersign_domain::exchange::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit};
+use countersign_domain::exchange::presentation::{KeptClaims, Presentation};
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Clock as _;
 use countersign_proto::trust::commit::{commit_request, read_commit_response};
 use countersign_proto::trust_v1::{
     GetTrustRelationshipRequest, PreviewEffect, PreviewTrustRelationshipRequest, PreviewTrustRelationshipResponse,
@@ -97,7 +97,7 @@ async fn an_update_a_removal_and_a_new_relationship_are_previewed_and_change_not
     assert!(seen.findings.iter().any(|finding| finding.rule == "recyclable-tenant"), "{:?}", seen.findings);
 
     let condition = serde_json::from_str(r#"{"claim": "ref", "equals": "main"}"#).unwrap();
-    let condition: countersign_domain::claim_condition::ClaimCondition = condition;
+    let condition: countersign_domain::trust::claim_condition::ClaimCondition = condition;
     let asking = TrustRelationship { claim_conditions: vec![(&condition).into()], ..tenant.relationship.clone() };
     let seen = preview(&mut operator, changed(asking, &["claim_conditions"])).await.unwrap();
     assert_eq!(effects(&seen), [(PreviewEffect::Undecided, SUBJECT, 2)]);

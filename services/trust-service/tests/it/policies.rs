@@ -1,8 +1,8 @@
 //! The stream that gateways follow.
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange};
-use countersign_domain::reason::Reason;
+use countersign_domain::trust::policy_feed::{DirectoryChange, DirectoryEntry, PolicyChange};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::trust::policy::{PolicyEvent, PolicyRequest};
 use countersign_proto::trust_v1::{
     DeleteTrustRelationshipRequest, DeleteTrustedIssuerRequest, DeleteWorkspaceRequest, TrustRelationship,

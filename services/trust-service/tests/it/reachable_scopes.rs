@@ -1,6 +1,6 @@
 //! What subjects of an issuer obtain, as issuer-service asks for it.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::trust_v1::{
     ListReachableScopesRequest, TrustRelationship, TrustedIssuer, UpdateTrustRelationshipRequest, UpdateTrustedIssuerRequest,
 };
@@ -38,7 +38,7 @@ async fn s69_reserved_scopes_behind_an_issuer_are_listed_for_its_own_workspace_e
     assert_eq!(behind(&service, &ours.workspace.id, &url).await.unwrap(), [get, revoke]);
 
     // The same issuer in another workspace, another issuer, a workspace that does not exist.
-    let nowhere = countersign_domain::id::WorkspaceId::from_random([0xee; 16]).to_string();
+    let nowhere = countersign_domain::values::id::WorkspaceId::from_random([0xee; 16]).to_string();
     for (workspace_id, url) in [
         (&theirs.workspace.id, url.clone()),
         (&ours.workspace.id, format!("{url}/")),

@@ -1,6 +1,6 @@
 //! Trust relationships.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::common_v1::Grant;
 use countersign_proto::trust_v1::{
     CreateTrustRelationshipRequest, DeleteTrustRelationshipRequest, GetTrustRelationshipRequest, ListTrustRelationshipsRequest,

@@ -1,6 +1,6 @@
 //! Workspaces and trusted issuers.
 
-use countersign_domain::reason::Reason;
+use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use countersign_proto::trust_v1::{
     CreateTrustedIssuerRequest, CreateWorkspaceRequest, DeleteTrustedIssuerRequest, DeleteWorkspaceRequest,

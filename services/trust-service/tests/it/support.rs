@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings};
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::permission::Permission;
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::time::Clock as _;
+use countersign_domain::access::permission::Permission;
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::time::Clock as _;
 use countersign_jose::Signer as _;
 use countersign_jose::SigningKey;
 use countersign_jose::secret::DeploymentSecret;

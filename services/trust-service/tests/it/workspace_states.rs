@@ -1,7 +1,7 @@
 //! The stream that issuer-service follows.
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::id::WorkspaceId;
 use countersign_proto::trust::workspace_state::WorkspaceStateEvent;
 use countersign_proto::trust_v1::{
     DeleteWorkspaceRequest, UpdateWorkspaceRequest, WatchWorkspacesRequest, WatchWorkspacesResponse, Workspace,

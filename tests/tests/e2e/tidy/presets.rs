@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use countersign_domain::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
-use countersign_domain::replay_policy::ReplayPolicy;
+use countersign_domain::trust::preset::{Preset, PresetAudience, SubjectForm, SubjectPart, TokenIds};
+use countersign_domain::values::replay_policy::ReplayPolicy;
 
 use super::root;
 

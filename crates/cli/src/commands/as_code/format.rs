@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use countersign_domain::claim_condition::{ClaimCondition, ClaimConditionDraft};
-use countersign_domain::grant::Grant;
+use countersign_domain::trust::claim_condition::{ClaimCondition, ClaimConditionDraft};
+use countersign_domain::values::grant::Grant;
 use countersign_proto::common;
 use countersign_proto::trust_v1::{ReplayPolicy, TrustRelationship, TrustedIssuer};
 use serde::{Deserialize, Serialize};

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use countersign_domain::comparison::{Change, Reason, compare};
-use countersign_domain::trust_relationship::{TrustRelationshipDraft, TrustRelationshipSettings};
-use countersign_domain::trusted_issuer::TrustedIssuerSettings;
-use countersign_domain::violation::Violations;
+use countersign_domain::insight::comparison::{Change, Reason, compare};
+use countersign_domain::trust::trust_relationship::{TrustRelationshipDraft, TrustRelationshipSettings};
+use countersign_domain::trust::trusted_issuer::TrustedIssuerSettings;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::trust_v1::{TrustRelationship, TrustedIssuer};
 use serde::Serialize;
 

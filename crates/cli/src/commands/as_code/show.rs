@@ -2,7 +2,7 @@
 
 use std::io;
 
-use countersign_domain::comparison::Change;
+use countersign_domain::insight::comparison::Change;
 use serde::Serialize;
 
 use super::plan::{Action, Item, Plan};

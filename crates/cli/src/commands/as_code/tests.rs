@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::claim_condition::{ClaimConditionDraft, ClaimValue};
-use countersign_domain::comparison::Change;
-use countersign_domain::id::{TrustRelationshipId, TrustedIssuerId};
+use countersign_domain::insight::comparison::Change;
+use countersign_domain::trust::claim_condition::{ClaimConditionDraft, ClaimValue};
+use countersign_domain::values::id::{TrustRelationshipId, TrustedIssuerId};
 use countersign_proto::trust_v1::{ClaimCondition, TrustRelationship, TrustedIssuer};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -222,7 +222,7 @@ proptest! {
         let values = [ClaimValue::Text(value), ClaimValue::Integer(number), ClaimValue::Boolean(truth), ClaimValue::Text(element)];
         let conditions = values.into_iter().enumerate().map(|(place, value)| {
             let draft = ClaimConditionDraft { claim: format!("c{place}"), equals: Some(value), ..ClaimConditionDraft::default() };
-            ClaimCondition::from(&countersign_domain::claim_condition::ClaimCondition::try_from(draft).unwrap())
+            ClaimCondition::from(&countersign_domain::trust::claim_condition::ClaimCondition::try_from(draft).unwrap())
         });
         let relationship = TrustRelationship {
             display_name: name,
@@ -468,6 +468,7 @@ fn the_schema_knows_the_fields_that_are_read() {
         negated: true,
     };
     assert_eq!(properties("claim_condition"), keys(serde_json::to_value(condition).unwrap()));
-    let grant = countersign_domain::grant::Grant { resource_type: String::new(), resource_id: String::new(), actions: vec![] };
+    let grant =
+        countersign_domain::values::grant::Grant { resource_type: String::new(), resource_id: String::new(), actions: vec![] };
     assert_eq!(properties("grant"), keys(serde_json::to_value(grant).unwrap()));
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use countersign_domain::reason::Reason;
-use countersign_domain::time::Timestamp;
+use countersign_domain::values::reason::Reason;
+use countersign_domain::values::time::Timestamp;
 use countersign_proto::common;
 use countersign_proto::exchange_v1::exchange_service_client::ExchangeServiceClient;
 use countersign_proto::exchange_v1::{ExchangeTokenRequest, ExchangeTokenResponse};

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use countersign_domain::time::{Clock, Timestamp};
+use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_runtime::disclosure::FileName;
 use tokio::time::{Instant, sleep};
 

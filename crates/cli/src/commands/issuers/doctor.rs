@@ -2,7 +2,7 @@
 
 use clap::Args;
 use countersign_discovery::Inspector;
-use countersign_domain::relying_party::{self, Diagnosis, Document, RelyingParty, SeenIssuer};
+use countersign_domain::issuing::relying_party::{self, Diagnosis, Document, RelyingParty, SeenIssuer};
 use countersign_runtime::disclosure::SecretShape;
 use serde_json::{Value, json};
 use url::Url;
@@ -131,7 +131,7 @@ fn diagnosis_json(seen: &SeenIssuer, diagnosis: &Diagnosis, parties: &[RelyingPa
 
 #[cfg(test)]
 mod tests {
-    use countersign_domain::relying_party::OwnVerdict;
+    use countersign_domain::issuing::relying_party::OwnVerdict;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use countersign_domain::profile::Profile;
+use countersign_domain::issuing::profile::Profile;
 use countersign_proto::common;
 use countersign_proto::issuer_v1::{Issuer, SubjectChange, UpdateIssuerRequest};
 

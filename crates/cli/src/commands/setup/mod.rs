@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use countersign_discovery::Inspector;
-use countersign_domain::relying_party::RelyingParty;
-use countersign_domain::subject_match::SubjectMatch;
+use countersign_domain::issuing::relying_party::RelyingParty;
+use countersign_domain::values::subject_match::SubjectMatch;
 
 use crate::arguments::Session;
 use crate::failure::{Failure, Result};

@@ -1,9 +1,9 @@
 //! The tokens that a relying party is to trust.
 
-use countersign_domain::issuer_url::IssuerUrl;
-use countersign_domain::relying_party::{Obstacle, RelyingParty, Trusted};
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::subject_match::SubjectMatch;
+use countersign_domain::issuing::relying_party::{Obstacle, RelyingParty, Trusted};
+use countersign_domain::values::issuer_url::IssuerUrl;
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::subject_match::SubjectMatch;
 
 use super::trusted_side::TrustedSide;
 

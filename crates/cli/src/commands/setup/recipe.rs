@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use countersign_domain::subject_match::SubjectMatch;
+use countersign_domain::values::subject_match::SubjectMatch;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};

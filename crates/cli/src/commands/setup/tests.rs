@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::profile::{ClaimDefinition, Profile, ProfileDefinition};
+use countersign_domain::issuing::profile::{ClaimDefinition, Profile, ProfileDefinition};
+use countersign_domain::values::id::WorkspaceId;
 use countersign_proto::issuer_v1::Issuer;
 
 use super::*;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use countersign_domain::id::WorkspaceId;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
-use countersign_domain::profile::{Identity, IdentityContext, Profile, ProfileDefinition};
-use countersign_domain::signature_algorithm::SignatureAlgorithm;
-use countersign_domain::subject_match::SubjectMatch;
-use countersign_domain::violation::Violations;
+use countersign_domain::issuing::profile::{Identity, IdentityContext, Profile, ProfileDefinition};
+use countersign_domain::values::id::WorkspaceId;
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
+use countersign_domain::values::subject_match::SubjectMatch;
+use countersign_domain::values::violation::Violations;
 use countersign_proto::issuer_v1::issuer_service_client::IssuerServiceClient;
 use countersign_proto::issuer_v1::{GetIssuerRequest, Issuer};
 

@@ -1,6 +1,6 @@
 //! What becomes of an issuer's keys.
 
-use countersign_domain::signing_key::KeyPolicy;
+use countersign_domain::issuing::signing_key::KeyPolicy;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! What the audit log answers is what was told to it.
 
-use countersign_domain::audit::{AuditedDecision, CountedRefusals, Refusals, RefusedExchange};
-use countersign_domain::reason::Reason;
+use countersign_domain::exchange::audit::{AuditedDecision, CountedRefusals, Refusals, RefusedExchange};
+use countersign_domain::values::reason::Reason;
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign_domain::commit::CommitOutcome::{Committed, Disabled, Replayed, Stale};
+use countersign_domain::exchange::commit::CommitOutcome::{Committed, Disabled, Replayed, Stale};
 use sea_orm::{EntityTrait as _, QueryOrder as _};
 
 use super::*;

@@ -33,7 +33,7 @@ async fn the_directory_holds_every_workspace_and_its_urls(replicas: Replicas) {
     let [bare_entry, entry] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((&bare_entry.workspace_id, bare_entry.policy_revision), (&bare.id, 1));
     assert_eq!((&entry.workspace_id, entry.policy_revision, entry.state), (&tenant.workspace.id, 4, WorkspaceState::Active));
-    let mut urls: Vec<_> = entry.issuer_urls.iter().map(countersign_domain::issuer_url::IssuerUrl::as_str).collect();
+    let mut urls: Vec<_> = entry.issuer_urls.iter().map(countersign_domain::values::issuer_url::IssuerUrl::as_str).collect();
     urls.sort_unstable();
     assert_eq!(urls, ["https://cloud.rwx.com/mint", "https://second.example"]);
 }

@@ -1,6 +1,6 @@
 //! How the keys of trusted issuers fare.
 
-use countersign_domain::issuer_health::{HeldKeys, IssuerProblem};
+use countersign_domain::trust::issuer_health::{HeldKeys, IssuerProblem};
 
 use super::*;
 

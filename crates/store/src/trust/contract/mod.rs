@@ -10,17 +10,17 @@ mod resources;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_domain::commit::{ExchangeAudit, ReplayMark};
-use countersign_domain::exchange_request::ExchangeRequest;
-use countersign_domain::grant::Grant;
-use countersign_domain::issuer_url::LoopbackHttp;
-use countersign_domain::key_source::KeySource;
-use countersign_domain::presentation::{KeptClaims, Presentation};
-use countersign_domain::time::Entropy;
-use countersign_domain::trust_relationship::TrustRelationshipDraft;
-use countersign_domain::trusted_issuer::TrustedIssuerDraft;
-use countersign_domain::violation::Violations;
-use countersign_domain::workspace::WorkspaceState;
+use countersign_domain::exchange::commit::{ExchangeAudit, ReplayMark};
+use countersign_domain::exchange::presentation::{KeptClaims, Presentation};
+use countersign_domain::exchange::request::ExchangeRequest;
+use countersign_domain::trust::key_source::KeySource;
+use countersign_domain::trust::trust_relationship::TrustRelationshipDraft;
+use countersign_domain::trust::trusted_issuer::TrustedIssuerDraft;
+use countersign_domain::trust::workspace::WorkspaceState;
+use countersign_domain::values::grant::Grant;
+use countersign_domain::values::issuer_url::LoopbackHttp;
+use countersign_domain::values::time::Entropy;
+use countersign_domain::values::violation::Violations;
 use countersign_testkit::clock::SeededEntropy;
 use countersign_testkit::postgres::Postgres;
 use sea_orm::ConnectionTrait as _;
@@ -83,7 +83,7 @@ fn page() -> Page {
 }
 
 /// The writer may give any scope.
-fn anything(_: &countersign_domain::name::Scope) -> bool {
+fn anything(_: &countersign_domain::values::name::Scope) -> bool {
     true
 }
 

@@ -1,6 +1,6 @@
 //! Forgetting replay hashes beside commits and beside another pruner.
 
-use countersign_domain::commit::CommitOutcome::{Committed, Replayed};
+use countersign_domain::exchange::commit::CommitOutcome::{Committed, Replayed};
 use sea_orm::{QueryTrait as _, TransactionTrait as _};
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use countersign_domain::claim_condition::{ClaimCondition, ClaimConditionDraft};
+use countersign_domain::trust::claim_condition::{ClaimCondition, ClaimConditionDraft};
 use countersign_proto::trust_v1;
 
 use crate::text_file;

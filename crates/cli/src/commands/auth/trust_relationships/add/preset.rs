@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use countersign_domain::issuer_url::{IssuerUrl, LoopbackHttp};
-use countersign_domain::preset::{PartProblem, Preset};
-use countersign_domain::replay_policy::ReplayPolicy;
-use countersign_domain::subject_match::SubjectMatch;
+use countersign_domain::trust::preset::{PartProblem, Preset};
+use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
+use countersign_domain::values::replay_policy::ReplayPolicy;
+use countersign_domain::values::subject_match::SubjectMatch;
 use countersign_proto::common;
 use countersign_proto::trust_v1::{self, TrustedIssuer};
 
