@@ -343,6 +343,9 @@ mod tests {
     fn s13_numeric_dates_may_be_fractional_but_not_out_of_range() {
         let fractional = with("exp", json!(1_700_000_600.25)).unwrap();
         assert_eq!(fractional.expires_at, Timestamp::new(1_700_000_600, 250_000_000).unwrap());
+        for value in [json!(0), json!(253_402_207_200_i64)] {
+            assert!(with("nbf", value.clone()).is_ok(), "{value}");
+        }
         for value in
             [json!(-1), json!(-0.5), json!(1e300), json!(-1e300), json!(i64::MAX), json!(u64::MAX), json!(253_402_300_800_i64)]
         {

@@ -199,6 +199,7 @@ fn s32_an_inexact_number_refuses_what_reads_its_container_but_not_its_siblings()
             "assertion.o.other != 1",
             "assertion.l[0] == 1 && assertion.l[2] == 'y'",
             "has(assertion.o.n) && !has(assertion.o.absent)",
+            "has(assertion.o.deep) && has(assertion.o.deep.l)",
             "'n' in assertion.o && !('absent' in assertion.o)",
             "size(assertion.l) == 3 && assertion.o.deep.l.size() == 3",
             "2 in assertion.same && 'y' in assertion.same",
@@ -317,6 +318,9 @@ fn s25_inequality_of_cel_is_true_of_another_type() {
     assert_eq!(holds_for("assertion.groups != 'admin'", &claims()), Ok(true));
     let unequal = expression("assertion.groups != 'admin' && 'x' != assertion['ref'] && assertion.run == 1");
     assert_eq!(unequal.unequal_claims().iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["groups", "ref"]);
+    // Neither what is in a claim, nor whether there is one, nor an attribute.
+    let others = expression("assertion.a.b != 'x' && assertion.c['d'] != 'x' && has(assertion.f) != true && attribute.g != 'x'");
+    assert!(others.unequal_claims().is_empty(), "{:?}", others.unequal_claims());
 }
 
 #[test]
@@ -511,4 +515,36 @@ fn an_expression_has_at_most_1024_bytes() {
     let source = |length: usize| format!("assertion.a == '{}'", "x".repeat(length - "assertion.a == ''".len()));
     assert!(source(1_024).parse::<CelExpression>().is_ok());
     assert!(source(1_025).parse::<CelExpression>().is_err());
+}
+
+/// Whether an expression is one, or what forbids its form.
+fn form_of(source: &str) -> Result<(), InvalidForm> {
+    match source.parse::<CelExpression>() {
+        Ok(_) => Ok(()),
+        Err(InvalidCel::Form(form)) => Err(form),
+        Err(other) => panic!("{other:?}: {source}"),
+    }
+}
+
+#[test]
+fn s32_limits_of_the_form_are_exact() {
+    let sum = |terms: usize| vec!["1"; terms].join(" + ");
+    assert_eq!(form_of(&format!("{} == 9", sum(9))), Ok(()));
+    assert_eq!(form_of(&format!("{} == 10", sum(10))), Err(InvalidForm::TooManyAdditions));
+    // Of the elements of a list, each is looked at with at most 48 nodes and two additions.
+    let each = |body: &str| form_of(&format!("assertion.l.all(x, {body})"));
+    let negated = |terms: usize, negations: usize| {
+        let terms: Vec<_> = (0..terms).map(|term| if term < negations { "!(x == 1)" } else { "x == 1" }).collect();
+        each(&terms.join(" || "))
+    };
+    // Ten terms are 39 nodes, each negation is one more, and the macro adds six.
+    assert_eq!((negated(10, 3), negated(10, 4)), (Ok(()), Err(InvalidForm::BodyTooLarge)));
+    assert_eq!(each("x + 1 + 1 == 3"), Ok(()));
+    assert_eq!(each("x + 1 + 1 + 1 == 4"), Err(InvalidForm::TooManyAdditions));
+    let nested = |levels: usize| form_of(&format!("{}1 == 1", "true ? 1 : ".repeat(levels)));
+    assert_eq!((nested(39), nested(40)), (Ok(()), Err(InvalidForm::TooDeep)));
+    let chain = |terms: usize| vec!["1"; terms].join("<");
+    let list =
+        |chains: &[usize]| form_of(&format!("[{}]", chains.iter().map(|terms| chain(*terms)).collect::<Vec<_>>().join(",")));
+    assert_eq!((list(&[34, 34, 33]), list(&[34, 34, 33, 1])), (Ok(()), Err(InvalidForm::TooManyNodes)));
 }

@@ -172,6 +172,56 @@ fn what_is_no_condition_is_refused() {
 }
 
 #[test]
+fn the_limits_of_a_condition_are_its_last_accepted_values() {
+    for fine in [
+        json!({"claim": "c", "one_of": (0..64).map(|number| number.to_string()).collect::<Vec<_>>()}),
+        json!({"claim": "c", "contains": "x".repeat(1024)}),
+        json!({"claim": "c", "equals": "x".repeat(1024)}),
+    ] {
+        serde_json::from_value::<ClaimCondition>(fine).unwrap();
+    }
+}
+
+#[test]
+fn only_a_condition_that_is_not_negated_names_the_values_of_its_claim() {
+    let text = |text: &str| ClaimValue::Text(text.to_owned());
+    for (test, values) in [
+        (json!({"equals": "a"}), Some(vec![text("a")])),
+        (json!({"equals": 7}), Some(vec![ClaimValue::Integer(7)])),
+        (json!({"one_of": ["a", "b"]}), Some(vec![text("a"), text("b")])),
+        (json!({"contains": "a"}), None),
+        (json!({"glob": "a"}), None),
+        (json!({"exists": true}), None),
+    ] {
+        let mut written = test.clone();
+        written["claim"] = json!("c");
+        assert_eq!(condition(written.clone()).values().map(<[_]>::to_vec), values, "{test}");
+        if test.get("exists").is_none() {
+            written["negated"] = json!(true);
+            assert_eq!(condition(written).values(), None, "{test}, negated");
+        }
+    }
+}
+
+#[test]
+fn a_value_is_what_a_condition_can_compare_with() {
+    for (value, expected) in [
+        (json!("a"), Some(ClaimValue::Text("a".to_owned()))),
+        (json!(-7), Some(ClaimValue::Integer(-7))),
+        (json!(i64::MAX), Some(ClaimValue::Integer(i64::MAX))),
+        (json!(true), Some(ClaimValue::Boolean(true))),
+        (json!(false), Some(ClaimValue::Boolean(false))),
+        (json!(u64::MAX), None),
+        (json!(1.0), None),
+        (json!(null), None),
+        (json!(["a"]), None),
+        (json!({"a": 1}), None),
+    ] {
+        assert_eq!(ClaimValue::of(&value), expected, "{value}");
+    }
+}
+
+#[test]
 fn s18_what_names_nobody_does_not_pin() {
     for (json, pins) in [
         (json!({"claim": "c", "equals": "a"}), true),
