@@ -184,3 +184,50 @@ fn skip_text(mark: char, rest: &mut std::iter::Peekable<std::str::Chars<'_>>) ->
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s32_limits_of_the_text_are_exact() {
+        for (fine, more, refused) in [
+            ("a ".repeat(256), "a ".repeat(257), InvalidText::TooManyTokens),
+            ("<".repeat(256), "<".repeat(257), InvalidText::TooManyTokens),
+            ("'' ".repeat(256), "'' ".repeat(257), InvalidText::TooManyTokens),
+            ("()".repeat(128), "()".repeat(129), InvalidText::TooManyTokens),
+            ("([{".repeat(4), format!("{}(", "([{".repeat(4)), InvalidText::TooDeep),
+            (format!("{}))(", "(".repeat(12)), format!("{})((", "(".repeat(12)), InvalidText::TooDeep),
+            (format!("'{}'", "é".repeat(511)), format!("'{}é'", "é".repeat(511)), InvalidText::TooLong),
+            (format!("a{}", " ".repeat(1023)), format!("a{}", " ".repeat(1024)), InvalidText::TooLong),
+        ] {
+            assert_eq!(check(&fine), Ok(()), "{fine}");
+            assert_eq!(check(&more), Err(refused), "{more}");
+        }
+    }
+
+    #[test]
+    fn s32_text_is_written_in_one_way_and_everything_else_is_plain_ascii() {
+        for source in ["'a'", "\"a\"", "'\"'", "\"'\"", r"'\''", r"'\\'", "a / b", "'//'", "'`é\u{1}'", "\ta\r\n+ b"] {
+            assert_eq!(check(source), Ok(()), "{source}");
+        }
+        for (source, refused) in [
+            ("", InvalidText::Empty),
+            (" \n", InvalidText::Empty),
+            ("r'a'", InvalidText::TextForm),
+            ("1'a'", InvalidText::TextForm),
+            ("_\"a\"", InvalidText::TextForm),
+            ("'''a'''", InvalidText::TextForm),
+            ("''\"\"", InvalidText::TextForm),
+            ("a // b", InvalidText::Comment),
+            ("a//", InvalidText::Comment),
+            ("`a`", InvalidText::Character),
+            ("é", InvalidText::Character),
+            ("a\u{0}", InvalidText::Character),
+            ("a\u{7f}", InvalidText::Character),
+            ("a\u{b}", InvalidText::Character),
+        ] {
+            assert_eq!(check(source), Err(refused), "{source:?}");
+        }
+    }
+}
