@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_cache::key_set_cache::KeySetCache;
 use countersign_domain::trust::issuer_health::IssuerProblem;
 use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_domain::values::time::Entropy;
 use countersign_domain::values::violation::Violations;
 use countersign_jose::KeySet;
 use countersign_jose::hash::sha256;
-use countersign_store::key_set_cache::KeySetCache;
 use tokio::time::Instant;
 
 use crate::address::AddressRules;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_cache::key_set_cache::{Document, FetchTurn, KeySetCache, Slot};
 use countersign_domain::trust::issuer_health::IssuerProblem;
 use countersign_domain::values::issuer_url::KeySetUrl;
 use countersign_jose::InvalidKeySet;
 use countersign_jose::hash::sha256;
-use countersign_store::key_set_cache::{Document, FetchTurn, KeySetCache, Slot};
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use crate::discovery::Inner;

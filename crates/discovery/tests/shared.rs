@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_cache::key_set_cache::RedisKeySetCache;
+use countersign_cache::redis_link::RedisLink;
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings, KeySetSource};
 use countersign_domain::values::issuer_url::LoopbackHttp;
 use countersign_jose::secret::DeploymentSecret;
-use countersign_store::key_set_cache::RedisKeySetCache;
-use countersign_store::redis_link::RedisLink;
 use countersign_testkit::clock::{SeededEntropy, TestClock};
 use countersign_testkit::identity_provider::{Behaviour, IdentityProvider};
 use countersign_testkit::redis::Redis;

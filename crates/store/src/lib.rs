@@ -1,16 +1,12 @@
-//! The storage ports and their adapters.
+//! The storage ports of trust-service and issuer-service, and their adapters for SQLite and PostgreSQL.
 //!
-//! Each port is an async trait beside the contract suite that every adapter passes. [`trust`] belongs to trust-service, the
-//! authority over replay and policy. What lies in Redis is a cache, with an embedded twin of each role for one process.
+//! Each port is an async trait beside the contract suite that every adapter passes. [`trust`] belongs to trust-service, the authority
+//! over replay and policy, [`issuer`] to issuer-service.
 //!
-//! The crate decides nothing: what is stored was checked by `domain`, and what a refusal means to a caller is the services'
-//! business. Start at [`database`] for how SQLite and PostgreSQL are made to behave alike, and at [`redis_link`] for how Redis can
-//! be lost at any time without anybody waiting for it.
+//! The crate decides nothing: what is stored was checked by `domain`, and what a refusal means to a caller is the services' business.
+//! Start at [`database`] for how SQLite and PostgreSQL are made to behave alike.
 
 pub mod database;
 pub mod issuer;
-pub mod key_set_cache;
 mod quota;
-pub mod redis_link;
-pub mod replay;
 pub mod trust;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_cache::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
 use countersign_domain::exchange::audit::{NewRefusal, Refusals};
 use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::trust::issuer_health::IssuerProblem;
@@ -25,7 +26,6 @@ use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::values::time::{Clock as _, Timestamp};
 use countersign_domain::values::token_type::TokenType;
 use countersign_jose::KeySet;
-use countersign_store::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
 use countersign_testkit::claims::ClaimSet;
 use countersign_testkit::clock::{SeededEntropy, TestClock};
 use countersign_testkit::signer;

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use countersign_cache::key_set_cache::{KeySetCache, RedisKeySetCache};
+use countersign_cache::redis_link::{RedisLink, RedisUrl};
+use countersign_cache::replay::{EmbeddedReplayCache, RedisReplayCache, ReplayCache};
 use countersign_discovery::Discovery;
 use countersign_domain::values::time::{Clock, Entropy};
 use countersign_jose::secret::DeploymentSecret;
@@ -13,9 +16,6 @@ use countersign_runtime::process::{self, Program};
 use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::Running;
 use countersign_runtime::shutdown::Shutdown;
-use countersign_store::key_set_cache::{KeySetCache, RedisKeySetCache};
-use countersign_store::redis_link::{RedisLink, RedisUrl};
-use countersign_store::replay::{EmbeddedReplayCache, RedisReplayCache, ReplayCache};
 use exchange_gateway::{Config, Deps, GatewaySettings, IssuerKeySets};
 
 fn main() -> ExitCode {

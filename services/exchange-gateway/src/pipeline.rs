@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_cache::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
 use countersign_domain::exchange::access_token::{AccessTokenClaims, AccessTokenId};
 use countersign_domain::exchange::commit::{CommitOutcome, ExchangeAudit, ExchangeCommit, ReplayMark};
 use countersign_domain::exchange::decision::{self, Decision, PresentedToken, TokenIdentity};
@@ -26,7 +27,6 @@ use countersign_domain::values::name::{Audience, DisplayName, Scope};
 use countersign_domain::values::time::{Clock, Entropy, Timestamp};
 use countersign_jose::{KeySet, UnverifiedToken, VerificationPolicy, VerifiedToken, VerifyError, hash};
 use countersign_proto::status::Refusal;
-use countersign_store::replay::{Nonce, ReplayCache, ReplayClaim, ReplayKey};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use countersign_cache::redis_link::RedisUrl;
 use countersign_discovery::DiscoverySettings;
 use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
 use countersign_jose::secret::DeploymentSecret;
@@ -10,7 +11,6 @@ use countersign_runtime::config::{
     Telemetry,
 };
 use countersign_runtime::secret::BootstrapToken;
-use countersign_store::redis_link::RedisUrl;
 use serde::{Deserialize, Serialize};
 
 /// The settings of exchange-gateway.

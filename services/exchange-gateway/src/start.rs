@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use axum::Router;
+use countersign_cache::replay::ReplayCache;
 use countersign_domain::trust::preset::Preset;
 use countersign_domain::values::deployment_audience::DeploymentAudience;
 use countersign_domain::values::issuer_url::IssuerUrl;
@@ -15,7 +16,6 @@ use countersign_runtime::secret::BootstrapToken;
 use countersign_runtime::server::{Running, Server, Surface};
 use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::Listeners;
-use countersign_store::replay::ReplayCache;
 use tokio::sync::{Semaphore, watch};
 
 use crate::documents::{self, KeySetDocument, KeySetKeeper};

@@ -215,7 +215,7 @@ impl Keeper {
         if self.age() > self.policy.staleness_limit { Err(KeeperError::Stale) } else { Ok(self.directory.load_full()) }
     }
 
-    /// The picture, however old: for figures.
+    /// The picture, however old: for metrics.
     pub(crate) fn latest(&self) -> Arc<Directory> {
         self.directory.load_full()
     }

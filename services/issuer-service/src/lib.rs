@@ -8,16 +8,16 @@
 //! [`custody`] seals and opens private keys, [`documents`] renders what is published, [`export`] writes it where relying parties can read it, [`http`] and [`rpc`] are the two surfaces,
 //! [`workspaces`] follows which workspaces exist and are active, [`withdrawal`] ends the issuers of deleted ones.
 //! [`reach`] asks which permissions subjects of an issuer obtain.
-//! [`figures`] is what operators watch. Start at [`start`](fn@start), where it is put together.
+//! [`key_metrics`] is what operators watch. Start at [`start`](fn@start), where it is put together.
 
 mod causes;
 mod custody;
 mod directory;
 mod documents;
 mod export;
-mod figures;
 mod http;
 mod keeper;
+mod key_metrics;
 mod reach;
 mod rpc;
 mod settings;

@@ -34,9 +34,9 @@ use tokio::time::timeout;
 
 use crate::custody::Custody;
 use crate::export::{Behind, ExportTarget, Exporter};
-use crate::figures::KeyFigures;
 use crate::http::routes;
 use crate::keeper::{Keeper, OwnKeys};
+use crate::key_metrics::KeyMetrics;
 use crate::reach::Reach;
 use crate::rpc::access_tokens::AccessTokens;
 use crate::rpc::issuers::Issuers;
@@ -224,7 +224,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
     let internal = Surface::new().grpc(AccessTokenServiceServer::new(access_tokens)).grpc(KeySetServiceServer::new(key_sets));
     let server =
         Server::new("issuer-service").authenticator(authenticator).readiness(readiness).public(public).internal(internal);
-    let server = with_export(with_figures(server, &keeper, clock), &keeper, namespace, export);
+    let server = with_export(with_key_metrics(server, &keeper, clock), &keeper, namespace, export);
     let server = server.task("open keys that wait for their device", Arc::clone(&keeper).follow_device());
     let server = server.task("keep the keys of issuers", Arc::clone(&keeper).keep_keys());
     let server = with_workspaces(server, workspaces, follower, withdrawal, known);
@@ -270,10 +270,10 @@ fn with_export(server: Server, keeper: &Arc<Keeper>, namespace: Arc<IssuerNamesp
 }
 
 /// Adds what operators watch of signing keys.
-fn with_figures(server: Server, keeper: &Arc<Keeper>, clock: Arc<dyn Clock>) -> Server {
+fn with_key_metrics(server: Server, keeper: &Arc<Keeper>, clock: Arc<dyn Clock>) -> Server {
     let keeper = Arc::clone(keeper);
-    let figures = move || KeyFigures::of(&keeper.latest(), keeper.policy(), keeper.exports(), clock.now());
-    let (by_state, age, next_changes) = (figures.clone(), figures.clone(), figures);
+    let metrics = move || KeyMetrics::of(&keeper.latest(), keeper.policy(), keeper.exports(), clock.now());
+    let (by_state, age, next_changes) = (metrics.clone(), metrics.clone(), metrics);
     server
         .gauge_by("issuer_keys", "Signing keys of all issuers, by state", "state", move || by_state().by_state())
         .gauge("issuer_keys_oldest_active_age_seconds", "How long the oldest active signing key has been active", move || {

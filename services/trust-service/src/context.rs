@@ -16,9 +16,9 @@ use countersign_store::trust::TrustStore;
 use tonic::Request;
 
 use crate::issuer_keys::IssuerKeys;
-use crate::looking_back::LookingBack;
 use crate::policy_feed::PolicyFeed;
 use crate::refusals;
+use crate::turns::Turns;
 use crate::uses::Uses;
 
 /// How often a change without an etag is tried again when somebody else's came in between.
@@ -40,7 +40,7 @@ pub(crate) struct Context {
     /// Asks issuers for checks.
     pub(crate) discovery: Discovery,
     /// Who may look through the past of a workspace.
-    pub(crate) looking_back: LookingBack,
+    pub(crate) turns: Turns,
     /// When relationships last decided.
     pub(crate) uses: Arc<Uses>,
 }

@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::linting::{Linted, Proposed};
-use crate::looking_back::{Abandonment, Turn};
 use crate::past::Backwards;
 use crate::refusals;
 use crate::trust_relationships::{TrustRelationships, check_grantable};
+use crate::turns::{Abandonment, Turn};
 
 /// The most events that are looked at.
 const MAX_EVENTS: u64 = 20_000;
@@ -65,7 +65,7 @@ impl TrustRelationships {
         }
         let now = self.0.now();
         let since = now.checked_sub(window).unwrap_or(Timestamp::MIN);
-        let turn = self.0.looking_back.turn(&proposed.workspace_id).await?;
+        let turn = self.0.turns.turn(&proposed.workspace_id).await?;
         let snapshot = self.0.store.policy(&proposed.workspace_id).await.map_err(refusals::store)?;
         let snapshot = snapshot.ok_or_else(|| Refusal::not_found("Workspace", &proposed.workspace_id))?;
         let changed = Changed::of(&proposed, delete, TrustRelationshipId::from_random(self.0.entropy.bits128()), now);

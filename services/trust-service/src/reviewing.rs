@@ -54,7 +54,7 @@ impl TrustRelationships {
         let next_page_token = page.finish(&mut listed, |last| Position { created_at: last.created_at, id: last.id.to_string() });
 
         let now = self.0.now();
-        let _turn = self.0.looking_back.turn(&workspace_id).await?;
+        let _turn = self.0.turns.turn(&workspace_id).await?;
         let ids: Vec<TrustRelationshipId> = listed.iter().map(|relationship| relationship.id.clone()).collect();
         let last_uses = self.last_uses(&ids).await?;
         let issuers = self.issuers_of(&workspace_id, &listed).await?;

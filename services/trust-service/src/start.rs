@@ -27,10 +27,10 @@ use tonic::service::interceptor::InterceptedService;
 use crate::audit::Audit;
 use crate::context::Context;
 use crate::issuer_keys::IssuerKeys;
-use crate::looking_back::LookingBack;
 use crate::policy_feed::PolicyFeed;
 use crate::trust_relationships::TrustRelationships;
 use crate::trusted_issuers::TrustedIssuers;
+use crate::turns::Turns;
 use crate::uses::Uses;
 use crate::workspace_states::StoredStates;
 use crate::workspaces::Workspaces;
@@ -111,7 +111,7 @@ pub async fn start(config: Config, deps: Deps, listeners: Listeners, shutdown: S
         feed: feed.clone(),
         issuer_keys: Arc::clone(&keys),
         discovery,
-        looking_back: LookingBack::new(),
+        turns: Turns::new(),
         uses,
     });
     let public = Surface::new()

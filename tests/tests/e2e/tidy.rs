@@ -13,12 +13,13 @@ use serde_json::Value;
 
 /// The crates of the workspace that each crate may use outside its tests. A new edge here deserves more review than the code
 /// that wants it.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("countersign-domain", &[]),
     ("countersign-jose", &["countersign-domain"]),
     ("countersign-proto", &["countersign-domain"]),
-    ("countersign-store", &["countersign-domain", "countersign-jose"]),
-    ("countersign-discovery", &["countersign-domain", "countersign-jose", "countersign-store"]),
+    ("countersign-cache", &["countersign-domain", "countersign-jose"]),
+    ("countersign-store", &["countersign-domain"]),
+    ("countersign-discovery", &["countersign-cache", "countersign-domain", "countersign-jose"]),
     ("countersign-runtime", &["countersign-domain", "countersign-jose", "countersign-proto"]),
     ("countersign-testkit", &["countersign-domain"]),
     ("countersign-pkcs11", &["countersign-jose"]),
@@ -26,10 +27,21 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("issuer-service", SERVICE_THAT_SIGNS),
     // For checks of trusted issuers, and to read what is stored with them.
     ("trust-service", SERVICE_THAT_ASKS_ISSUERS),
-    ("exchange-gateway", SERVICE_THAT_ASKS_ISSUERS),
+    (
+        "exchange-gateway",
+        &[
+            "countersign-cache",
+            "countersign-discovery",
+            "countersign-domain",
+            "countersign-jose",
+            "countersign-proto",
+            "countersign-runtime",
+        ],
+    ),
     (
         "countersign-cli",
         &[
+            "countersign-cache",
             "countersign-discovery",
             "countersign-domain",
             "countersign-jose",
@@ -86,7 +98,7 @@ const RESERVED: [(&str, &[&str]); 9] = [
     ("sea-orm", &["countersign-store"]),
     ("sea-orm-migration", &["countersign-store"]),
     ("sqlx", &["countersign-store"]),
-    ("redis", &["countersign-store"]),
+    ("redis", &["countersign-cache"]),
     // Loads a maker's library into the process.
     ("cryptoki", &["countersign-pkcs11"]),
     // Strangers are asked under the limits of `discovery`, which no ready-made client has.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use countersign_cache::replay::EmbeddedReplayCache;
 use countersign_discovery::address::AddressRules;
 use countersign_discovery::{Discovery, DiscoverySettings};
 use countersign_domain::values::issuer_url::{IssuerUrl, LoopbackHttp};
@@ -22,7 +23,6 @@ use countersign_runtime::shutdown::Shutdown;
 use countersign_runtime::transport::{Admission, InProcess, InProcessConnector, Listener, Listeners};
 use countersign_store::database::{Database, DatabaseUrl};
 use countersign_store::issuer::SeaIssuerStore;
-use countersign_store::replay::EmbeddedReplayCache;
 use countersign_store::trust::{self, SeaTrustStore};
 use exchange_gateway::IssuerKeySets;
 use tokio::net::TcpListener;

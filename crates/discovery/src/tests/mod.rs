@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_cache::key_set_cache::KeySetCache;
 use countersign_domain::values::issuer_url::{IssuerUrl, KeySetUrl, LoopbackHttp};
 use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_jose::KeySet;
-use countersign_store::key_set_cache::KeySetCache;
 use countersign_testkit::clock::SeededEntropy;
 use countersign_testkit::signer::Signer;
 use serde_json::{Value, json};

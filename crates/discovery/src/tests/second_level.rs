@@ -1,7 +1,7 @@
 //! What gateways share.
 
+use countersign_cache::key_set_cache::{Document, EmbeddedKeySetCache, FetchTurn, Slot};
 use countersign_jose::hash::sha256;
-use countersign_store::key_set_cache::{Document, EmbeddedKeySetCache, FetchTurn, Slot};
 use tokio::time::Instant;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Tokens that name keys which the set lacks.
 
-use countersign_store::key_set_cache::EmbeddedKeySetCache;
+use countersign_cache::key_set_cache::EmbeddedKeySetCache;
 use futures::future::join_all;
 use tokio::time::Instant;
 

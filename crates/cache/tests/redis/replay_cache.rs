@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign_store::replay::{EmbeddedReplayCache, ReplayCache, ReplayClaim};
+use countersign_cache::replay::{EmbeddedReplayCache, ReplayCache, ReplayClaim};
 use countersign_testkit::redis::Redis;
 use countersign_testkit::wait;
 use futures::future::join_all;

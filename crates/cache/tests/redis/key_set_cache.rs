@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_cache::key_set_cache::{Document, EmbeddedKeySetCache, FetchTurn, KeySetCache, RedisKeySetCache, Slot};
+use countersign_cache::redis_link::RedisLink;
 use countersign_jose::secret::{DeploymentSecret, MacKey};
-use countersign_store::key_set_cache::{Document, EmbeddedKeySetCache, FetchTurn, KeySetCache, RedisKeySetCache, Slot};
-use countersign_store::redis_link::RedisLink;
 use countersign_testkit::clock::TestClock;
 use countersign_testkit::redis::Redis;
 use countersign_testkit::wait;

@@ -9,7 +9,7 @@ use crate::directory::Directory;
 
 /// How the signing keys of all issuers stand.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyFigures {
+pub(crate) struct KeyMetrics {
     /// How many keys are in each state.
     states: BTreeMap<SigningKeyState, i64>,
     /// For how many seconds the key that became active first has been so.
@@ -18,29 +18,29 @@ pub(crate) struct KeyFigures {
     next_changes: BTreeMap<KeyWait, i64>,
 }
 
-impl KeyFigures {
+impl KeyMetrics {
     /// Of the issuers in this picture.
     pub(crate) fn of(directory: &Directory, policy: KeyPolicy, exports: bool, now: Timestamp) -> Self {
-        let (mut figures, policies) = (Self::default(), directory.policies(policy));
+        let (mut metrics, policies) = (Self::default(), directory.policies(policy));
         for issuer in directory.all() {
             let keyring = issuer.keyring(&policies, exports);
             for key in issuer.records() {
                 let stage = key.stage(now);
-                *figures.states.entry(stage.state()).or_default() += 1;
+                *metrics.states.entry(stage.state()).or_default() += 1;
                 if let SigningKeyStage::Active { since } = stage {
                     let age = now.duration_since(since).as_secs();
-                    figures.oldest_active = figures.oldest_active.max(Some(age));
+                    metrics.oldest_active = metrics.oldest_active.max(Some(age));
                 }
                 if let Some(outlook) = keyring.outlook(now, key)
                     && let Some(until) = outlook.until
                 {
                     let left = until.duration_since(now).as_secs();
-                    let next = figures.next_changes.entry(outlook.wait).or_insert(left);
+                    let next = metrics.next_changes.entry(outlook.wait).or_insert(left);
                     *next = left.min(*next);
                 }
             }
         }
-        figures
+        metrics
     }
 
     /// How many keys are in each state, by its name.

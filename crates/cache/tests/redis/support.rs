@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use countersign_store::redis_link::{COMMAND_LIMIT, FAILURES_TO_OPEN, RedisLink};
-use countersign_store::replay::{Nonce, RedisReplayCache, ReplayCache as _, ReplayClaim, ReplayKey};
+use countersign_cache::redis_link::{COMMAND_LIMIT, FAILURES_TO_OPEN, RedisLink};
+use countersign_cache::replay::{Nonce, RedisReplayCache, ReplayCache as _, ReplayClaim, ReplayKey};
 use countersign_testkit::redis::Redis;
 use countersign_testkit::redis::cluster::RedisCluster;
 use countersign_testkit::redis::sentinel::SentinelRedis;

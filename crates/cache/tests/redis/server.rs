@@ -1,7 +1,7 @@
 //! What the replay cache on one Redis server does when that fails.
 
-use countersign_store::redis_link::FAILURES_TO_OPEN;
-use countersign_store::replay::{RedisReplayCache, ReplayCache as _, ReplayClaim};
+use countersign_cache::redis_link::FAILURES_TO_OPEN;
+use countersign_cache::replay::{RedisReplayCache, ReplayCache as _, ReplayClaim};
 use countersign_testkit::identity_provider::IdentityProvider;
 use countersign_testkit::redis::Redis;
 use countersign_testkit::wait;

@@ -1,6 +1,6 @@
 //! What the replay cache does behind sentinels, when they give the service to another primary.
 
-use countersign_store::replay::{ReplayCache as _, ReplayClaim};
+use countersign_cache::replay::{ReplayCache as _, ReplayClaim};
 use countersign_testkit::redis::Redis;
 use countersign_testkit::redis::sentinel::SentinelRedis;
 use countersign_testkit::wait;

@@ -1,7 +1,7 @@
-//! Who may look through the past of a workspace.
+//! Turns at reading the recorded exchanges of a workspace, for preview and review.
 //!
-//! It may take a core and some memory for a while, so that few do at a time, and one of each workspace: whoever asks again and again
-//! stands in nobody's way but his own (SECURITY 72). A turn lasts as long as the work, also when nobody waits for it any more.
+//! Reading can take a core and memory for a while, so few callers do it at a time, and one for each workspace: a caller that asks again
+//! and again delays only its own workspace (SECURITY 72). A turn lasts as long as the work, even when no caller waits for it any more.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use countersign_domain::values::reason::Reason;
 use countersign_proto::status::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many look at a time.
+/// How many callers read at a time.
 const AT_ONCE: usize = 1;
-/// When another of the same workspace may ask again.
+/// When another caller of the same workspace can try again.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// The turns of all workspaces. Cloning shares them.
 #[derive(Debug, Clone)]
-pub(crate) struct LookingBack {
+pub(crate) struct Turns {
     permits: Arc<Semaphore>,
     asking: Arc<Mutex<HashSet<WorkspaceId>>>,
 }
@@ -39,7 +39,7 @@ struct Place {
     workspace_id: WorkspaceId,
 }
 
-impl LookingBack {
+impl Turns {
     pub(crate) fn new() -> Self {
         Self { permits: Arc::new(Semaphore::new(AT_ONCE)), asking: Arc::default() }
     }
@@ -50,7 +50,7 @@ impl LookingBack {
     /// `RATE_LIMITED` while another of the workspace has one or waits for one.
     pub(crate) async fn turn(&self, workspace_id: &WorkspaceId) -> Result<Turn, Refusal> {
         if !self.asking.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace_id.clone()) {
-            let message = "the past of this workspace is being looked through for somebody else";
+            let message = "another preview or review of this workspace is running; try again when it has ended";
             return Err(Refusal::new(Reason::RateLimited, message).with_retry(RETRY));
         }
         // From here on it is given back, whoever hangs up.
@@ -93,32 +93,32 @@ mod tests {
 
     #[tokio::test]
     async fn s72_one_of_each_workspace_looks_and_others_wait_for_the_work_itself() {
-        let looking_back = LookingBack::new();
-        let first = looking_back.turn(&workspace(1)).await.unwrap();
-        assert_eq!(looking_back.turn(&workspace(1)).await.unwrap_err().reason(), Reason::RateLimited);
+        let turns = Turns::new();
+        let first = turns.turn(&workspace(1)).await.unwrap();
+        assert_eq!(turns.turn(&workspace(1)).await.unwrap_err().reason(), Reason::RateLimited);
         let waiting = tokio::spawn({
-            let looking_back = looking_back.clone();
-            async move { looking_back.turn(&workspace(2)).await.map(|_| ()) }
+            let turns = turns.clone();
+            async move { turns.turn(&workspace(2)).await.map(|_| ()) }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(first);
         waiting.await.unwrap().unwrap();
-        assert!(looking_back.turn(&workspace(1)).await.is_ok());
+        assert!(turns.turn(&workspace(1)).await.is_ok());
     }
 
     #[tokio::test]
     async fn s72_whoever_hangs_up_while_waiting_leaves_his_place() {
-        let looking_back = LookingBack::new();
-        let _first = looking_back.turn(&workspace(1)).await.unwrap();
+        let turns = Turns::new();
+        let _first = turns.turn(&workspace(1)).await.unwrap();
         let waiting = tokio::spawn({
-            let looking_back = looking_back.clone();
-            async move { looking_back.turn(&workspace(2)).await.map(|_| ()) }
+            let turns = turns.clone();
+            async move { turns.turn(&workspace(2)).await.map(|_| ()) }
         });
         tokio::task::yield_now().await;
         waiting.abort();
         let _ = waiting.await;
-        assert!(looking_back.asking.lock().unwrap().len() == 1);
+        assert!(turns.asking.lock().unwrap().len() == 1);
     }
 
     #[test]

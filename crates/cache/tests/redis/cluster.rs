@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use countersign_store::replay::{RedisReplayCache, ReplayCache as _, ReplayClaim};
+use countersign_cache::replay::{RedisReplayCache, ReplayCache as _, ReplayClaim};
 use countersign_testkit::redis::Redis;
 use countersign_testkit::redis::cluster::RedisCluster;
 use countersign_testkit::wait;
