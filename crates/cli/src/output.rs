@@ -1,5 +1,6 @@
 //! Where the program writes: results to stdout, messages to stderr. Nothing else in the workspace prints.
 
+use countersign_domain::values::text::is_hidden;
 use std::io::{self, IsTerminal, Write};
 
 use countersign_runtime::disclosure::Concealed;
@@ -84,9 +85,9 @@ impl Output {
 #[error("cannot write the result to standard output")]
 struct ResultNotWritten(#[source] io::Error);
 
-/// Text from elsewhere, without the characters that would steer a terminal.
+/// Text from elsewhere, without the characters that would steer a terminal or that a reader would not see.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() && letter != '\n' && letter != '\t' { '\u{fffd}' } else { letter }).collect()
+    text.chars().map(|letter| if is_hidden(letter) && letter != '\n' && letter != '\t' { '\u{fffd}' } else { letter }).collect()
 }
 
 fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
@@ -177,7 +178,7 @@ pub(crate) mod tests {
 
     #[test]
     fn text_from_elsewhere_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\u{7}\nc"), "a\u{fffd}[31mb\u{fffd}\nc");
+        assert_eq!(printable("a\u{1b}[31mb\u{7}\nc\u{202e}\u{200b}\u{9b}"), "a\u{fffd}[31mb\u{fffd}\nc\u{fffd}\u{fffd}\u{fffd}");
         assert_eq!(table(["N"], &[["x\ny".to_owned()]]), "N\nx y\n");
     }
 }

@@ -40,6 +40,9 @@ pub enum InvalidJson {
     /// More than [`MAX_VALUES`] values.
     #[error("more than 10000 values")]
     TooManyValues,
+    /// More numbers that cannot be represented exactly than are remembered.
+    #[error("too many numbers that cannot be represented exactly")]
+    TooManyInexact,
     /// Well-formed, but another type than an object.
     #[error("not an object")]
     NotAnObject,

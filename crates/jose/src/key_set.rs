@@ -115,15 +115,21 @@ impl KeySet {
         let mut key_set = Self::default();
         // Of each key that was accepted, the position of its first entry.
         let mut positions = Vec::new();
+        let mut unusable: Vec<&Value> = Vec::new();
         for (position, jwk) in jwks.iter().enumerate() {
             let key = jwk.as_object().ok_or(UnusableKey::Malformed).and_then(|jwk| PublicKey::from_jwk(jwk, uses));
             key_set.entries.push(DescribedKey::of(jwk, key.as_ref().map_err(|reason| *reason)));
             match key {
                 Ok(key) => key_set.add(key, position, &mut positions),
-                Err(reason) => key_set.skipped.push(SkippedKey { position, reason }),
+                Err(reason) => {
+                    key_set.skipped.push(SkippedKey { position, reason });
+                    if !unusable.contains(&jwk) {
+                        unusable.push(jwk);
+                    }
+                }
             }
         }
-        if key_set.keys.len() + key_set.skipped.len() > Self::MAX_KEYS {
+        if key_set.keys.len() + unusable.len() > Self::MAX_KEYS {
             return Err(InvalidKeySet::TooManyKeys);
         }
         key_set.ambiguous = ambiguous_key_ids(&key_set.keys);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use countersign_domain::exchange::claims::{Claims, InvalidClaims};
-use countersign_domain::values::inexact::InexactNumbers;
+use countersign_domain::values::inexact::{InexactNumbers, TooManyInexact};
 use countersign_domain::values::name::{AccessTokenSubject, KeyId, Subject};
 use countersign_domain::values::signature_algorithm::SignatureAlgorithm;
 use countersign_domain::values::token_type::TokenType;
 use serde_json::{Map, Value};
 
 use crate::compact::{CompactJws, Header, MalformedToken};
+use crate::json::InvalidJson;
 use crate::key_set::KeySet;
 use crate::{hash, json};
 
@@ -85,7 +86,8 @@ impl UnverifiedToken {
             return Err(MalformedToken::Segments);
         }
         let mut members = json::parse_object(&payload).map_err(MalformedToken::Payload)?;
-        let inexact = InexactNumbers::find(&payload, &mut members);
+        let inexact = InexactNumbers::find(&payload, &mut members)
+            .map_err(|TooManyInexact| MalformedToken::Payload(InvalidJson::TooManyInexact))?;
         if !members.get("iss").is_some_and(Value::is_string) {
             return Err(MalformedToken::Issuer);
         }

@@ -23,9 +23,11 @@ use countersign_proto::exchange_v1::{
 };
 use countersign_proto::status::Refusal;
 
+use tokio::sync::Semaphore;
+
 use crate::cause::Cause;
 use crate::pipeline::{self, ExchangeInput, Pipeline};
-use crate::ports::{CatchUpCause, CutOff};
+use crate::ports::{CatchUpCause, CutOff, Viewer};
 
 /// What is told of a token.
 #[derive(Debug)]
@@ -58,14 +60,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// When there is no token, no such workspace, or its policy cannot be had.
-    pub(crate) async fn explain(&self, input: &ExchangeInput, workspace_id: &WorkspaceId) -> Result<Explained, Refusal> {
+    pub(crate) async fn explain(
+        &self,
+        input: &ExchangeInput,
+        workspace_id: &WorkspaceId,
+        viewer: Viewer,
+    ) -> Result<Explained, Refusal> {
         if input.subject_token.is_empty() {
             return Err(Cause::TokenMissing.refusal());
         }
         let policy = self.present_policy(workspace_id).await?;
         let mut stages = Vec::new();
-        match self.verify_in_stages(input, &policy, &mut stages).await {
-            Ok(token) => Ok(self.explain_verified(&token, input, &policy, stages)),
+        match self.verify_in_stages(input, &policy, viewer, &mut stages).await {
+            Ok(token) => self.explain_verified(token, input, policy, stages).await,
             Err(cause) => {
                 Stage::rest_of(&mut stages);
                 let outcome = Outcome::Refused(cause);
@@ -97,7 +104,8 @@ impl Pipeline {
             stages.push(Stage::passed(StageKind::Issuer, format!("`{}` is {}", presentation.subject_issuer, issuer.id)));
             stages.push(Stage::passed(StageKind::Signature, format!("{key} verified it when it was presented")));
         }
-        let explained = explain::explain_kept(presentation, &policy, &parts.deployment, time);
+        let (kept, present, deployment) = (presentation.clone(), Arc::clone(&policy), parts.deployment.clone());
+        let explained = apart(move || explain::explain_kept(&kept, &present, &deployment, time)).await?;
         let (outcome, candidates, candidates_left_out) = if let Some((explanation, judgement)) = explained {
             let Explanation { outcome: _, stages: further, candidates, candidates_left_out } = explanation;
             stages.extend(further);
@@ -138,6 +146,7 @@ impl Pipeline {
         &self,
         input: &ExchangeInput,
         policy: &WorkspacePolicy,
+        viewer: Viewer,
         stages: &mut Vec<Stage>,
     ) -> Result<VerifiedToken, Cause> {
         let header = WrittenHeader::of(input.subject_token.reveal());
@@ -164,7 +173,7 @@ impl Pipeline {
         let keys = match self.keys_for(&token, &issuer).await {
             Ok(keys) => keys,
             Err(cause) => {
-                let detail = format!("{cause}: {}", self.no_keys(&issuer));
+                let detail = format!("{cause}: {}", self.no_keys(&issuer, viewer));
                 stages.push(Stage::failed(StageKind::Signature, detail));
                 return Err(cause);
             }
@@ -187,26 +196,44 @@ impl Pipeline {
     }
 
     /// Why there are no keys to verify with, and how to find out more.
-    fn no_keys(&self, issuer: &TrustedIssuer) -> String {
-        let problem = self.parts().keys.problem(issuer);
+    fn no_keys(&self, issuer: &TrustedIssuer, viewer: Viewer) -> String {
+        let problem = self.parts().keys.problem(issuer, viewer);
         let problem = problem.map(|problem| format!("{problem}; ")).unwrap_or_default();
         format!("{problem}run `countersign trusted-issuers check {}` to read them now and see what is wrong", issuer.id)
     }
 
-    fn explain_verified(
+    async fn explain_verified(
         &self,
-        token: &VerifiedToken,
+        token: VerifiedToken,
         input: &ExchangeInput,
-        policy: &WorkspacePolicy,
+        policy: Arc<WorkspacePolicy>,
         mut stages: Vec<Stage>,
-    ) -> Explained {
+    ) -> Result<Explained, Refusal> {
         let parts = self.parts();
-        let presented = PresentedToken { claims: token.claims(), signing_input_hash: token.signing_input_hash() };
-        let explanation = explain::explain(presented, &input.request, policy, &parts.deployment, parts.clock.now());
+        let (request, deployment, now) = (input.request.clone(), parts.deployment.clone(), parts.clock.now());
+        let explanation = apart(move || {
+            let presented = PresentedToken { claims: token.claims(), signing_input_hash: token.signing_input_hash() };
+            explain::explain(presented, &request, &policy, &deployment, now)
+        });
+        let explanation = explanation.await?;
         let Explanation { outcome, stages: further, candidates, candidates_left_out } = explanation;
         stages.extend(further);
-        Explained { outcome: outcome.into(), past: None, stages, candidates, candidates_left_out }
+        Ok(Explained { outcome: outcome.into(), past: None, stages, candidates, candidates_left_out })
     }
+}
+
+/// Explanations at a time. They take far more of a processor than exchanges, and only people wait for them.
+static EXPLAINING: Semaphore = Semaphore::const_new(1);
+
+/// Does what explains on a thread of its own, so that exchanges go on beside it (SECURITY 72).
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let permit = EXPLAINING.acquire().await.map_err(|_| Refusal::internal())?;
+    let result = tokio::task::spawn_blocking(move || {
+        // Held for as long as the work lasts, also when the caller has gone.
+        let _permit = permit;
+        work()
+    });
+    result.await.map_err(|_| Refusal::internal())
 }
 
 /// Where to look for a refusal that has no event of its own.

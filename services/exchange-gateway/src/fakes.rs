@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use crate::pipeline::{Parts, Pipeline};
 use crate::ports::{
     CatchUpCause, CaughtUp, CommitError, CommitPoint, CutOff, Keys, KeysUnavailable, PastRefusals, Policies, SignError,
-    SignedToken, Signer, UnsignedToken,
+    SignedToken, Signer, UnsignedToken, Viewer,
 };
 use crate::refusal_lines::RefusalLines;
 use crate::refusals::RefusalLog;
@@ -303,8 +303,9 @@ impl Keys for FakeKeys {
         self.key_set(issuer).await
     }
 
-    fn problem(&self, _: &TrustedIssuer) -> Option<IssuerProblem> {
-        *self.problem.lock().unwrap()
+    fn problem(&self, _: &TrustedIssuer, viewer: Viewer) -> Option<IssuerProblem> {
+        let problem = *self.problem.lock().unwrap();
+        problem.map(|problem| if viewer == Viewer::Operator { problem } else { problem.for_administrators(true) })
     }
 }
 

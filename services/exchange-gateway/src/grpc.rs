@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::client;
 use crate::pipeline::{ExchangeInput, Exchanged, Pipeline, SubjectToken};
+use crate::ports::Viewer;
 use crate::request::{Addresses, Concern, Problems, RequestReader, request_id};
 
 /// The largest request: as over HTTP.
@@ -52,7 +53,7 @@ impl ExchangeService for Exchange {
             return Err(Refusal::not_found("Workspace", workspace_id).into());
         }
         let explained = match &asked {
-            Explainable::Token(workspace_id, input) => self.pipeline.explain(input, workspace_id).await?,
+            Explainable::Token(workspace_id, input) => self.pipeline.explain(input, workspace_id, Viewer::from(&caller)).await?,
             Explainable::Past(workspace_id, request_id) => self.pipeline.explain_past(request_id, workspace_id).await?,
         };
         Ok(Response::new(explained.into()))

@@ -12,7 +12,7 @@ use countersign_domain::values::time::{Clock, Timestamp};
 use countersign_jose::KeySet;
 use tokio::time::Instant;
 
-use crate::ports::{Keys, KeysUnavailable};
+use crate::ports::{Keys, KeysUnavailable, Viewer};
 
 /// How many trusted issuers are known at a time. What is forgotten is read from the policy again.
 const CAPACITY: usize = 65_536;
@@ -202,11 +202,14 @@ impl Keys for IssuerKeySets {
         }
     }
 
-    fn problem(&self, issuer: &TrustedIssuer) -> Option<IssuerProblem> {
+    fn problem(&self, issuer: &TrustedIssuer, viewer: Viewer) -> Option<IssuerProblem> {
         match self.known(issuer).origin.as_ref()? {
             KeyOrigin::Fetched(source) => {
                 let health = self.discovery.health(source)?;
-                health.problem.map(|problem| problem.for_administrators(health.is_internal))
+                health.problem.map(|problem| match viewer {
+                    Viewer::Operator => problem,
+                    Viewer::Administrator => problem.for_administrators(health.is_internal),
+                })
             }
             KeyOrigin::Uploaded { not_after, .. } => {
                 (self.clock.now() >= *not_after).then_some(IssuerProblem::UploadedKeysExpired)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_domain::access::caller::Caller;
 use countersign_domain::exchange::audit::NewRefusal;
 use countersign_domain::exchange::commit::{CommitOutcome, ExchangeCommit};
 use countersign_domain::trust::issuer_health::IssuerProblem;
@@ -67,8 +68,23 @@ pub(crate) trait Keys: Send + Sync {
     async fn refresh_for_unknown_key(&self, issuer: &TrustedIssuer, key_id: Option<&str>)
     -> Result<Arc<KeySet>, KeysUnavailable>;
 
-    /// Why the keys of an issuer could not be read the last time, as an administrator of its workspace is shown it.
-    fn problem(&self, issuer: &TrustedIssuer) -> Option<IssuerProblem>;
+    /// Why the keys of an issuer could not be read the last time, as far as the viewer is shown it (SECURITY 42).
+    fn problem(&self, issuer: &TrustedIssuer, viewer: Viewer) -> Option<IssuerProblem>;
+}
+
+/// Who is shown something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Viewer {
+    /// The operator, to whom the network belongs.
+    Operator,
+    /// An administrator of the workspace.
+    Administrator,
+}
+
+impl From<&Caller> for Viewer {
+    fn from(caller: &Caller) -> Self {
+        if caller.is_operator() { Self::Operator } else { Self::Administrator }
+    }
 }
 
 /// The keys of an issuer cannot be had.

@@ -165,7 +165,11 @@ impl KeptClaims {
     pub fn from_parts(json: &str, read: BTreeSet<ClaimPath>) -> Result<Self, NotKept> {
         let paths: usize = read.iter().map(|path| path.as_str().len()).sum();
         let fits = json.len() <= Self::MAX_BYTES && paths <= Self::MAX_BYTES && read.len() <= Self::MAX_PATHS;
-        if !fits || !is_object(json) {
+        let is_exact = || {
+            let members = serde_json::from_str::<Map<String, Value>>(json);
+            members.is_ok_and(|mut members| InexactNumbers::find(json.as_bytes(), &mut members).is_ok())
+        };
+        if !fits || !is_object(json) || !is_exact() {
             return Err(NotKept);
         }
         Ok(Self { json: json.into(), read })
@@ -185,7 +189,8 @@ impl KeptClaims {
     fn read_members(&self) -> (Map<String, Value>, InexactNumbers) {
         // Either made from an object, or found to be one.
         let mut members = serde_json::from_str(&self.json).unwrap_or_default();
-        let inexact = InexactNumbers::find(self.json.as_bytes(), &mut members);
+        // A part of a token in which they were found, or looked through when it was read.
+        let inexact = InexactNumbers::find(self.json.as_bytes(), &mut members).unwrap_or_default();
         (members, inexact)
     }
 

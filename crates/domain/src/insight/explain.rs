@@ -295,14 +295,18 @@ fn token_id(claims: &Claims, issuer: &TrustedIssuer) -> Stage {
 fn audience(claims: &Claims, issuer: &TrustedIssuer, deployment: &DeploymentAudience) -> Stage {
     let accepted = issuer.settings.accepted_audiences(deployment.as_audience());
     let refused = claims.audiences.iter().find(|audience| !deployment.is_in(accepted, audience));
-    let list = |audiences: &[Audience]| audiences.iter().map(|audience| format!("`{audience}`")).collect::<Vec<_>>().join(", ");
+    let quoted = |audience: &Audience| format!("`{}`", text::visible(audience.as_str(), usize::MAX));
+    let list = |audiences: &[Audience]| audiences.iter().map(quoted).collect::<Vec<_>>().join(", ");
     let seen = format!("aud is {}; accepted: {}", list(&claims.audiences), list(accepted));
     match refused {
         None => Stage::passed(StageKind::Audience, seen),
         Some(refused) => {
             let hint = nearness::audience_hint(refused, accepted).map(|hint| format!(" {hint}")).unwrap_or_default();
             let advice = "ask the issuer for a token with an accepted audience, or add this one to the trusted issuer";
-            Stage::failed(StageKind::Audience, format!("`{refused}` is not accepted; {seen}.{hint} To mend it, {advice}."))
+            Stage::failed(
+                StageKind::Audience,
+                format!("{} is not accepted; {seen}.{hint} To mend it, {advice}.", quoted(refused)),
+            )
         }
     }
 }

@@ -15,19 +15,33 @@ const WHOLE_LIMIT: f64 = 9_007_199_254_740_992.0;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InexactNumbers(BTreeMap<Box<str>, Box<str>>);
 
+/// A document has more inexact numbers, or deeper ones, than are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many numbers that cannot be represented exactly")]
+pub struct TooManyInexact;
+
 impl InexactNumbers {
+    /// The most bytes of the JSON Pointers to the inexact numbers of a document. A long name stands in each pointer behind it.
+    const MAX_BYTES: usize = 32 * 1024;
+
     /// Finds the inexact numbers of a JSON object, given its text and what was read from it.
     ///
     /// Every other double in `members` is afterwards the one closest to its text, which `serde_json` does not promise.
-    pub fn find(json: &[u8], members: &mut Map<String, Value>) -> Self {
+    ///
+    /// # Errors
+    /// The pointers to them take more than 32 KiB, as in no document of an honest issuer.
+    pub fn find(json: &[u8], members: &mut Map<String, Value>) -> Result<Self, TooManyInexact> {
         let mut found = Self::default();
         // Only a double can be inexact, and few tokens contain one.
         if members.values().any(has_double) {
-            let mut scan = Scan { json, at: 0, pointer: String::new(), found: &mut found };
+            let mut scan = Scan { json, at: 0, pointer: String::new(), found: &mut found, room: Self::MAX_BYTES, is_full: false };
             // A document that was read is well formed; if it were not, nothing would be lost but a correction.
             let _ = scan.object(Some(members));
+            if scan.is_full {
+                return Err(TooManyInexact);
+            }
         }
-        found
+        Ok(found)
     }
 
     /// Whether every number is exact.
@@ -150,6 +164,10 @@ struct Scan<'a> {
     at: usize,
     pointer: String,
     found: &'a mut InexactNumbers,
+    /// How many bytes of pointers there is room for.
+    room: usize,
+    /// Whether there was too little of it.
+    is_full: bool,
 }
 
 impl Scan<'_> {
@@ -237,6 +255,11 @@ impl Scan<'_> {
             && value.is_f64()
         {
             if !is_exact(word) && word != "-0" {
+                let Some(room) = self.room.checked_sub(self.pointer.len() + word.len()) else {
+                    self.is_full = true;
+                    return None;
+                };
+                self.room = room;
                 self.found.0.insert(self.pointer.as_str().into(), word.into());
             }
             if let Some(closest) = word.parse().ok().and_then(Number::from_f64) {
@@ -256,7 +279,7 @@ mod tests {
 
     fn find(json: &str) -> (Map<String, Value>, InexactNumbers) {
         let mut members: Map<String, Value> = serde_json::from_str(json).unwrap();
-        let found = InexactNumbers::find(json.as_bytes(), &mut members);
+        let found = InexactNumbers::find(json.as_bytes(), &mut members).unwrap();
         (members, found)
     }
 
@@ -330,6 +353,22 @@ mod tests {
     }
 
     #[test]
+    fn s85_pointers_to_inexact_numbers_are_bounded() {
+        let document = |name: usize, numbers: usize| {
+            let name = "/".repeat(name);
+            format!("{{\"{name}\":[{}]}}", vec!["1e99"; numbers].join(","))
+        };
+        let find = |json: &str| {
+            let mut members: Map<String, Value> = serde_json::from_str(json).unwrap();
+            InexactNumbers::find(json.as_bytes(), &mut members).map(|found| found.0.len())
+        };
+        assert_eq!(find(&document(10, 1_000)), Ok(1_000));
+        assert_eq!(find(&document(6_000, 2)), Ok(2));
+        assert_eq!(find(&document(6_000, 3)), Err(TooManyInexact));
+        assert_eq!(find(&document(1, 5_000)), Err(TooManyInexact));
+    }
+
+    #[test]
     fn inexact_numbers_are_written_as_they_were_read() {
         let json = r#"{"a":[1,{"b/c":1.00000000000000000001}],"d":20000000000000000001,"e":"x\ny","f":0.25}"#;
         let (members, found) = find(json);
@@ -355,7 +394,7 @@ mod tests {
         #[test]
         fn s68_no_document_panics(text in r#"\{("[a-c/~\\"]{0,3}":[\[\]{}:,"0-9eE.+-]{0,20},?){0,4}\}"#) {
             if let Ok(mut members) = serde_json::from_str::<Map<String, Value>>(&text) {
-                let found = InexactNumbers::find(text.as_bytes(), &mut members);
+                let found = InexactNumbers::find(text.as_bytes(), &mut members).unwrap();
                 let written = found.to_json("", &Value::Object(members.clone()));
                 prop_assert_eq!(find(&written), (members, found));
             }

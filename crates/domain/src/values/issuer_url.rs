@@ -113,7 +113,9 @@ fn with_canonical_origin(text: &str) -> String {
         "http" => ":80",
         _ => "",
     };
-    let host = authority.strip_suffix(port).unwrap_or(&authority);
+    // Behind another port it is no port.
+    let is_host = |host: &&str| host.ends_with(']') || !host.contains(':');
+    let host = authority.strip_suffix(port).filter(is_host).unwrap_or(&authority);
     format!("{scheme}://{host}{path}")
 }
 
@@ -283,6 +285,7 @@ mod tests {
             ("https://idp.example:/keys", InvalidUrl::NotCanonical),
             ("https://idp.example:0443/keys", InvalidUrl::NotCanonical),
             ("https://idp.example:443:443/keys", InvalidUrl::NotCanonical),
+            ("https://idp.example:8443:443/keys", InvalidUrl::NotCanonical),
             ("https://idp.exam\tple/keys", InvalidUrl::NotCanonical),
             ("https://idp.example/ke\nys", InvalidUrl::NotCanonical),
             (" https://idp.example/keys", InvalidUrl::NotCanonical),

@@ -17,7 +17,7 @@ pub fn visible(text: &str, max_chars: usize) -> String {
     let mut characters = text.chars();
     let mut shown = String::new();
     for character in characters.by_ref().take(max_chars) {
-        if character.is_control() || is_invisible(character) || is_other_blank(character) {
+        if is_hidden(character) || is_other_blank(character) {
             shown.push_str(&code_point(character));
         } else {
             shown.push(character);
@@ -62,6 +62,11 @@ pub fn difference_in_writing(expected: &str, found: &str, accepts: impl Fn(&str,
         );
     }
     None
+}
+
+/// Whether a reader does not see the character, or a terminal acts on it: controls, marks of direction, what has no width.
+pub fn is_hidden(character: char) -> bool {
+    character.is_control() || is_invisible(character)
 }
 
 /// The name of a character, as `U+200B`.

@@ -9,6 +9,7 @@ use countersign_testkit::signer;
 
 use super::*;
 use crate::fakes::{ISSUER, SUBJECT, World, other_workspace_id, policy, relationship, workspace_id};
+use crate::ports::Viewer;
 
 fn input(token: String) -> ExchangeInput {
     ExchangeInput {
@@ -20,7 +21,7 @@ fn input(token: String) -> ExchangeInput {
 }
 
 async fn explained(world: &World, token: &str) -> ExplainExchangeResponse {
-    world.pipeline().explain(&input(token.to_owned()), &workspace_id()).await.unwrap().into()
+    world.pipeline().explain(&input(token.to_owned()), &workspace_id(), Viewer::Administrator).await.unwrap().into()
 }
 
 /// The explanation gives the reason that the exchange gives, names this stage, and leaves no trace.
@@ -88,17 +89,30 @@ async fn what_was_changed_a_moment_ago_is_what_is_explained() {
     world.policies.set_with_next_catch_up(policy(8, vec![relationship("org:my-org:vault:new")]));
     assert!(!explained(&world, &world.token()).await.accepted);
     world.policies.cut_off.store(true, Ordering::SeqCst);
-    let refusal = world.pipeline().explain(&input(world.token()), &workspace_id()).await.unwrap_err();
+    let refusal = world.pipeline().explain(&input(world.token()), &workspace_id(), Viewer::Administrator).await.unwrap_err();
     assert_eq!(refusal.reason(), Reason::TemporarilyUnavailable);
 }
 
 #[tokio::test]
 async fn without_token_or_workspace_there_is_nothing_to_explain() {
     let world = World::new();
-    let missing = world.pipeline().explain(&input(String::new()), &workspace_id()).await.unwrap_err();
+    let missing = world.pipeline().explain(&input(String::new()), &workspace_id(), Viewer::Administrator).await.unwrap_err();
     assert_eq!(missing.reason(), Reason::SubjectTokenMissing);
-    let nowhere = world.pipeline().explain(&input(world.token()), &other_workspace_id()).await.unwrap_err();
+    let nowhere =
+        world.pipeline().explain(&input(world.token()), &other_workspace_id(), Viewer::Administrator).await.unwrap_err();
     assert_eq!(nowhere.reason(), Reason::ResourceNotFound);
+}
+
+#[tokio::test]
+async fn s42_what_an_internal_host_answers_is_told_to_operators_alone() {
+    let world = World::new();
+    world.keys.fail();
+    *world.keys.problem.lock().unwrap() = Some(IssuerProblem::KeySetStatus { status: 404 });
+    for (viewer, is_told) in [(Viewer::Operator, true), (Viewer::Administrator, false)] {
+        let explained: ExplainExchangeResponse =
+            world.pipeline().explain(&input(world.token()), &workspace_id(), viewer).await.unwrap().into();
+        assert_eq!(explained.summary.contains("status 404"), is_told, "{}", explained.summary);
+    }
 }
 
 #[tokio::test]

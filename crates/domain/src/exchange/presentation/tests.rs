@@ -175,7 +175,7 @@ fn s32_a_number_is_kept_as_the_token_has_it_and_judged_later_as_it_was() {
     let json = r#"{"iss": "https://issuer.example", "sub": "s", "aud": "a", "iat": 100, "exp": 400.00000000000000000001,
         "run": 20000000000000000001, "o": {"a/b": 1.00000000000000000001, "s": 0.5}}"#;
     let mut members = serde_json::from_str(json).unwrap();
-    let inexact = crate::values::inexact::InexactNumbers::find(json.as_bytes(), &mut members);
+    let inexact = crate::values::inexact::InexactNumbers::find(json.as_bytes(), &mut members).unwrap();
     let claims = Claims { inexact, ..Claims::from_members(members).unwrap() };
     for read in [&["run", "o"][..], &["/run", "/o/a~1b", "/o/s"]] {
         let kept = KeptClaims::of(&claims, &paths(read)).unwrap();
@@ -188,7 +188,7 @@ fn s32_a_number_is_kept_as_the_token_has_it_and_judged_later_as_it_was() {
     // A long number is too long as any other claim is.
     let json = format!(r#"{{"iss": "i", "sub": "s", "aud": "a", "iat": 1, "exp": 2, "n": 1.{}}}"#, "7".repeat(2_000));
     let mut members = serde_json::from_str(&json).unwrap();
-    let inexact = crate::values::inexact::InexactNumbers::find(json.as_bytes(), &mut members);
+    let inexact = crate::values::inexact::InexactNumbers::find(json.as_bytes(), &mut members).unwrap();
     let claims = Claims { inexact, ..Claims::from_members(members).unwrap() };
     assert!(KeptClaims::of(&claims, &paths(&["n"])).unwrap().read().is_empty());
 }

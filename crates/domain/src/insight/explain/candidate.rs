@@ -1,5 +1,7 @@
 //! One relationship that comes into question, check by check.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 
 use super::{MAX_CANDIDATES, MAX_SHOWN, Verdict, nearness};
@@ -18,6 +20,12 @@ use crate::values::subject_match::CompiledMatch;
 use crate::values::text;
 use crate::values::time::Timestamp;
 
+/// How many hints are looked for in one explanation. Each of them compares texts in several ways.
+const HINTS: usize = 24;
+/// How many elements of an array are compared with what a condition expects, for a hint.
+const ELEMENTS: usize = 100;
+/// How many subject matches of a relationship are compared in full with the subject.
+const MATCHES: usize = 8;
 /// How many relationships are compared in full. Beyond, those whose subjects have the least in common with the token's are left.
 const COMPARED: usize = 100;
 
@@ -118,10 +126,12 @@ impl Eye<'_> {
 pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Candidate>, usize) {
     let Eye { claims, issuer, policy, .. } = eye;
     let (token, preset) = (TokenView::new(claims), issuer.settings.known_preset());
-    let examined = |relationship: &CompiledRelationship| candidate(relationship, eye, &token);
+    let examined = |relationship: &CompiledRelationship| candidate(relationship, eye, &token, None);
+    let hints = Hints(Cell::new(HINTS));
+    let with_hints = |relationship: &CompiledRelationship| candidate(relationship, eye, &token, Some(&hints));
     if let Some(id) = named {
         let relationship = policy.relationship(id).filter(|relationship| relationship.trusted_issuer_id == issuer.id);
-        let mut candidates: Vec<_> = relationship.map(|relationship| examined(relationship)).into_iter().collect();
+        let mut candidates: Vec<_> = relationship.map(|relationship| with_hints(relationship)).into_iter().collect();
         if let (Some(candidate), Some(preset)) = (candidates.first_mut(), preset) {
             hint_by_preset(candidate, eye, preset);
         }
@@ -146,6 +156,12 @@ pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Can
         candidates.insert(0, chosen);
     }
     candidates.truncate(MAX_CANDIDATES);
+    // Not before: most of what is compared is not shown.
+    for shown in candidates.iter_mut().filter(|candidate| !candidate.accepts()) {
+        if let Some(relationship) = policy.relationship(&shown.id) {
+            *shown = with_hints(relationship);
+        }
+    }
     if let Some(preset) = preset {
         for candidate in &mut candidates {
             hint_by_preset(candidate, eye, preset);
@@ -153,6 +169,18 @@ pub(super) fn of(eye: &Eye<'_>, named: Option<&TrustRelationshipId>) -> (Vec<Can
     }
     let left_out = total.saturating_sub(candidates.len());
     (candidates, left_out)
+}
+
+/// How many hints may still be looked for.
+struct Hints(Cell<usize>);
+
+impl Hints {
+    /// Looks for a hint, while any are left.
+    fn look<T>(hints: Option<&Self>, hint: impl FnOnce() -> Option<T>) -> Option<T> {
+        let left = hints?.0.get();
+        hints?.0.set(left.checked_sub(1)?);
+        hint()
+    }
 }
 
 /// Adds what the issuer's preset knows of a subject that is refused. Costs too much to be done for relationships that are left out.
@@ -167,11 +195,11 @@ fn hint_by_preset(candidate: &mut Candidate, eye: &Eye<'_>, preset: &Preset) {
     }
 }
 
-fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>) -> Candidate {
-    let (subject, missed_by) = subject(relationship, eye.claims.subject.as_str());
-    let mut checks = vec![subject, audience(relationship, eye.claims, eye.deployment)];
+fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenView<'_>, hints: Option<&Hints>) -> Candidate {
+    let (subject, missed_by) = subject(relationship, eye.claims.subject.as_str(), hints);
+    let mut checks = vec![subject, audience(relationship, eye.claims, eye.deployment, hints)];
     let conditions = relationship.claim_conditions.iter().enumerate();
-    checks.extend(conditions.map(|(place, condition)| claim(place, condition, eye, token)));
+    checks.extend(conditions.map(|(place, condition)| claim(place, condition, eye, token, hints)));
     checks.extend(attributes(relationship, eye, token));
     checks.extend(cel(relationship, eye, token));
     checks.extend(live(relationship, eye.now));
@@ -190,8 +218,14 @@ fn candidate(relationship: &CompiledRelationship, eye: &Eye<'_>, token: &TokenVi
 
 /// The subject match that accepts the subject or is nearest: how far it is, and its place.
 fn nearest<'a>(relationship: &'a CompiledRelationship, subject: &str) -> Option<(f64, usize, &'a CompiledMatch)> {
-    let matches = relationship.subject_matches.iter().enumerate();
-    let distances = matches.map(|(place, pattern)| (nearness::distance(pattern, subject), place, pattern));
+    let mut matches: Vec<_> = relationship.subject_matches.iter().enumerate().collect();
+    if matches.len() > MATCHES {
+        matches.sort_by_cached_key(|(place, pattern)| {
+            (!pattern.accepts(subject), std::cmp::Reverse(nearness::common_ends(pattern, subject)), *place)
+        });
+        matches.truncate(MATCHES);
+    }
+    let distances = matches.into_iter().map(|(place, pattern)| (nearness::distance(pattern, subject), place, pattern));
     distances.min_by(|a, b| a.0.total_cmp(&b.0))
 }
 
@@ -200,7 +234,7 @@ fn subject_field(place: usize) -> String {
 }
 
 /// The check of the subject match that accepts the subject or is nearest, and how far it is from that, 0 to 1.
-fn subject(relationship: &CompiledRelationship, subject: &str) -> (Check, f64) {
+fn subject(relationship: &CompiledRelationship, subject: &str, hints: Option<&Hints>) -> (Check, f64) {
     let found = quoted(subject);
     let Some((distance, place, pattern)) = nearest(relationship, subject) else {
         return (Check::new("subject_matches", "a subject", found, false), 1.0);
@@ -208,7 +242,8 @@ fn subject(relationship: &CompiledRelationship, subject: &str) -> (Check, f64) {
     let accepts = pattern.accepts(subject);
     let check = Check::new(subject_field(place), quoted(&pattern.to_string()), found, accepts);
     let distance = if accepts { 0.0 } else { distance.max(f64::EPSILON) };
-    (check.with_hint(nearness::subject_hint(pattern, subject)), distance)
+    let hint = Hints::look(hints.filter(|_| !accepts), || nearness::subject_hint(pattern, subject));
+    (check.with_hint(hint), distance)
 }
 
 /// A subject or pattern in quotation marks, in full, with what a reader would not see escaped.
@@ -216,20 +251,25 @@ fn quoted(text: &str) -> String {
     format!("`{}`", text::visible(text, usize::MAX))
 }
 
-fn audience(relationship: &CompiledRelationship, claims: &Claims, deployment: &DeploymentAudience) -> Check {
+fn audience(
+    relationship: &CompiledRelationship,
+    claims: &Claims,
+    deployment: &DeploymentAudience,
+    hints: Option<&Hints>,
+) -> Check {
     let narrower = &relationship.subject_audiences;
     let list = |audiences: &mut dyn Iterator<Item = String>| audiences.collect::<Vec<_>>().join(", ");
-    let found = list(&mut claims.audiences.iter().map(|audience| format!("`{audience}`")));
+    let found = list(&mut claims.audiences.iter().map(|audience| quoted(audience.as_str())));
     if narrower.is_empty() {
         return Check::new("subject_audiences", "what the trusted issuer accepts", found, true);
     }
     let refused = claims.audiences.iter().find(|audience| !deployment.is_in(narrower, audience));
-    let expected = list(&mut narrower.iter().map(|audience| format!("`{audience}`")));
-    let hint = refused.and_then(|refused| nearness::audience_hint(refused, narrower));
+    let expected = list(&mut narrower.iter().map(|audience| quoted(audience.as_str())));
+    let hint = refused.and_then(|refused| Hints::look(hints, || nearness::audience_hint(refused, narrower)));
     Check::new("subject_audiences", format!("nothing but {expected}"), found, refused.is_none()).with_hint(hint)
 }
 
-fn claim(place: usize, condition: &CompiledCondition, eye: &Eye<'_>, token: &TokenView<'_>) -> Check {
+fn claim(place: usize, condition: &CompiledCondition, eye: &Eye<'_>, token: &TokenView<'_>, hints: Option<&Hints>) -> Check {
     let written = condition.written();
     let field = format!("claim_conditions[{place}]");
     if !eye.knows(&written.claim) {
@@ -248,10 +288,12 @@ fn claim(place: usize, condition: &CompiledCondition, eye: &Eye<'_>, token: &Tok
             Some("the claim is null, which counts as missing and satisfies no condition, negated or not".to_owned())
         }
         ClaimVerdict::Missing => Some(
-            nearness::claim_hint(&written.claim, token.members())
+            Hints::look(hints, || nearness::claim_hint(&written.claim, token.members()))
                 .unwrap_or_else(|| "a missing claim satisfies no condition, negated or not".to_owned()),
         ),
-        ClaimVerdict::Unsatisfied if !written.negated => value.and_then(|value| alike(&written.test, value)),
+        ClaimVerdict::Unsatisfied if !written.negated => {
+            value.and_then(|value| Hints::look(hints, || alike(&written.test, value)))
+        }
         ClaimVerdict::Satisfied | ClaimVerdict::Unsatisfied => None,
     };
     let passed = verdict == ClaimVerdict::Satisfied;
@@ -266,7 +308,7 @@ fn alike(test: &ClaimTest, value: &Value) -> Option<String> {
             Value::Array(elements) => elements.as_slice(),
             value => std::slice::from_ref(value),
         };
-        texts.iter().filter_map(Value::as_str).find_map(|found| nearness::text_difference(expected, found))
+        texts.iter().take(ELEMENTS).filter_map(Value::as_str).find_map(|found| nearness::text_difference(expected, found))
     };
     match test {
         ClaimTest::Equals(expected) | ClaimTest::Contains(expected) => among(expected),

@@ -29,6 +29,9 @@ const EARLY: f64 = 0.9;
 const CHANGE: usize = 2;
 const TAKEN_IN: usize = 1;
 
+/// How many characters of a pattern and of a subject are compared one by one, which takes the product of both numbers.
+const COMPARED: usize = 256;
+
 /// How far the subject is from what the pattern accepts, 0 to 1.
 ///
 /// Subjects go from the whole to the parts, so a pattern for another branch of the repository is nearer than one for anything of
@@ -70,8 +73,8 @@ fn parting(pattern: &CompiledMatch, subject: &str) -> Option<f64> {
 /// subject one that the pattern accepts, by the length of the longer. What a `*` stands for counts half, or a pattern would be the
 /// nearer the less it says.
 fn difference(pattern: &CompiledMatch, subject: &str) -> f64 {
-    let pattern: Vec<char> = pattern.to_string().chars().collect();
-    let subject: Vec<char> = subject.chars().collect();
+    let pattern: Vec<char> = pattern.to_string().chars().take(COMPARED).collect();
+    let subject: Vec<char> = subject.chars().take(COMPARED).collect();
     let mut previous: Vec<usize> = (0..=subject.len()).map(|inserted| inserted * CHANGE).collect();
     let mut current = vec![0; subject.len() + 1];
     for &expected in &pattern {
@@ -128,8 +131,18 @@ pub(super) fn pattern_difference(pattern: &str, found: &str) -> Option<String> {
     })
 }
 
+/// How many bytes a text can be longer than four times another and look like it.
+const ALIKE: usize = 64;
+/// How many names of claims are compared with that of a claim that is missing.
+const NAMES: usize = 100;
+
 /// How two texts that are not the same differ, when they look alike.
 pub(super) fn text_difference(expected: &str, found: &str) -> Option<String> {
+    // Texts that look alike are about as long, whatever they are composed of.
+    let (shorter, longer) = (expected.len().min(found.len()), expected.len().max(found.len()));
+    if longer > 4 * shorter + ALIKE {
+        return None;
+    }
     text::difference_in_writing(expected, found, |expected, found| expected == found)
 }
 
@@ -168,6 +181,7 @@ fn kinds(form: &SubjectForm, parts: &[(&str, &str)], pattern: &SubjectMatch) -> 
     let others = form.other_kinds(parts, pattern.as_str());
     let sentence = |(part, value, accepted): &(&SubjectPart, &str, Vec<String>)| {
         let accepted = accepted.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or ");
+        let value = text::visible(value, usize::MAX);
         format!("the subject has `{value}` where the pattern accepts {accepted}; {{{}}}: {}", part.name, part.description)
     };
     let sentences: Vec<String> = others.iter().map(sentence).collect();
@@ -223,7 +237,7 @@ pub(super) fn claim_hint(missing: &ClaimPath, members: &Map<String, Value>) -> O
     }
     let alike =
         |name: &String| Some(format!("the token has a claim whose name looks the same: {}", text_difference(text, name)?));
-    others().find_map(alike)
+    others().take(NAMES).find_map(alike)
 }
 
 #[cfg(test)]

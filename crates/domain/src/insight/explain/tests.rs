@@ -177,6 +177,41 @@ fn what_is_not_given_is_named_behind_the_relationship_that_decides() {
 }
 
 #[test]
+fn s72_hints_are_looked_for_in_what_is_shown_and_not_without_end() {
+    let mut case = Case::accepted().with("l", json!(vec!["a"; 2_000])).with("text", json!("B"));
+    let conditions: Vec<_> = (0..16)
+        .flat_map(|_| [condition(r#"{"claim": "l", "contains": "A"}"#), condition(r#"{"claim": "text", "equals": "b"}"#)])
+        .collect();
+    case.relationships = (10..200).map(|number| relationship(number, &["repo:my-org/my-repo:*"])).collect();
+    for relationship in &mut case.relationships {
+        relationship.settings.claim_conditions.clone_from(&conditions);
+    }
+    let explanation = case.explain();
+    assert_eq!(explanation.candidates.len(), MAX_CANDIDATES);
+    let hints = explanation.candidates.iter().flat_map(Candidate::failures).filter(|check| check.hint.is_some()).count();
+    assert_eq!(hints, 24);
+    assert!(explanation.candidates[0].failures().take(20).all(|check| check.hint.is_some()), "the nearest has them");
+}
+
+#[test]
+fn of_many_subject_matches_the_one_that_accepts_or_is_nearest_is_compared() {
+    let others = (0..60).map(|number| format!("repo:my-org/other-{number}:ref:refs/heads/main"));
+    for (last, place) in [(SUBJECT.to_owned(), None), ("repo:my-org/my-repo:ref:refs/heads/mein".to_owned(), Some(60))] {
+        let matches: Vec<String> = others.clone().chain([last]).collect();
+        let case = Case::accepted().first(|first| {
+            first.subject_matches = matches.iter().map(|text| text.parse().unwrap()).collect();
+        });
+        let case = Case { relationships: case.relationships[..1].to_vec(), ..case };
+        match place {
+            None => assert!(case.explain().candidates[0].accepts()),
+            Some(place) => {
+                names_first(case, StageKind::Relationship, Some(&format!("subject_matches[{place}]")));
+            }
+        }
+    }
+}
+
+#[test]
 fn of_very_many_relationships_the_nearest_are_told() {
     let mut case = Case::accepted().with("repository_owner_id", json!("124"));
     case.relationships

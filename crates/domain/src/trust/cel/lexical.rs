@@ -207,6 +207,37 @@ mod tests {
     }
 
     #[test]
+    fn s32_numbers_end_where_the_parser_ends_them_and_none_are_in_text() {
+        let large = "99999999999999999999";
+        for source in [
+            format!("'{large}'"),
+            format!("\"'{large}\" + '{large}\"'"),
+            format!(r"'\'{large}'"),
+            format!("a{large} + _1{large}"),
+            "1.a".to_owned(),
+            "1e + 1e- + 1e+x".to_owned(),
+            "-9223372036854775808 + 18446744073709551615u + 0xffffffffffffffffu".to_owned(),
+        ] {
+            assert_eq!(check(&source), Ok(()), "{source}");
+        }
+        for (source, number) in [
+            (format!("'a' + {large}"), large),
+            (format!(r"'\\' + {large}"), large),
+            (format!("1.a{large} + {large}"), large),
+            ("9223372036854775808".to_owned(), "9223372036854775808"),
+            ("- 9223372036854775809".to_owned(), "9223372036854775809"),
+            ("-a - 1 + 9223372036854775808".to_owned(), "9223372036854775808"),
+            ("18446744073709551616u".to_owned(), "18446744073709551616u"),
+            ("0x8000000000000000".to_owned(), "0x8000000000000000"),
+        ] {
+            assert_eq!(check(&source), Err(InvalidText::NumberTooLarge(number.into())), "{source}");
+        }
+        for number in ["1e22", ".1000000000000000000001", "9007199254740993.0", "1.5e-400"] {
+            assert_eq!(check(&format!("a == {number}")), Err(InvalidText::NumberInexact(number.into())), "{number}");
+        }
+    }
+
+    #[test]
     fn s32_text_is_written_in_one_way_and_everything_else_is_plain_ascii() {
         for source in ["'a'", "\"a\"", "'\"'", "\"'\"", r"'\''", r"'\\'", "a / b", "'//'", "'`é\u{1}'", "\ta\r\n+ b"] {
             assert_eq!(check(source), Ok(()), "{source}");

@@ -92,7 +92,7 @@ fn s32_an_error_refuses() {
 /// How an expression fares with claims that are written so.
 fn holds_for_text(source: &str, json: &str) -> Result<bool, CelFailure> {
     let mut members = serde_json::from_str(json).unwrap();
-    let inexact = InexactNumbers::find(json.as_bytes(), &mut members);
+    let inexact = InexactNumbers::find(json.as_bytes(), &mut members).unwrap();
     expression(source).holds(&Assertion::with_inexact(&members, &inexact), &Map::new())
 }
 
@@ -299,7 +299,7 @@ fn s32_a_number_in_an_expression_that_64_bits_do_not_represent_is_refused_when_i
 fn s32_an_inexact_number_is_no_attribute() {
     let json = r#"{"n": 20000000000000000001, "l": ["a", 1.00000000000000000001], "s": "x"}"#;
     let mut members = serde_json::from_str(json).unwrap();
-    let inexact = InexactNumbers::find(json.as_bytes(), &mut members);
+    let inexact = InexactNumbers::find(json.as_bytes(), &mut members).unwrap();
     let assertion = Assertion::with_inexact(&members, &inexact);
     for source in
         ["assertion.n", "string(assertion.n)", "assertion.l", "assertion.l.map(x, 'a')", "assertion.s == '' ? 1 : assertion.n"]
