@@ -6,6 +6,12 @@ use tokio::time::Instant;
 use super::*;
 use crate::examine::NotExamined;
 
+/// One key more than a set may have. None of them is usable, nor the same as another.
+fn too_many_keys() -> Vec<u8> {
+    let keys: Vec<String> = (0..65).map(|id| format!(r#"{{"kid":"{id}"}}"#)).collect();
+    format!(r#"{{"keys":[{}]}}"#, keys.join(",")).into_bytes()
+}
+
 #[tokio::test(start_paused = true)]
 async fn health_tells_the_last_attempt_the_last_success_and_the_keys() {
     let issuer = Issuer::with_keys(&["a"]);
@@ -36,7 +42,7 @@ async fn every_failure_has_a_name_for_operators() {
         (Answer::Body(br#"{"keys":{}}"#.to_vec()), IssuerProblem::KeySetWithoutKeys),
         (Answer::Body(br#"[{"kty":"RSA"}]"#.to_vec()), IssuerProblem::KeySetInvalid),
         (Answer::Body(br#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.to_vec()), IssuerProblem::KeySetSingleKey),
-        (Answer::Body(format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(64)).into_bytes()), IssuerProblem::KeySetTooManyKeys),
+        (Answer::Body(too_many_keys()), IssuerProblem::KeySetTooManyKeys),
         (Answer::Fails, IssuerProblem::DiscoveryStatus { status: 503 }),
     ] {
         let issuer = Issuer::with_keys(&["a"]);

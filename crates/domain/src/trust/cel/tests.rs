@@ -548,3 +548,27 @@ fn s32_limits_of_the_form_are_exact() {
         |chains: &[usize]| form_of(&format!("[{}]", chains.iter().map(|terms| chain(*terms)).collect::<Vec<_>>().join(",")));
     assert_eq!((list(&[34, 34, 33]), list(&[34, 34, 33, 1])), (Ok(()), Err(InvalidForm::TooManyNodes)));
 }
+
+#[test]
+fn s32_what_is_read_and_mapped_is_bounded_exactly() {
+    let holds = |source: &str, claims: serde_json::Value| {
+        expression(source).holds(&Assertion::new(claims.as_object().unwrap()), &Map::new())
+    };
+    let object =
+        |members: usize| (0..members).map(|name| (format!("m{name}"), json!(name))).collect::<Map<String, serde_json::Value>>();
+    for (fine, more) in
+        [(json!({"l": vec![1; 128]}), json!({"l": vec![1; 129]})), (json!({"l": object(128)}), json!({"l": object(129)}))]
+    {
+        assert_eq!(holds("size(assertion.l) == 128", fine.clone()), Ok(true));
+        assert_eq!(holds("size(assertion.l) == 129", more.clone()), Err(CelFailure::TooLarge));
+        assert_eq!(holds("size(assertion.o.l) == 128", json!({"o": fine})), Ok(true));
+        assert_eq!(holds("size(assertion.o.l) == 129", json!({"o": more})), Err(CelFailure::TooLarge));
+    }
+    let map = |claims: serde_json::Value| expression("assertion.a").map(&Assertion::new(claims.as_object().unwrap()));
+    assert_eq!(map(json!({"a": vec!["x"; 32]})), Ok(json!(vec!["x"; 32])));
+    assert_eq!(map(json!({"a": vec!["x"; 33]})), Err(CelFailure::ResultType));
+    assert_eq!(map(json!({"a": "x".repeat(512)})), Ok(json!("x".repeat(512))));
+    for other in [json!("x".repeat(513)), json!(""), json!(["x", ""]), json!([1]), json!(null), json!({"a": 1}), json!(0.5)] {
+        assert_eq!(map(json!({ "a": other })), Err(CelFailure::ResultType), "{other}");
+    }
+}

@@ -88,3 +88,53 @@ pub(super) fn of_issuer(issuer: &TrustedIssuer) -> Vec<ClaimPath> {
     let preset = issuer.settings.known_preset();
     preset.map(|preset| preset.tenant_claims.iter().map(|tenant| tenant.claim.clone()).collect()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::policy::tests::trusted_issuer;
+
+    fn path(text: &str) -> ClaimPath {
+        text.parse().unwrap()
+    }
+
+    fn order(reads: &ClaimReads) -> Vec<String> {
+        reads.in_order().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_tells_tenants_apart_comes_first_and_then_what_most_relationships_read() {
+        let mut reads = ClaimReads::default();
+        assert!(reads.is_empty());
+        reads.add(["a", "b"].map(path));
+        reads.add(["b", "c", "owner"].map(path));
+        assert_eq!(order(&reads), ["b", "a", "c", "owner"]);
+        reads.set_tenants(vec![path("owner"), path("enterprise")]);
+        assert_eq!(order(&reads), ["owner", "enterprise", "b", "a", "c"]);
+        reads.add(["c", "c"].map(path));
+        assert_eq!(order(&reads), ["owner", "enterprise", "c", "b", "a"]);
+        assert!(!reads.is_empty());
+    }
+
+    #[test]
+    fn a_claim_is_read_until_the_last_reader_is_gone() {
+        let mut reads = ClaimReads::default();
+        reads.add(["a", "a", "a", "b"].map(path));
+        for left in [&["a", "b"][..], &["a", "b"], &["b"]] {
+            reads.remove([path("a")]);
+            assert_eq!(order(&reads), left);
+        }
+        assert!(reads.are_known(|claim| *claim == path("b")) && !reads.are_known(|claim| *claim == path("a")));
+        reads.remove(["b", "never"].map(path));
+        assert!(reads.is_empty() && reads.are_known(|_| false));
+        reads.set_tenants(vec![path("owner")]);
+        assert!(!reads.is_empty());
+    }
+
+    #[test]
+    fn the_claims_that_tell_tenants_apart_are_those_of_the_preset() {
+        let names = |url: &str| of_issuer(&trusted_issuer(url)).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(names("https://token.actions.githubusercontent.com").contains(&"repository_owner_id".to_owned()));
+        assert_eq!(names("https://nobody.example"), [""; 0]);
+    }
+}
