@@ -550,6 +550,13 @@ fn s32_limits_of_the_form_are_exact() {
 }
 
 #[test]
+fn an_expression_is_shown_as_it_was_written() {
+    let source = "assertion.a  ==\t'x'";
+    assert_eq!(expression(source).to_string(), source);
+    assert_eq!(String::from(expression(source)), source);
+}
+
+#[test]
 fn s32_what_is_read_and_mapped_is_bounded_exactly() {
     let holds = |source: &str, claims: serde_json::Value| {
         expression(source).holds(&Assertion::new(claims.as_object().unwrap()), &Map::new())

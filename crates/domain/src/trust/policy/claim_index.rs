@@ -76,3 +76,22 @@ impl<V: Clone + Default> ClaimIndex<V> {
 pub(super) fn keys(condition: &ClaimCondition) -> Option<(&ClaimPath, BTreeSet<&ClaimValue>)> {
     condition.values().map(|values| (&condition.claim, values.iter().collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_32_claims_are_looked_up() {
+        let mut index = ClaimIndex::<usize>::default();
+        let path = |number: usize| format!("claim-{number}").parse::<ClaimPath>().unwrap();
+        let value = ClaimValue::Text("a".to_owned());
+        for number in 0..32 {
+            assert!(index.has_room_for(&path(number)), "{number}");
+            index.change(&path(number), &value, |found| *found += 1);
+        }
+        assert!(!index.has_room_for(&path(32)) && index.has_room_for(&path(31)));
+        index.remove(&path(0), &value);
+        assert!(index.has_room_for(&path(32)));
+    }
+}

@@ -199,3 +199,22 @@ impl From<TrustRelationship> for CompiledRelationship {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verdict_on_a_claim_reads_in_its_own_way() {
+        let verdicts = [
+            ClaimVerdict::Satisfied,
+            ClaimVerdict::Unsatisfied,
+            ClaimVerdict::Missing,
+            ClaimVerdict::Empty,
+            ClaimVerdict::WrongType,
+        ];
+        let words: std::collections::BTreeSet<_> = verdicts.map(explanation).into();
+        assert_eq!(words.len(), verdicts.len());
+        assert!(words.iter().all(|word| word.starts_with("is ") || word.starts_with("has ")), "{words:?}");
+    }
+}
