@@ -125,5 +125,7 @@ mod tests {
         ];
         assert_eq!(reached(&[OWN], &grants), [OWN, REVOKE, ROTATE]);
         assert_eq!(reached(&[OWN], &grants[1..]), [OWN]);
+        // Where no ID token for oneself can be had, the way ends.
+        assert_eq!(reached(&[OWN], &[grant(9, &[of(1)], &[ROTATE]), grant(8, &[of(9)], &[REVOKE])]), [OWN, ROTATE]);
     }
 }
