@@ -210,10 +210,11 @@ pub(super) fn issuer_hint<'a>(issuer_url: &str, trusted: impl Iterator<Item = &'
     trusted.into_iter().find_map(|url| {
         if plain(url) == plain(issuer_url) {
             Some(format!("it trusts `{url}`, and case and a slash at the end count"))
-        } else if without_scheme(url) == without_scheme(issuer_url) {
-            Some(format!("it trusts `{url}`, and the scheme counts"))
+        } else if let Some(difference) = text_difference(url, issuer_url) {
+            Some(format!("it trusts `{url}`: {difference}"))
         } else {
-            text_difference(url, issuer_url).map(|difference| format!("it trusts `{url}`: {difference}"))
+            let differs_in_scheme = without_scheme(url) == without_scheme(issuer_url);
+            differs_in_scheme.then(|| format!("it trusts `{url}`, and the scheme counts"))
         }
     })
 }
@@ -360,6 +361,7 @@ mod tests {
         let issuer = |url: &str| issuer_hint(url, ["https://a.example", "https://b.example/x/"].into_iter());
         assert!(issuer("https://a.example/").unwrap().contains("`https://a.example`, and case and a slash at the end count"));
         assert!(issuer("http://b.example/x").unwrap().contains("the scheme counts"));
+        assert!(issuer(" https://a.example").unwrap().contains("white space"));
         assert!(issuer("https://a\u{200b}.example").unwrap().contains("U+200B"));
         assert_eq!(issuer("https://c.example"), None);
         let members = json!({"ref\u{200b}": "x", "name": null, "Name": "y", "other": null});
